@@ -1,0 +1,166 @@
+"""Events: records that are not points. They share the recorder's sequence, so their order against values is certain."""
+
+from typing import Literal
+
+import msgspec
+
+from sitter_wire.commands import Outcome
+
+
+class KnobSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """A knob as declared: bounds are on the effective value (torch: of each group), ``scale`` how it moves.
+
+    ``relative_only`` says an absolute value is refused without naming a group. ``note`` says where its effect is partial.
+    """
+
+    name: str
+    low: float
+    high: float
+    scale: Literal["log", "log1m", "linear", "pow2"] = "linear"
+    groups: list[str] = []
+    note: str = ""
+
+
+class Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="event"):
+    """Something that happened in the training process."""
+
+
+class SessionStart(Event, frozen=True, tag="start"):
+    """The first record of a session. ``total`` in optimizer steps; ``resumed`` = (branch, step) it was restored from."""
+
+    pid: int
+    host: str
+    branch: int
+    argv: list[str] = []
+    versions: dict[str, str] = {}
+    goal: str | None = None
+    better: Literal["lower", "higher"] = "lower"
+    kind: str = "supervised"
+    total: int | None = None
+    resumed: tuple[int, int] | None = None
+    gpus: list[str] = []
+    clips: bool = False
+
+
+class LoopStart(Event, frozen=True, tag="loop"):
+    """The loop told its length: ``total`` optimizer steps, or None where it is not known. ``epochs`` where it counts so."""
+
+    total: int | None = None
+    epochs: int | None = None
+    step: int = 0
+
+
+class KnobDeclared(Event, frozen=True, tag="knob"):
+    """A knob exists from now on."""
+
+    spec: KnobSpec
+
+
+class KnobChanged(Event, frozen=True, tag="knob_changed"):
+    """A knob's scale or held value changed; ``old`` and ``new`` are effective values of the first group."""
+
+    knob: str
+    old: float
+    new: float
+    scale: float
+    held: bool = False
+    by: str = ""
+
+
+class SnapshotTaken(Event, frozen=True, tag="snapshot"):
+    """A snapshot of (branch, step) lies in memory slot ``slot``."""
+
+    slot: int
+    branch: int
+    step: int
+    bytes: int
+    seconds: float
+
+
+class Restored(Event, frozen=True, tag="restored"):
+    """The state of (from_branch, step) was put back; ``branch`` is the new branch that starts after ``step``.
+
+    ``left`` is the last step of the branch that was abandoned. ``missing`` says in words what could not be put back.
+    """
+
+    branch: int
+    step: int
+    from_branch: int
+    left: int
+    source: Literal["snapshot", "checkpoint"]
+    replay: bool = False
+    missing: list[str] = []
+
+
+class CheckpointWritten(Event, frozen=True, tag="checkpoint"):
+    """A checkpoint of (branch, step) is on disk under ``path`` (relative to the run directory)."""
+
+    branch: int
+    step: int
+    path: str
+    bytes: int
+    sha256: str
+    verified: bool
+    cleared: bool
+    pinned: bool = False
+    seconds: float = 0.0
+    why: str = ""
+
+
+class CheckpointFailed(Event, frozen=True, tag="checkpoint_failed"):
+    """A checkpoint was asked for and is not there."""
+
+    branch: int
+    step: int
+    why: str
+
+
+class CheckpointRemoved(Event, frozen=True, tag="checkpoint_removed"):
+    """A checkpoint was deleted by retention."""
+
+    path: str
+    why: str = ""
+
+
+class Done(Event, frozen=True, tag="outcome"):
+    """The outcome of a command, in the recorder so that it survives the daemon."""
+
+    outcome: Outcome
+
+
+class Paused(Event, frozen=True, tag="paused"):
+    """The training waits (or goes on again) inside a safe point."""
+
+    paused: bool
+    why: str = ""
+
+
+class Gap(Event, frozen=True, tag="gap"):
+    """Records ``first``…``last`` of this session's sequence are gone: dropped at the cap, or never writable."""
+
+    first: int
+    last: int
+    why: str
+
+
+class Hole(Event, frozen=True, tag="hole"):
+    """A slot that was reserved and never filled (an exception between the two)."""
+
+
+class Remark(Event, frozen=True, tag="remark"):
+    """One sentence from the agent for the logbook."""
+
+    text: str
+    level: Literal["info", "warning"] = "info"
+
+
+class GoodBye(Event, frozen=True, tag="goodbye"):
+    """The loop ended: ``total`` reached it, ``stopped`` by command, ``left early`` otherwise (break or exception)."""
+
+    how: Literal["total", "stopped", "left early", "closed"]
+
+
+AnyEvent = (
+    SessionStart | LoopStart | KnobDeclared | KnobChanged | SnapshotTaken | Restored | CheckpointWritten
+    | CheckpointFailed | CheckpointRemoved | Done | Paused | Gap | Hole | Remark | GoodBye
+)

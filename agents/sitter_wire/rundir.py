@@ -1,0 +1,115 @@
+"""A new run directory, and what run.toml says. Both sides make runs: ``sitter run`` and a plain script that calls ``start``."""
+
+import datetime
+import json
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import msgspec
+
+from sitter_wire.places import PlaceError, RunDir
+
+FORMAT = 1
+"""Of the run directory; raised when an older version could no longer read it."""
+
+
+class RunInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """run.toml. ``sockets`` is the run's folder in the runtime directory; whoever comes second uses what is recorded."""
+
+    name: str
+    created: str
+    format: int = FORMAT
+    command: list[str] = []
+    cwd: str = ""
+    git_commit: str = ""
+    host: str = ""
+    python: str = ""
+    sitter: str = ""
+    sockets: str = ""
+    supervised: bool = False
+
+
+def default_name(script: str) -> str:
+    """``1120-char-lm``: month, day and the script's stem, in letters that need no quoting."""
+    stem = re.sub(r"[^A-Za-z0-9]+", "-", Path(script or "run").stem).strip("-").lower() or "run"
+    now = datetime.datetime.now().astimezone()
+    return f"{now:%m%d}-{stem}"
+
+
+def create(root: Path, name: str, *, command: list[str], supervised: bool, sockets: str, version: str) -> RunDir:
+    """Make ``root/name`` (``name-2``, ``-3``… where it is taken) with its run.toml. Raises PlaceError."""
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", name):
+        raise PlaceError(f"run name {name!r}: expected letters, digits, dot, dash, underscore, at most 64; choose another")
+    for i in range(1, 1000):
+        run = RunDir(root / (name if i == 1 else f"{name}-{i}"))
+        try:
+            run.path.mkdir(parents=True)
+        except FileExistsError:
+            continue
+        except OSError as e:
+            raise PlaceError(f"cannot make the run directory {run.path}: {e.strerror}; run from a place that can be written") from e
+        break
+    else:
+        raise PlaceError(f"a thousand runs are named {name} in {root}: choose another name")
+    for d in (run.recorder, run.checkpoints, run.reports):
+        d.mkdir()
+    write(run, RunInfo(
+        name=run.name, created=datetime.datetime.now().astimezone().isoformat(timespec="seconds"), command=command,
+        cwd=str(Path.cwd()), git_commit=_git_commit(), host=platform.node(), python=sys.executable, sitter=version, sockets=sockets,
+        supervised=supervised,
+    ))  # fmt: skip
+    return run
+
+
+def write(run: RunDir, info: RunInfo) -> None:
+    """run.toml by temp file and rename. Every value is a string, an integer, a boolean or a list of strings."""
+    lines = [f"{key} = {_toml(value)}" for key, value in msgspec.structs.asdict(info).items()]
+    tmp = run.run_toml.with_suffix(f".tmp{os.getpid()}")
+    tmp.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    tmp.replace(run.run_toml)
+
+
+def read(run: RunDir) -> RunInfo:
+    """Raises PlaceError where this is no run directory, is damaged, or comes from a newer version."""
+    try:
+        raw = tomllib.loads(run.run_toml.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise PlaceError(f"{run.path} is not a run directory: it has no run.toml; `sitter ls` shows the runs") from None
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as e:
+        raise PlaceError(f"cannot read {run.run_toml}: {e}; restore it, or start a new run") from e
+    found = raw.get("format")
+    if isinstance(found, int) and found > FORMAT:
+        raise PlaceError(f"{run.path} was written by a newer sitter (format {found}, this one reads {FORMAT}): upgrade sitter")
+    try:
+        return msgspec.convert(raw, RunInfo)
+    except msgspec.ValidationError as e:
+        raise PlaceError(f"{run.run_toml} does not say what a run needs: {e}; restore it, or start a new run") from e
+
+
+def _toml(value: object) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int):
+        return str(value)
+    if isinstance(value, list):
+        return "[" + ", ".join(_toml(v) for v in value) + "]"
+    # A JSON string is a TOML basic string, but for DEL, which JSON leaves bare.
+    return json.dumps(str(value).encode("utf-8", "replace").decode(), ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+def _git_commit() -> str:
+    if shutil.which("git") is None:
+        return ""
+    try:
+        done = subprocess.run(
+            ["git", "rev-parse", "HEAD"], capture_output=True, text=True, timeout=2, check=False, stdin=subprocess.DEVNULL
+        )
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""

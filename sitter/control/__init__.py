@@ -1,0 +1,1 @@
+"""Decides and speaks: proposals, budgets, the link to the agent, answers to clients."""

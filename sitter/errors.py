@@ -1,0 +1,37 @@
+"""The errors a person may see, as a tree. ``main`` prints the text of any SitterError as one sentence and exits with ``exit_code``.
+
+    SitterError          1   something could not be done
+    ├── UsageError       2   asked in the wrong way
+    │   └── ConfigError  2   sitter.toml, or a rule file
+    ├── RunError         1   not a run directory, none, newer, several
+    ├── DaemonError      1   not there, does not answer, another one holds the run
+    └── StoreError       1   the history cannot be read or written
+"""
+
+
+class SitterError(Exception):
+    """Says what was expected, what was found, and what to do."""
+
+    exit_code = 1
+
+
+class UsageError(SitterError):
+    """The question itself was wrong; nothing was tried."""
+
+    exit_code = 2
+
+
+class ConfigError(UsageError):
+    """A settings file does not parse, or names what is not there."""
+
+
+class RunError(SitterError):
+    """No such run, not a run directory, one from a newer version, or more than one where one is meant."""
+
+
+class DaemonError(SitterError):
+    """The daemon is not there, does not answer, or another one has the run."""
+
+
+class StoreError(SitterError):
+    """The history is from a newer version, damaged, or cannot be written."""

@@ -1,0 +1,1 @@
+"""The machine: GPU through NVML, CPU, memory and disk through psutil."""

@@ -1,0 +1,1 @@
+"""What arrives from the agent, put in order: each record once."""

@@ -1,0 +1,1 @@
+"""Rules watch signals and report findings; a rule never acts."""

@@ -1,0 +1,1 @@
+"""The run's history in SQLite: one writer, many readers."""

@@ -1,0 +1,1 @@
+"""The training process: started, waited for, its end written down."""

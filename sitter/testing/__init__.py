@@ -1,0 +1,1 @@
+"""Shipped helpers for testing one's own rules and screens."""

@@ -1,0 +1,1 @@
+"""The terminal screens: a client of the daemon, never its owner."""
