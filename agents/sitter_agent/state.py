@@ -1,0 +1,83 @@
+"""The seam between the agent's core and whatever holds the training state: one adapter per framework."""
+
+from collections.abc import Callable
+from typing import BinaryIO, Literal, Protocol
+
+from sitter_wire.events import KnobSpec
+
+
+class Knob(Protocol):
+    """Something that may be changed in flight. Shown is ``scheduled × scale = effective``."""
+
+    spec: KnobSpec
+    scale: float
+    held: bool
+
+    def scheduled(self) -> float:
+        """What the user's own code or schedule asks for now (first group)."""
+        ...
+
+    def effective(self) -> float:
+        """What is used: scheduled × scale, or the held value."""
+        ...
+
+    def change(self, op: Literal["scale", "value"], amount: float, *, group: str | None, hold: bool) -> tuple[float, float]:
+        """Apply a change and return (old, new) effective values. Raises ValueError with one sentence where it is refused
+        (out of bounds, groups differ, no effect with this optimizer); then nothing has changed."""
+        ...
+
+
+class Adapter(Protocol):
+    """The state of one framework. All methods run on the training thread at a safe point, but ``save`` and ``load``."""
+
+    name: str
+
+    def nbytes(self) -> int:
+        """Bytes of host memory that one capture takes."""
+        ...
+
+    def capture(self, into: object | None) -> object:
+        """A copy of everything in host memory. ``into`` is an earlier capture whose memory is reused where shapes fit."""
+        ...
+
+    def restore(self, captured: object) -> list[str]:
+        """Put a capture back in place, dropping gradients and any optimizer state it lacks. The capture stays intact.
+
+        Returns, in words, what could not be put back (empty: everything was)."""
+        ...
+
+    def finite(self) -> bool:
+        """Whether all parameters, buffers and optimizer state are finite."""
+        ...
+
+    def save(self, captured: object, file: BinaryIO, meta: dict[str, object]) -> None:
+        """Write a capture so that it can be read without sitter. Runs on the writer thread."""
+        ...
+
+    def load(self, file: BinaryIO) -> tuple[object, dict[str, object]]:
+        """Read what ``save`` wrote: a capture for ``restore``, and its meta. Raises ValueError where it is damaged."""
+        ...
+
+    def knobs(self) -> list[Knob]:
+        """The knobs this framework offers."""
+        ...
+
+    def steps_done(self) -> int | None:
+        """Optimizer steps seen so far by the hooks; None where no optimizer is known (then every turn is a step)."""
+        ...
+
+    def sample(self, step: int) -> dict[str, float]:
+        """Signals the framework offers by itself at this safe point: ``lr`` (scheduled × scale), ``grad_norm`` when it was taken…"""
+        ...
+
+    def remarks(self) -> list[str]:
+        """Sentences for the operator found at start: an EMA that is not covered, a partial effect of the rate…"""
+        ...
+
+    def close(self) -> None:
+        """Take off every hook."""
+        ...
+
+
+RestoreHook = Callable[[int], None]
+"""The user's own: called with the step that was gone back to."""
