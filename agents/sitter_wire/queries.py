@@ -118,3 +118,4 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True):
     id: int
     data: Any = None
     error: str | None = None
+    usage: bool = False

@@ -1,0 +1,63 @@
+"""``sitter``: commands are imported only when used, and every error ends in one sentence and an exit code."""
+
+import importlib
+import os
+import sys
+
+import click
+
+from sitter.cli.catalogue import COMMANDS
+from sitter.errors import SitterError
+from sitter.version import VERSION
+from sitter_wire.places import PlaceError
+
+
+class Catalogue(click.Group):
+    """A group whose commands are looked up in ``COMMANDS``."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """In the catalogue's order."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        """Imports the command's module."""
+        if name not in COMMANDS:
+            return None
+        command: click.Command = importlib.import_module(COMMANDS[name]).command
+        return command
+
+
+@click.group(cls=Catalogue, context_settings={"help_option_names": ["-h", "--help"]}, no_args_is_help=True)
+@click.version_option(VERSION, prog_name="sitter")
+def root() -> None:
+    """Watch, steer and rescue one long training run."""
+
+
+def main() -> None:
+    """The console script. Exit codes: 0 done or applied; 1 rejected, expired, not answered, failed; 2 wrong usage."""
+    if sys.platform == "win32":
+        sys.exit("sitter: native Windows is not supported; run it inside WSL2")
+    try:
+        sys.exit(root.main(prog_name="sitter", standalone_mode=False) or 0)
+    except click.UsageError as e:
+        e.show()
+        sys.exit(2)
+    except click.ClickException as e:
+        e.show()
+        sys.exit(1)
+    except (click.Abort, KeyboardInterrupt):
+        sys.exit(130)
+    except SitterError as e:
+        click.echo(f"sitter: {e}", err=True)
+        sys.exit(e.exit_code)
+    except PlaceError as e:
+        click.echo(f"sitter: {e}", err=True)
+        sys.exit(1)
+    except BrokenPipeError:
+        # `sitter logbook | head`: the reader left; say nothing, and keep the interpreter from saying it at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,110 @@
+"""The client's end of the daemon's socket. Also the one table that says which type answers which query."""
+
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import zmq
+
+from sitter import model
+from sitter.errors import DaemonError, UsageError
+from sitter_wire import codec, queries, rundir
+from sitter_wire.messages import MAX_FRAME
+from sitter_wire.places import Endpoints, PlaceError, RunDir
+
+REPLY_TYPES: dict[type[queries.Query], Any] = {
+    queries.GetStatus: model.Status,
+    queries.GetCurves: model.Curves,
+    queries.GetLogbook: list[model.LogEntry],
+    queries.GetDays: list[model.DayRow],
+    queries.GetSince: model.Since,
+    queries.GetRules: list[model.RuleState],
+}
+"""Whatever is not listed answers with ``model.Answered``."""
+
+
+def endpoints(run: RunDir) -> Endpoints:
+    """Where the run's sockets are: as recorded in run.toml, else where they would be made. Raises PlaceError."""
+    try:
+        recorded = rundir.read(run).sockets
+    except PlaceError:
+        recorded = ""
+    if recorded:
+        return Endpoints(Path(recorded))
+    return Endpoints.of_run(run.path)
+
+
+class Client:
+    """Asks the daemon of one run. Safe to use from several threads, one question at a time."""
+
+    def __init__(self, run: RunDir) -> None:
+        """Connects at once, which always succeeds; whether anybody answers is seen at the first question."""
+        self._run = run
+        self._lock = threading.Lock()
+        self._context = zmq.Context()
+        self._socket: zmq.Socket[bytes] | None = None
+        self._n = 0
+
+    def ask(self, query: queries.AnyQuery, timeout: float = 5.0) -> Any:
+        """The answer, of the type in ``REPLY_TYPES``. ``timeout`` in seconds, on top of what an ``Act`` waits itself.
+
+        Raises DaemonError where nobody answers in time, UsageError where the question was wrong.
+        """
+        if isinstance(query, queries.Act):
+            timeout += query.wait
+        with self._lock:
+            self._n += 1
+            socket = self._connected()
+            try:
+                socket.send(codec.encode(queries.Request(id=self._n, query=query)), zmq.DONTWAIT)
+                reply = self._reply(socket, timeout)
+            except zmq.Again:
+                reply = None
+            if reply is None:
+                self._drop()
+                raise DaemonError(f"no daemon answers for run {self._run.name}; `sitter attach -r {self._run.path}` starts one")
+        if reply.error is not None:
+            raise (UsageError if reply.usage else DaemonError)(reply.error)
+        try:
+            return msgspec.convert(reply.data, REPLY_TYPES.get(type(query), model.Answered))
+        except msgspec.ValidationError as e:
+            raise DaemonError(f"the daemon answers in a form this version does not know ({e}); restart it or upgrade sitter") from e
+
+    def _reply(self, socket: "zmq.Socket[bytes]", timeout: float) -> queries.Reply | None:
+        until = time.monotonic() + timeout
+        while (left := until - time.monotonic()) > 0:
+            if not socket.poll(max(1, int(left * 1000))):
+                continue
+            try:
+                reply = codec.reply(socket.recv())
+            except codec.GarbageError:
+                continue
+            if reply.id == self._n:  # an older one came too late for its asker
+                return reply
+        return None
+
+    def _connected(self) -> "zmq.Socket[bytes]":
+        if self._socket is None:
+            self._socket = self._context.socket(zmq.DEALER)
+            self._socket.setsockopt(zmq.LINGER, 0)
+            self._socket.setsockopt(zmq.MAXMSGSIZE, 8 * MAX_FRAME)
+            self._socket.setsockopt(zmq.RECONNECT_IVL_MAX, 1000)
+            try:
+                self._socket.connect(Endpoints.url(endpoints(self._run).client))
+            except (PlaceError, zmq.ZMQError) as e:
+                self._drop()
+                raise DaemonError(str(e)) from e
+        return self._socket
+
+    def _drop(self) -> None:
+        if self._socket is not None:
+            self._socket.close(0)
+            self._socket = None
+
+    def close(self) -> None:
+        """Returns at once; nothing unsent is waited for."""
+        with self._lock:
+            self._drop()
+            self._context.term()

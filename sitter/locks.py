@@ -1,0 +1,51 @@
+"""POSIX record locks: who holds a run's daemon.lock or agent.lock.
+
+A POSIX lock goes when its process closes ANY descriptor of that file: open it once, in one place, and keep it.
+"""
+
+import errno
+import fcntl
+import os
+import struct
+import sys
+from pathlib import Path
+from typing import IO
+
+# struct flock as the C library lays it out; only these two are asked for.
+_FLOCK = "hhqqi4x" if sys.platform.startswith("linux") else "qqihh"
+
+
+def holder(path: Path) -> int | None:
+    """Pid of the process that holds the lock on ``path``; None where nobody does or the file is not there.
+
+    Asks without taking it, so that whoever wants it at the same moment is not refused because of us.
+    """
+    try:
+        fd = os.open(path, os.O_RDONLY)
+    except OSError:
+        return None
+    try:
+        if sys.platform.startswith("linux"):
+            answer = fcntl.fcntl(fd, fcntl.F_GETLK, struct.pack(_FLOCK, fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0))
+            kind, _, _, _, pid = struct.unpack(_FLOCK, answer)
+        else:
+            answer = fcntl.fcntl(fd, fcntl.F_GETLK, struct.pack(_FLOCK, 0, 0, 0, fcntl.F_WRLCK, os.SEEK_SET))
+            _, _, pid, kind, _ = struct.unpack(_FLOCK, answer)
+    except OSError:
+        return None
+    finally:
+        os.close(fd)
+    return pid if kind != fcntl.F_UNLCK and pid > 0 else None
+
+
+def take(path: Path) -> IO[str] | None:
+    """The open, locked file, or None where another process has it. Raises OSError where it cannot be opened or locked at all."""
+    file = path.open("a+", encoding="ascii")
+    try:
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as e:
+        file.close()
+        if e.errno in (errno.EACCES, errno.EAGAIN):
+            return None
+        raise
+    return file

@@ -1,0 +1,107 @@
+"""Finding runs: the per-user registry, ``./sitter-runs``, and which run is meant where none is named."""
+
+import hashlib
+import os
+from pathlib import Path
+
+import msgspec
+import platformdirs
+
+from sitter.errors import RunError, UsageError
+from sitter.locks import holder
+from sitter_wire import rundir
+from sitter_wire.places import PlaceError, RunDir
+
+RUNS = "sitter-runs"
+
+
+class FoundRun(msgspec.Struct, frozen=True, kw_only=True):
+    """A run directory and what can be told without opening its history."""
+
+    run: RunDir
+    info: rundir.RunInfo
+    agent_pid: int | None
+    daemon_pid: int | None
+
+    @property
+    def live(self) -> bool:
+        """Whether its training process lives."""
+        return self.agent_pid is not None
+
+
+def registry() -> Path:
+    """The per-user folder with one small file per run."""
+    return Path(platformdirs.user_state_path("sitter")) / "runs"
+
+
+def register(run: RunDir) -> None:
+    """Note that this run exists, so that it is found from any directory. Never raises: it is a convenience."""
+    real = str(run.path.resolve())
+    try:
+        folder = registry()
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / hashlib.sha256(os.fsencode(real)).hexdigest()[:16]).write_text(real + "\n", encoding="utf-8")
+    except OSError:
+        return
+
+
+def runs() -> list[FoundRun]:
+    """Every run known here or registered, newest first. Registered ones that are gone are forgotten."""
+    candidates: dict[Path, None] = {}
+    here = Path.cwd() / RUNS
+    if here.is_dir():
+        candidates.update({p.resolve(): None for p in here.iterdir() if (p / "run.toml").is_file()})
+    if registry().is_dir():
+        for entry in registry().iterdir():
+            try:
+                path = Path(entry.read_text(encoding="utf-8").strip())
+            except (OSError, UnicodeDecodeError):
+                continue
+            if (path / "run.toml").is_file():
+                candidates[path] = None
+            else:
+                entry.unlink(missing_ok=True)
+    found = []
+    for path in candidates:
+        try:
+            found.append(look(RunDir(path)))
+        except RunError:
+            continue
+    return sorted(found, key=lambda f: f.info.created, reverse=True)
+
+
+def look(run: RunDir) -> FoundRun:
+    """Raises RunError where this is not a run directory, or is from a newer version."""
+    try:
+        info = rundir.read(run)
+    except PlaceError as e:
+        raise RunError(str(e)) from e
+    return FoundRun(run=run, info=info, agent_pid=holder(run.agent_lock), daemon_pid=holder(run.daemon_lock))
+
+
+def find(name: str | None, *, acts: bool) -> FoundRun:
+    """The run that is meant: by name or path; without one the only live one, else the newest.
+
+    Raises RunError where there is none, UsageError where ``acts`` and several live.
+    """
+    if name:
+        path = Path(name)
+        if (path / "run.toml").is_file() or (os.sep in name and path.exists()):
+            return look(RunDir(path.resolve()))
+        matches = [f for f in runs() if f.info.name == name]
+        if not matches:
+            known = ", ".join(f.info.name for f in runs()[:8]) or "none"
+            raise RunError(f"no run named {name!r}; known runs: {known}; `sitter ls` shows them with their places")
+        live = [f for f in matches if f.live]
+        if acts and len(matches) > 1 and len(live) != 1:
+            places = ", ".join(str(f.run.path) for f in matches)
+            raise UsageError(f"{len(matches)} runs are named {name!r}: give the path of one with -r ({places})")
+        return (live or matches)[0]
+    known_runs = runs()
+    if not known_runs:
+        raise RunError("no run found here or in the registry; start one with `sitter run -- python train.py`, or name its directory with -r")
+    live = [f for f in known_runs if f.live]
+    if acts and len(live) > 1:
+        names = ", ".join(f"{f.info.name} ({f.run.path})" for f in live)
+        raise UsageError(f"{len(live)} runs are live, so say which with -r RUN: {names}")
+    return (live or known_runs)[0]
