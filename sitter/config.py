@@ -1,0 +1,182 @@
+"""``sitter.toml``: the rules and settings of one run, typed. Every section may be left out, and so may the file.
+
+Example::
+
+    mode = "guard"
+
+    [rules.gpu_hot]
+    mode = "act"
+    delay = "60s"
+    limit = "3 per day"
+    celsius = 88            # a parameter of the rule
+
+    [notify.phone]
+    kind = "ntfy"
+    url = "https://ntfy.sh/my-topic"
+    events = ["crashed", "gave_up"]
+"""
+
+import difflib
+import tomllib
+from pathlib import Path
+from typing import Any, get_args
+
+import msgspec
+
+from sitter.clock import duration
+from sitter.errors import ConfigError
+from sitter.model import Mode, Preset
+
+Param = float | int | str | bool | list[str]
+
+
+class RuleConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """``[rules.NAME]``: how far a rule may go, and its own parameters. None = the rule's default."""
+
+    mode: Mode | None = None
+    delay: float | None = None
+    """Seconds in which an act can be vetoed."""
+    limit: str | None = None
+    """``3 per hour``, ``3 per day``, or empty for none."""
+    params: dict[str, Param] = {}
+
+
+class NotifierConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """``[notify.NAME]``: one way to tell somebody."""
+
+    name: str
+    kind: str
+    url: str = ""
+    command: str = ""
+    events: list[str] | None = None
+    """None = the default events."""
+
+
+class CheckpointConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """``[checkpoints]``."""
+
+    healthy_steps: int = 200
+    """Steps without suspicion after which a checkpoint is called good."""
+
+
+class Config(msgspec.Struct, frozen=True, kw_only=True):
+    """All of sitter.toml."""
+
+    mode: Preset = "guard"
+    rules: dict[str, RuleConfig] = {}
+    notify: list[NotifierConfig] = []
+    checkpoints: CheckpointConfig = CheckpointConfig()
+
+
+TOP_LEVEL = ("mode", "rules", "notify", "checkpoints")
+RULE_KEYS = ("mode", "delay", "limit")
+NOTIFY_KEYS = ("kind", "url", "command", "events")
+
+
+def load(path: Path) -> Config:
+    """The file's settings; defaults where it is not there. Raises ConfigError with file, place and the nearest right name."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return Config()
+    except (OSError, UnicodeDecodeError) as e:
+        raise ConfigError(f"cannot read {path}: {e}; mend its permissions, or move it away to use the defaults") from e
+    return parse(text, str(path))
+
+
+def parse(text: str, where: str) -> Config:
+    """Settings from TOML text; ``where`` names it in errors. Raises ConfigError."""
+    try:
+        raw = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as e:
+        raise ConfigError(f"{where} is not TOML: {e}; mend that line, or move the file away to use the defaults") from e
+    _known(raw, TOP_LEVEL, where)
+    rules = {name: _rule(section, f"{where}: [rules.{name}]") for name, section in _table(raw, "rules", where).items()}
+    notify = [_notifier(name, s, f"{where}: [notify.{name}]") for name, s in _table(raw, "notify", where).items()]
+    checkpoints = _table(raw, "checkpoints", where)
+    _known(checkpoints, CheckpointConfig.__struct_fields__, f"{where}: [checkpoints]")
+    mode = raw.get("mode", "guard")
+    if mode not in get_args(Preset):
+        raise ConfigError(f"{where}: mode = {mode!r}, expected one of {', '.join(get_args(Preset))}")
+    return Config(
+        mode=mode, rules=rules, notify=notify, checkpoints=_typed(checkpoints, CheckpointConfig, f"{where}: [checkpoints]")
+    )
+
+
+def seconds(value: object, where: str) -> float:
+    """``60``, ``"60s"``, ``"2h"`` as seconds. Raises ConfigError."""
+    try:
+        got = duration(value) if isinstance(value, str) else float(value)  # type: ignore[arg-type]
+    except (ValueError, TypeError):
+        got = -1.0
+    if not 0 <= got < 1e9:
+        raise ConfigError(f"{where} = {value!r}, expected a length of time such as 60s, 5m or 2h")
+    return got
+
+
+def unknown(name: str, known: "list[str] | tuple[str, ...]", where: str, noun: str = "setting") -> ConfigError:
+    """The error for a name that is not there, with the nearest right one."""
+    near = difflib.get_close_matches(name, known, n=1)
+    hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(known)}"
+    return ConfigError(f"{where} has no {noun} {name!r}; {hint}")
+
+
+def parse_limit(text: str, where: str) -> tuple[int, float] | None:
+    """``3 per hour`` as (3, 3600.0 seconds), rolling; None for no limit. Raises ConfigError."""
+    if not text.strip():
+        return None
+    words = text.split()
+    spans = {"minute": 60.0, "hour": 3600.0, "day": 86400.0, "week": 604800.0}
+    if len(words) == 3 and words[0].isdigit() and words[1] == "per" and words[2] in spans:
+        return int(words[0]), spans[words[2]]
+    raise ConfigError(f"{where} = {text!r}, expected a number per minute, hour, day or week, such as '3 per day'")
+
+
+def _table(raw: dict[str, Any], key: str, where: str) -> dict[str, Any]:
+    section = raw.get(key, {})
+    if not isinstance(section, dict):
+        raise ConfigError(f"{where}: {key} is a {type(section).__name__}, expected a table [{key}]")
+    return section
+
+
+def _known(section: dict[str, Any], known: tuple[str, ...], where: str) -> None:
+    for name in section:
+        if name not in known:
+            raise unknown(name, known, where)
+
+
+def _rule(section: Any, where: str) -> RuleConfig:
+    if not isinstance(section, dict):
+        raise ConfigError(f"{where} is a {type(section).__name__}, expected a table")
+    mode, limit = section.get("mode"), section.get("limit")
+    if mode is not None and mode not in get_args(Mode):
+        raise ConfigError(f"{where}: mode = {mode!r}, expected one of {', '.join(get_args(Mode))}")
+    if limit is not None:
+        parse_limit(str(limit), f"{where}: limit")
+    delay = section.get("delay")
+    params = {k: v for k, v in section.items() if k not in RULE_KEYS}
+    for name, value in params.items():
+        if not isinstance(value, float | int | str | bool) and not (
+            isinstance(value, list) and all(isinstance(v, str) for v in value)
+        ):
+            raise ConfigError(f"{where}: {name} is a {type(value).__name__}, expected a number, a text or a list of texts")
+    return RuleConfig(
+        mode=mode, delay=None if delay is None else seconds(delay, f"{where}: delay"),
+        limit=None if limit is None else str(limit), params=params,
+    )  # fmt: skip
+
+
+def _notifier(name: str, section: Any, where: str) -> NotifierConfig:
+    if not isinstance(section, dict):
+        raise ConfigError(f"{where} is a {type(section).__name__}, expected a table")
+    _known(section, NOTIFY_KEYS, where)
+    if "kind" not in section:
+        raise ConfigError(f"{where} has no kind; expected one of webhook, ntfy, slack, discord, command")
+    return _typed({**section, "name": name}, NotifierConfig, where)
+
+
+def _typed(section: dict[str, Any], kind: type[Any], where: str) -> Any:
+    try:
+        return msgspec.convert(section, kind)
+    except msgspec.ValidationError as e:
+        raise ConfigError(f"{where}: {e}") from e
