@@ -95,7 +95,9 @@ AnyMessage = Hello | Ping | Pong | Ack | Order | Answer | Stacks
 class ShipmentHeader(msgspec.Struct, frozen=True, kw_only=True):
     """First of a shipment's frames after the version: what the raw frame holds. Records are contiguous from ``first``.
 
-    ``schemas`` repeats every schema that the records use, so that a shipment can be read alone.
+    ``schemas`` repeats every schema that the records use, so that a shipment can be read alone. ``clock`` = (wall, monotonic)
+    nanoseconds read together. ``lost_from``: the records from there up to ``first`` − 1 are gone for good (dropped at the cap), so
+    the daemon may pass over them.
     """
 
     session: str
@@ -103,3 +105,4 @@ class ShipmentHeader(msgspec.Struct, frozen=True, kw_only=True):
     count: int
     schemas: dict[int, list[str]] = {}
     clock: tuple[int, int] = (0, 0)
+    lost_from: int | None = None

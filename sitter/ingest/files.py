@@ -1,0 +1,76 @@
+"""Reading the recorder's files of a session whose process is gone, or, without touching them, of one that lives."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+
+from sitter_wire.codec import GarbageError
+from sitter_wire.records import Record, SegmentHeader, read_segment_header, scan_segment
+
+SUFFIX = ".rec"
+
+
+class SegmentRead(msgspec.Struct, frozen=True, kw_only=True):
+    """One segment file: its header, whole records in file order, and how many were torn."""
+
+    path: Path
+    header: SegmentHeader
+    records: list[Record]
+    torn: int
+
+
+def sessions(recorder: Path) -> list[Path]:
+    """Session folders, oldest first by their first segment's wall clock (the id itself is random)."""
+    found: list[tuple[int, str, Path]] = []
+    try:
+        folders = [p for p in recorder.iterdir() if p.is_dir()]
+    except OSError:
+        return []
+    for folder in folders:
+        began = next((h.wall_ns for h in map(_header, segments(folder)) if h is not None), 0)
+        found.append((began, folder.name, folder))
+    return [folder for _, _, folder in sorted(found)]
+
+
+def segments(folder: Path) -> list[Path]:
+    """A session's segment files in order of their first sequence (it is in the header; names sort the same way)."""
+    try:
+        return sorted(p for p in folder.iterdir() if p.suffix == SUFFIX)
+    except OSError:
+        return []
+
+
+def read(folder: Path, after: int = 0) -> Iterator[SegmentRead]:
+    """The session's segments one at a time; those that lie wholly at or below sequence ``after`` are skipped.
+
+    A damaged file, or one from another layout, is left out: what the rest holds is still worth having.
+    """
+    paths = segments(folder)
+    headers = [_header(p) for p in paths]
+    for i, (path, header) in enumerate(zip(paths, headers, strict=True)):
+        if header is None:
+            continue
+        following = next((h.first_seq for h in headers[i + 1 :] if h is not None), None)
+        if following is not None and following <= after + 1:
+            continue
+        try:
+            data = path.read_bytes()
+        except OSError:
+            continue
+        whole: list[Record] = []
+        torn = 0
+        for record in scan_segment(data, header):
+            if record is None:
+                torn += 1
+            elif record.seq > after:
+                whole.append(record)
+        yield SegmentRead(path=path, header=header, records=whole, torn=torn)
+
+
+def _header(path: Path) -> SegmentHeader | None:
+    try:
+        with path.open("rb") as file:
+            return read_segment_header(file.read(1 << 20))
+    except (OSError, GarbageError):
+        return None
