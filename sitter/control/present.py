@@ -1,0 +1,217 @@
+"""The present, as the records tell it: last values, knobs, branches, checkpoints, where the loop stands. No decisions here."""
+
+import math
+from collections import deque
+
+import msgspec
+
+from sitter.model import CheckpointInfo, GoalNow, KnobNow, SignalNow
+from sitter_wire import events
+from sitter_wire.messages import Pong
+from sitter_wire.records import Happening, Point
+
+RATE_WINDOW_S = 60.0
+SLOPE_POINTS = 240
+HIDDEN = frozenset({"lr_scheduled"})
+"""Signals that are shown with their knob and not by themselves."""
+
+
+class Session(msgspec.Struct, kw_only=True):
+    """What is known of one trainer process. ``clock`` = (wall, monotonic) seconds read together."""
+
+    id: str
+    pid: int
+    clock: tuple[float, float] | None = None
+    start: events.SessionStart | None = None
+    goodbye: str | None = None
+
+    def wall(self, monotonic_ns: int) -> float | None:
+        """A record's time as unix seconds."""
+        if self.clock is None:
+            return None
+        return self.clock[0] + (monotonic_ns / 1e9 - self.clock[1])
+
+
+class Present:
+    """Live facts of the run. Fed on the loop's thread, record by record."""
+
+    def __init__(self) -> None:
+        self.session: Session | None = None
+        self.step: int | None = None
+        self.branch: int | None = None
+        self.micro: int | None = None
+        self.total: int | None = None
+        self.epochs: int | None = None
+        self.paused = False
+        self.last_record: float | None = None
+        self.last_safe_point: float | None = None
+        self.pong: Pong | None = None
+        self.pong_at: float | None = None
+        self.signals: dict[str, SignalNow] = {}
+        self.specs: dict[str, events.KnobSpec] = {}
+        self.scales: dict[str, tuple[float, bool]] = {}
+        self.values: dict[str, float] = {}
+        self.checkpoints: dict[str, CheckpointInfo] = {}
+        self.goal: tuple[str, str] | None = None
+        self._goal_best: tuple[float, int] | None = None
+        self._goals: deque[tuple[int, float]] = deque(maxlen=4096)
+        self._rate: deque[tuple[float, int]] = deque(maxlen=512)
+        self._slope: deque[tuple[int, float]] = deque(maxlen=SLOPE_POINTS)
+        self._slope_every = 1
+
+    # -- records ---------------------------------------------------------------------------------------------------------
+
+    def point(self, point: Point) -> None:
+        """Values at a step."""
+        wall = self.session.wall(point.time) if self.session else None
+        for name, value in zip(point.names, point.values, strict=True):
+            self.signals[name] = SignalNow(last=value, step=point.step, time=wall)
+        self._advance(point.step, point.branch, point.time / 1e9)
+        goal = self.goal
+        if goal and goal[0] in point.names:
+            self._goal_value(point.step, point.values[point.names.index(goal[0])])
+        if "loss" in point.names:
+            self._loss(point.step, point.values[point.names.index("loss")])
+
+    def happening(self, h: Happening) -> None:
+        """An event at a step."""
+        event = h.event
+        if isinstance(event, events.SessionStart):
+            self._started(event)
+        elif isinstance(event, events.LoopStart):
+            self.total = event.total if event.total is not None else self.total
+            self.epochs = event.epochs if event.epochs is not None else self.epochs
+        elif isinstance(event, events.KnobDeclared):
+            self.specs[event.spec.name] = event.spec
+            self.scales.setdefault(event.spec.name, (1.0, False))
+        elif isinstance(event, events.KnobChanged):
+            self.scales[event.knob] = (event.scale, event.held)
+            self.values[event.knob] = event.new
+        elif isinstance(event, events.Restored):
+            self._restored(event)
+        elif isinstance(event, events.Paused):
+            self.paused = event.paused
+        elif isinstance(event, events.GoodBye) and self.session:
+            self.session.goodbye = event.how
+        self.last_record = h.time / 1e9
+
+    def pinged(self, pong: Pong, now: float) -> None:
+        """The control thread answered. ``now`` monotonic seconds."""
+        self.pong, self.pong_at = pong, now
+        self.micro = pong.micro
+        self.paused = pong.paused
+        if pong.safe_point_at is not None:
+            self.last_safe_point = max(self.last_safe_point or 0.0, pong.safe_point_at)
+        self.step, self.branch = pong.step, pong.branch
+
+    # -- derived ---------------------------------------------------------------------------------------------------------
+
+    def steps_per_s(self) -> float | None:
+        """Over the last minute; None before there are two points a second apart."""
+        if len(self._rate) < 2:
+            return None
+        (t0, s0), (t1, s1) = self._rate[0], self._rate[-1]
+        return (s1 - s0) / (t1 - t0) if t1 - t0 > 0.5 and s1 > s0 else None
+
+    def slope_per_k(self) -> float | None:
+        """Change of the loss per 1,000 steps: means of the two halves of the window, so that noise evens out."""
+        finite = [(s, v) for s, v in self._slope if math.isfinite(v)]
+        if len(finite) < 40:
+            return None
+        half = len(finite) // 2
+        (s0, v0), (s1, v1) = (_means(finite[:half]), _means(finite[half:]))
+        return (v1 - v0) / (s1 - s0) * 1000 if s1 > s0 else None
+
+    def knobs(self) -> dict[str, KnobNow]:
+        """scheduled × scale = effective, as far as they are known."""
+        out = {}
+        for name, spec in self.specs.items():
+            scale, held = self.scales.get(name, (1.0, False))
+            effective = self.values.get(name)
+            scheduled = None
+            if name in self.signals:
+                effective = self.signals[name].last
+            if f"{name}_scheduled" in self.signals:
+                scheduled = self.signals[f"{name}_scheduled"].last
+            elif effective is not None and scale:
+                scheduled = effective / scale
+            out[name] = KnobNow(
+                scheduled=scheduled, scale=scale, effective=effective, low=spec.low, high=spec.high, held=held, note=spec.note
+            )
+        return out
+
+    def goal_now(self) -> GoalNow | None:
+        """The goal with its best on the present line of branches."""
+        if self.goal is None:
+            return None
+        name, better = self.goal
+        last = self.signals.get(name)
+        best = self._goal_best
+        return GoalNow(
+            name=name, better="higher" if better == "higher" else "lower", last=last.last if last else None,
+            last_step=last.step if last else None, best=best[0] if best else None, best_step=best[1] if best else None,
+        )  # fmt: skip
+
+    def ends_in(self) -> float | None:
+        """Seconds until ``total`` at the present rate; None where either is unknown."""
+        rate = self.steps_per_s()
+        if rate is None or self.total is None or self.step is None:
+            return None
+        return max(0, self.total - self.step) / rate
+
+    # -- inside ----------------------------------------------------------------------------------------------------------
+
+    def _advance(self, step: int, branch: int, at: float) -> None:
+        self.step, self.branch, self.last_record = step, branch, at
+        if self._rate and (step < self._rate[-1][1] or at < self._rate[-1][0]):
+            self._rate.clear()
+        if not self._rate or at - self._rate[-1][0] > 0.25:
+            self._rate.append((at, step))
+            while self._rate and at - self._rate[0][0] > RATE_WINDOW_S:
+                self._rate.popleft()
+
+    def _started(self, start: events.SessionStart) -> None:
+        if self.session:
+            self.session.start = start
+            self.session.pid = start.pid
+        self.paused = False
+        self.total = start.total if start.total is not None else self.total
+        self.specs.clear()
+        self.scales.clear()
+        self._rate.clear()
+        if start.goal:
+            self.goal = (start.goal, start.better)
+
+    def _goal_value(self, step: int, value: float) -> None:
+        if math.isfinite(value):
+            self._goals.append((step, value))
+            self._goal_best = self._better(self._goal_best, (value, step))
+
+    def _better(self, best: tuple[float, int] | None, new: tuple[float, int]) -> tuple[float, int]:
+        if best is None:
+            return new
+        higher = self.goal is not None and self.goal[1] == "higher"
+        return new if (new[0] > best[0] if higher else new[0] < best[0]) else best
+
+    def _loss(self, step: int, value: float) -> None:
+        if self._slope and step < self._slope[-1][0]:
+            self._slope.clear()
+        if not self._slope or step - self._slope[-1][0] >= self._slope_every:
+            self._slope.append((step, value))
+            if len(self._slope) == SLOPE_POINTS:
+                # The window grows with the run, to a tenth of it, so that a day's slope is not read off three seconds.
+                self._slope_every = max(1, step // (10 * SLOPE_POINTS))
+
+    def _restored(self, event: events.Restored) -> None:
+        self.step, self.branch = event.step, event.branch
+        self._rate.clear()
+        self._slope.clear()
+        self._goals = deque((g for g in self._goals if g[0] <= event.step), maxlen=self._goals.maxlen)
+        self._goal_best = None
+        for step, value in self._goals:
+            self._goal_best = self._better(self._goal_best, (value, step))
+
+
+def _means(points: list[tuple[int, float]]) -> tuple[float, float]:
+    n = len(points)
+    return sum(s for s, _ in points) / n, sum(v for _, v in points) / n
