@@ -1,0 +1,116 @@
+"""The daemon's end of the link: PULL for shipments, ROUTER for the agent's control thread. Garbage is counted, dropped, said once."""
+
+import logging
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import zmq
+
+from sitter_wire import codec
+from sitter_wire.messages import MAX_FRAME, AnyMessage, ShipmentHeader
+from sitter_wire.places import Endpoints
+
+log = logging.getLogger(__name__)
+
+AGENT = b"agent"
+"""The fixed identity of the one live agent, so that a new daemon can speak first."""
+AT_ONCE = 64
+"""Messages taken from one socket before the others have their turn."""
+
+
+class AgentLink:
+    """Both sockets, bound in the run's folder of the runtime directory."""
+
+    def __init__(
+        self, context: "zmq.Context[zmq.Socket[bytes]]", places: Endpoints, *,
+        on_shipment: Callable[[ShipmentHeader, bytes], None], on_message: Callable[[AnyMessage], None],
+    ) -> None:  # fmt: skip
+        self._places, self._on_shipment, self._on_message = places, on_shipment, on_message
+        self.garbage: Counter[str] = Counter()
+        self.data = context.socket(zmq.PULL)
+        self.agent = context.socket(zmq.ROUTER)
+        for socket in (self.data, self.agent):
+            socket.setsockopt(zmq.LINGER, 0)
+            socket.setsockopt(zmq.MAXMSGSIZE, MAX_FRAME)
+        self.agent.setsockopt(zmq.ROUTER_MANDATORY, 1)  # an unroutable order is an error here, not silence
+        self.agent.setsockopt(zmq.ROUTER_HANDOVER, 1)
+        self.data.setsockopt(zmq.RCVHWM, 64)
+        self.bind()
+
+    def bind(self) -> None:
+        """Bind both. Raises zmq.ZMQError."""
+        self.data.bind(Endpoints.url(self._places.data))
+        self.agent.bind(Endpoints.url(self._places.agent))
+
+    def rebind_lost(self) -> list[str]:
+        """Bind again what a cleaner of temporary files has removed; the names of those."""
+        self._places.create()
+        return [
+            path.name
+            for socket, path in ((self.data, self._places.data), (self.agent, self._places.agent))
+            if rebind(socket, path)
+        ]
+
+    def take_shipments(self) -> None:
+        """What waits on the PULL, up to ``AT_ONCE``."""
+        for _ in range(AT_ONCE):
+            try:
+                parts = self.data.recv_multipart(zmq.DONTWAIT)
+            except zmq.Again:
+                return
+            try:
+                header, raw = codec.shipment(parts)
+                self._on_shipment(header, raw)
+            except codec.GarbageError as e:
+                self._garbage(e)
+
+    def take_messages(self) -> None:
+        """What waits on the ROUTER, up to ``AT_ONCE``."""
+        for _ in range(AT_ONCE):
+            try:
+                identity, *parts = self.agent.recv_multipart(zmq.DONTWAIT)
+            except zmq.Again:
+                return
+            if identity != AGENT:
+                self._garbage(codec.GarbageError("stranger", "a peer that is not the agent"))
+                continue
+            try:
+                self._on_message(codec.message(parts))
+            except codec.GarbageError as e:
+                self._garbage(e)
+
+    def send(self, message: AnyMessage) -> bool:
+        """To the agent; False where it is not connected or takes nothing more."""
+        try:
+            self.agent.send_multipart([AGENT, *codec.frames(message)], zmq.DONTWAIT)
+        except zmq.ZMQError:
+            return False
+        return True
+
+    def close(self) -> None:
+        """Both sockets, at once."""
+        self.data.close(0)
+        self.agent.close(0)
+
+    def _garbage(self, error: codec.GarbageError) -> None:
+        self.garbage[error.kind] += 1
+        if self.garbage[error.kind] == 1:
+            log.warning("dropped what arrived from the agent's side: %s (further ones of this kind are only counted)", error)
+
+
+def rebind(socket: "zmq.Socket[bytes]", path: Path) -> bool:
+    """Bind once more where the socket's file is gone; connections that stand are kept. Whether that was so."""
+    if path.exists():
+        return False
+    url = Endpoints.url(path)
+    try:
+        socket.unbind(url)
+    except zmq.ZMQError:
+        pass  # it held no listener for it: binding is what matters
+    try:
+        socket.bind(url)
+    except zmq.ZMQError as e:
+        log.warning("cannot bind %s again: %s", url, e)
+        return False
+    return True

@@ -1,0 +1,133 @@
+"""What a client may ask and demand, and what is answered. A new query is one method and one line in ``_HANDLERS``."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+from sitter.clock import Clock, human
+from sitter.control.board import Board
+from sitter.control.desk import Answer, Refused
+from sitter.control.dispatcher import Dispatcher
+from sitter.control.flow import describe
+from sitter.control.life import Life
+from sitter.control.orders import Orders
+from sitter.control.present import Present
+from sitter.model import Answered
+from sitter_wire import commands, queries
+
+STOP_PATIENCE_S = 60.0
+"""A stop that is not applied by then says so and offers --now."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Reach:
+    """What the demands need from the daemon around them."""
+
+    read: Callable[[queries.Query, Answer], None]
+    log: Callable[..., None]
+    rules: Callable[[], list[Any]]
+    stop_now: Callable[[Answer], None]
+    test_notify: Callable[[Answer], None]
+    rollback_sent: Callable[[], None]
+
+
+class Demands:
+    """All on the loop's thread; what takes time is answered later."""
+
+    def __init__(
+        self, *, clock: Clock, board: Board, dispatcher: Dispatcher, orders: Orders, present: Present, life: Life, reach: Reach
+    ) -> None:
+        self._clock, self._board, self._dispatcher, self._orders = clock, board, dispatcher, orders
+        self._present, self._life, self._reach = present, life, reach
+
+    def __call__(self, query: queries.AnyQuery, answer: Answer) -> None:
+        """Answer now, or keep ``answer`` and call it once."""
+        handler = self._HANDLERS.get(type(query))
+        if handler is None:
+            self._reach.read(query, answer)
+        else:
+            handler(self, query, answer)
+
+    def _status(self, query: queries.GetStatus, answer: Answer) -> None:
+        answer(self._board.status())
+
+    def _rules(self, query: queries.GetRules, answer: Answer) -> None:
+        answer(self._reach.rules())
+
+    def _act(self, query: queries.Act, answer: Answer) -> None:
+        action, session = query.action, self._present.session
+        if not self._life.alive or session is None:
+            answer(Answered(status="rejected", text=f"nothing to act on: the training is {self._life.state()}, not running"))
+            return
+        wait = min(max(query.wait, 0.1), 3600.0)
+        stop = isinstance(action, commands.Stop)
+        if stop:
+            wait = min(wait, STOP_PATIENCE_S)
+
+        def done(outcome: commands.Outcome | None) -> None:
+            if outcome is not None:
+                answer(Answered(status=outcome.status, text=outcome.text, detail=outcome.detail))
+                return
+            hint = "; `sitter stop --now` ends it without waiting for a safe point" if stop else ""
+            answer(Answered(status="unanswered", text=f"not answered within {human(wait)}; it can no longer start{hint}"))
+
+        if isinstance(action, commands.Rollback):
+            self._reach.rollback_sent()
+        self._orders.give(action, session=session.id, by="operator", wait=wait, done=done)
+        self._reach.log("command", step=self._present.step, branch=self._present.branch, action=describe(action), status="sent", detail="by the operator")
+
+    def _stop_now(self, query: queries.StopNow, answer: Answer) -> None:
+        self._reach.log("command", step=self._present.step, branch=self._present.branch, action="stop --now", status="sent", detail="by the operator")
+        self._reach.stop_now(answer)
+
+    def _approve(self, query: queries.Approve, answer: Answer) -> None:
+        finding = self._dispatcher.approve(query.id)
+        self._proposal_answer(query.id, finding is not None, "approved: it is on its way", answer)
+
+    def _veto(self, query: queries.Veto, answer: Answer) -> None:
+        finding = self._dispatcher.veto(query.id)
+        self._proposal_answer(query.id, finding is not None, "vetoed: nothing is done", answer)
+
+    def _proposal_answer(self, id_: str, found: bool, text: str, answer: Answer) -> None:
+        if found:
+            answer(Answered(status="applied", text=f"{id_} {text}"))
+            return
+        known = ", ".join(self._dispatcher.proposals) or "none is open"
+        answer(Answered(status="rejected", text=f"no open proposal {id_!r}; open: {known}"))
+
+    def _snooze(self, query: queries.Snooze, answer: Answer) -> None:
+        if query.rule not in self._dispatcher.settings:
+            known = ", ".join(sorted(self._dispatcher.settings))
+            answer(Refused(f"no rule {query.rule!r}; rules: {known}", usage=True))
+            return
+        if not 0 < query.seconds < 366 * 86400:
+            answer(Refused(f"snooze for {query.seconds} s: expected between 1 s and a year", usage=True))
+            return
+        self._dispatcher.snooze(query.rule, query.seconds)
+        text = f"{query.rule} proposes nothing for {human(query.seconds)}; its findings are still written down"
+        self._reach.log("command", rule=query.rule, action="snooze", status="applied", detail=text)
+        answer(Answered(status="applied", text=text))
+
+    def _mode(self, query: queries.SetMode, answer: Answer) -> None:
+        before = self._dispatcher.preset
+        self._dispatcher.set_preset(query.mode)
+        text = f"mode {query.mode} (was {before})"
+        self._reach.log("command", action="mode", status="applied", detail=text)
+        answer(Answered(status="applied", text=text))
+
+    def _note(self, query: queries.AddNote, answer: Answer) -> None:
+        text = query.text.strip()
+        if not text:
+            answer(Refused("an empty note: expected some text", usage=True))
+            return
+        self._reach.log("note", step=self._present.step, branch=self._present.branch, status="operator", detail=text[:4000])
+        answer(Answered(status="applied", text="noted"))
+
+    def _notify(self, query: queries.TestNotify, answer: Answer) -> None:
+        self._reach.test_notify(answer)
+
+    _HANDLERS: dict[type[queries.Query], Callable[..., None]] = {  # noqa: RUF012 — a table, never changed
+        queries.GetStatus: _status, queries.GetRules: _rules, queries.Act: _act, queries.StopNow: _stop_now,
+        queries.Approve: _approve, queries.Veto: _veto, queries.Snooze: _snooze, queries.SetMode: _mode, queries.AddNote: _note,
+        queries.TestNotify: _notify,
+    }  # fmt: skip

@@ -1,0 +1,95 @@
+"""The daemon's end of the clients' socket: decodes requests, hands them on, sends replies. Knows who has been here lately."""
+
+import logging
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+import zmq
+
+from sitter.clock import Clock
+from sitter.control.agent_link import AT_ONCE, rebind
+from sitter_wire import codec
+from sitter_wire.messages import MAX_FRAME
+from sitter_wire.places import Endpoints
+from sitter_wire.queries import AnyQuery, Reply
+
+log = logging.getLogger(__name__)
+
+GONE_AFTER_S = 10.0
+"""A client that has not asked for so long has left (a TUI asks every second)."""
+
+Answer = Callable[[Any], None]
+
+
+class Refused(msgspec.Struct, frozen=True):
+    """An answer that is an error: one sentence; ``usage`` where the asker erred."""
+
+    text: str
+    usage: bool = False
+
+
+class Desk:
+    """Requests in, replies out. ``on_query`` gets the query and the function that answers it, now or later."""
+
+    def __init__(
+        self, context: "zmq.Context[zmq.Socket[bytes]]", places: Endpoints, clock: Clock, on_query: Callable[[AnyQuery, Answer], None]
+    ) -> None:
+        self._places, self._clock, self._on_query = places, clock, on_query
+        self.garbage: Counter[str] = Counter()
+        self._seen: dict[bytes, float] = {}
+        self.socket = context.socket(zmq.ROUTER)
+        self.socket.setsockopt(zmq.LINGER, 200)
+        self.socket.setsockopt(zmq.MAXMSGSIZE, MAX_FRAME)
+        self.socket.bind(Endpoints.url(places.client))
+
+    def rebind_lost(self) -> bool:
+        """See ``AgentLink.rebind_lost``."""
+        return rebind(self.socket, self._places.client)
+
+    def clients(self) -> int:
+        """How many have asked something in the last ``GONE_AFTER_S``."""
+        now = self._clock.monotonic()
+        self._seen = {who: at for who, at in self._seen.items() if now - at < GONE_AFTER_S}
+        return len(self._seen)
+
+    def take(self) -> None:
+        """What waits, up to ``AT_ONCE``."""
+        for _ in range(AT_ONCE):
+            try:
+                parts = self.socket.recv_multipart(zmq.DONTWAIT)
+            except zmq.Again:
+                return
+            try:
+                if len(parts) != 2:
+                    raise codec.GarbageError("malformed", f"{len(parts)} frames, expected 2")
+                request = codec.request(parts[1])
+            except codec.GarbageError as e:
+                self.garbage[e.kind] += 1
+                if self.garbage[e.kind] == 1:
+                    log.warning("dropped a client's request: %s (further ones of this kind are only counted)", e)
+                continue
+            self._seen[parts[0]] = self._clock.monotonic()
+            self._serve(parts[0], request.id, request.query)
+
+    def _serve(self, who: bytes, number: int, query: AnyQuery) -> None:
+        def answer(data: Any) -> None:
+            if isinstance(data, Refused):
+                reply = Reply(id=number, error=data.text, usage=data.usage)
+            else:
+                reply = Reply(id=number, data=data)
+            try:
+                self.socket.send_multipart([who, codec.encode(reply)], zmq.DONTWAIT)
+            except zmq.ZMQError:
+                self._seen.pop(who, None)  # it left before its answer came
+
+        try:
+            self._on_query(query, answer)
+        except Exception:  # noqa: BLE001 — one bad question must not end the daemon
+            log.exception("a question could not be answered: %s", type(query).__name__)
+            answer(Refused(f"the daemon failed on this question ({type(query).__name__}); see daemon.log in the run directory"))
+
+    def close(self) -> None:
+        """Lingers 200 ms for what is being sent."""
+        self.socket.close()

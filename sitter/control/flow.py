@@ -1,0 +1,219 @@
+"""The way of a record through the daemon: history, present, rules, dispatcher. Values and events in the order they were made."""
+
+import logging
+from collections.abc import Callable
+
+import msgspec
+
+from sitter.clock import Clock
+from sitter.control.dispatcher import Dispatcher
+from sitter.control.incidents import Incidents
+from sitter.control.orders import Orders
+from sitter.control.present import Present, Session
+from sitter.model import CheckpointInfo, EntryKind, Finding, LogEntry
+from sitter.rules.engine import Engine
+from sitter.rules.view import Sample
+from sitter.store.writer import Writer
+from sitter_wire import events
+from sitter_wire.commands import Command, Outcome, Rollback
+from sitter_wire.records import Happening, Point, Record
+from sitter_wire.rundir import RunInfo
+
+log = logging.getLogger(__name__)
+
+LATE_S = 2.0
+"""Older records are the past: findings on them are written down and propose nothing."""
+
+
+class Flow:
+    """Feeds every stage; the stages do not know each other."""
+
+    def __init__(
+        self, *, info: RunInfo, clock: Clock, writer: Writer, present: Present, engine: Engine, dispatcher: Dispatcher,
+        incidents: Incidents, orders: Orders, log_entry: Callable[..., None], on_catch_up: Callable[[], None],
+    ) -> None:  # fmt: skip
+        self._info, self._clock, self._writer = info, clock, writer
+        self._present, self._engine, self._dispatcher = present, engine, dispatcher
+        self._incidents, self._orders, self._log = incidents, orders, log_entry
+        self._on_catch_up = on_catch_up
+        self._late = False
+        self._sessions_seen = 0
+        self.gaps = 0
+
+    def session(self, session: str, clock: tuple[int, int] | None, pid: int = 0) -> Session:
+        """The session whose records come now; made known to the history when it is new. ``clock`` in nanoseconds."""
+        present = self._present
+        if present.session is None or present.session.id != session:
+            present.session = Session(id=session, pid=pid)
+        known = present.session
+        if known.clock is None and clock is not None and clock != (0, 0):
+            known.clock = (clock[0] / 1e9, clock[1] / 1e9)
+            self._writer.session(session, clock[0], clock[1], pid)
+        return known
+
+    def records(self, session: str, records: list[Record], *, past: bool = False) -> None:
+        """Records of one session, contiguous and new. ``past``: read from the files of a process that is gone."""
+        if not records:
+            return
+        self._writer.records(session, records)
+        now = self._clock.monotonic()
+        for record in records:
+            late = past or now - record.time / 1e9 > LATE_S
+            if self._late and not late:
+                self._late = False
+                self._caught_up()
+            self._late = late
+            if isinstance(record, Point):
+                self._point(record, late)
+            else:
+                self._happening(record, late)
+        if self._late and not past and now - records[-1].time / 1e9 <= LATE_S:
+            self._late = False
+            self._caught_up()
+
+    def _point(self, point: Point, late: bool) -> None:
+        self._present.point(point)
+        sample = Sample(
+            step=point.step, branch=point.branch, time=point.time / 1e9, values=dict(zip(point.names, point.values, strict=True))
+        )
+        for finding in self._engine.observe(sample, late=late):
+            self.finding(finding, late=late)
+
+    def finding(self, finding: Finding, *, late: bool = False) -> None:
+        """A finding, from a value or from the clock. One that says ``recovered`` ends the incident of its rule."""
+        if finding.evidence.get("recovered"):
+            ended = self._incidents.over(finding.rule, "recovered")
+            if finding.key:
+                self._dispatcher.withdrawn(finding.key, "no longer true")
+            if ended is not None:
+                self._log("incident", step=finding.step, branch=finding.branch, rule=finding.rule, status=ended.verdict, detail=finding.text)
+                return
+        elif self._dispatcher.mode_of(finding.rule) != "off":
+            known = self._incidents.total
+            incident = self._incidents.found(finding)
+            if incident is not None and self._incidents.total > known:
+                self._log("incident", step=finding.step, branch=finding.branch, rule=finding.rule, status="open", detail=finding.text)
+        self._dispatcher.finding(finding, late=late)
+
+    def _caught_up(self) -> None:
+        for finding in self._engine.catch_up_ended():
+            self.finding(finding)
+        self._on_catch_up()
+
+    # -- events ----------------------------------------------------------------------------------------------------------
+
+    def _happening(self, h: Happening, late: bool) -> None:
+        event = h.event
+        if isinstance(event, events.Hole):
+            return
+        self._present.happening(h)
+        self._engine.happened(h)
+        handler = self._HANDLERS.get(type(event))
+        if handler is not None:
+            handler(self, h, event, late)
+
+    def _session_start(self, h: Happening, event: events.SessionStart, late: bool) -> None:
+        parent = event.resumed
+        wall = self._present.session.wall(h.time) if self._present.session else None
+        self._writer.branch(
+            event.branch, self._present.session.id if self._present.session else "", parent[0] if parent else None,
+            parent[1] if parent else None, wall if wall is not None else self._clock.wall(),
+        )  # fmt: skip
+        began = f"process {event.pid} on {event.host}"
+        came = f", goes on from step {parent[1]} of branch {parent[0]}" if parent else ""
+        self._log("restart" if event.branch else "note", step=h.step, branch=event.branch, status="started", detail=began + came, time=wall)
+
+    def _restored(self, h: Happening, event: events.Restored, late: bool) -> None:
+        session = self._present.session
+        wall = session.wall(h.time) if session else None
+        self._writer.branch(
+            event.branch, session.id if session else "", event.from_branch, event.step, wall if wall is not None else self._clock.wall()
+        )
+        self._incidents.restored(event)
+        for path, info in list(self._present.checkpoints.items()):
+            if info.branch == event.from_branch and info.step > event.step and info.best:
+                self._present.checkpoints[path] = msgspec.structs.replace(info, best=False)
+
+    def _checkpoint(self, h: Happening, event: events.CheckpointWritten, late: bool) -> None:
+        session = self._present.session
+        info = CheckpointInfo(
+            branch=event.branch, step=event.step, path=event.path, bytes=event.bytes, good=False, verified=event.verified,
+            pinned=event.pinned, time=session.wall(h.time) if session else None, sha256=event.sha256,
+        )  # fmt: skip
+        self._present.checkpoints[info.path] = info
+        self._writer.checkpoint(info)
+        words = "written and verified" if event.verified else "written, not verified"
+        self._log(
+            "checkpoint", step=event.step, branch=event.branch, status="verified" if event.verified else "written",
+            detail=f"checkpoint {event.step} {words}, {event.bytes / 1e6:.1f} MB in {event.seconds:.2f} s{': ' + event.why if event.why else ''}",
+            time=info.time,
+        )  # fmt: skip
+
+    def _checkpoint_failed(self, h: Happening, event: events.CheckpointFailed, late: bool) -> None:
+        self._log("checkpoint", step=event.step, branch=event.branch, status="failed", detail=event.why)
+
+    def _checkpoint_removed(self, h: Happening, event: events.CheckpointRemoved, late: bool) -> None:
+        self._present.checkpoints.pop(event.path, None)
+        self._writer.forget_checkpoint(event.path)
+
+    def _done(self, h: Happening, event: events.Done, late: bool) -> None:
+        self.outcome(event.outcome, late=late)
+
+    def _paused(self, h: Happening, event: events.Paused, late: bool) -> None:
+        self._log("note", step=h.step, branch=h.branch, status="paused" if event.paused else "goes on", detail=event.why)
+
+    def _gap(self, h: Happening, event: events.Gap, late: bool) -> None:
+        self.gaps += event.last - event.first + 1
+        self._log("note", step=h.step, branch=h.branch, status="gap", detail=f"{event.last - event.first + 1} records are gone: {event.why}")
+
+    def _remark(self, h: Happening, event: events.Remark, late: bool) -> None:
+        self._log("note", step=h.step, branch=h.branch, status=event.level, detail=event.text)
+
+    def _goodbye(self, h: Happening, event: events.GoodBye, late: bool) -> None:
+        self._log("note", step=h.step, branch=h.branch, status="loop ended", detail=event.how)
+
+    _HANDLERS: dict[type[events.Event], Callable[..., None]] = {  # noqa: RUF012 — a table, never changed
+        events.SessionStart: _session_start, events.Restored: _restored, events.CheckpointWritten: _checkpoint,
+        events.CheckpointFailed: _checkpoint_failed, events.CheckpointRemoved: _checkpoint_removed, events.Done: _done,
+        events.Paused: _paused, events.Gap: _gap, events.Remark: _remark, events.GoodBye: _goodbye,
+    }  # fmt: skip
+
+    # -- outcomes --------------------------------------------------------------------------------------------------------
+
+    def outcome(self, outcome: Outcome, *, late: bool = False) -> None:
+        """By the recorder (lasting) or by the socket (fast); the second of the two is nothing new."""
+        if self._orders.known(outcome.id):
+            return
+        command = self._orders.outcome(outcome)
+        self.concluded(command, outcome)
+
+    def concluded(self, command: Command | None, outcome: Outcome) -> None:
+        """Into the logbook; and a restore that did not happen lets the guard trip again."""
+        action = describe(command.action) if command else None
+        by = command.by if command else "operator"
+        rule = by.removeprefix("rule:") if by.startswith("rule:") else None
+        self._log(
+            "outcome", step=outcome.step, branch=outcome.branch, rule=rule, action=action, status=outcome.status, detail=outcome.text
+        )
+        if command is not None and isinstance(command.action, Rollback) and outcome.status != "applied":
+            self._engine.restoring(False)
+
+
+def describe(action: object) -> str:
+    """An action in the command line's own words."""
+    name = getattr(action, "__struct_config__").tag  # noqa: B009 — msgspec puts it there for every tagged struct
+    amount = getattr(action, "amount", None)
+    if amount is not None:
+        knob = getattr(action, "knob", "")
+        return f"set {knob}={amount:g}{'x' if getattr(action, 'op', '') == 'scale' else ''}"
+    if isinstance(action, Rollback):
+        where = f" --to {action.to}" if action.to is not None else f" before {action.before}" if action.before is not None else ""
+        return f"rollback{where}{' --replay' if action.replay else ''}"
+    count = getattr(action, "count", None)
+    return f"{name} {count}" if count is not None else str(name)
+
+
+def entry(kind: EntryKind, clock: Clock, **fields: object) -> LogEntry:
+    """A logbook line without its id (0), stamped now unless ``time`` says otherwise."""
+    time = fields.pop("time", None)
+    return LogEntry(id=0, time=clock.wall() if time is None else time, kind=kind, **fields)  # type: ignore[arg-type]

@@ -1,0 +1,90 @@
+"""Is the training alive, and if not, how did it end? From the agent's lock, its control thread, exit.json and the good-bye."""
+
+from collections.abc import Callable
+
+from sitter.clock import Clock
+from sitter.control.present import Present
+from sitter.locks import holder
+from sitter.model import ExitNow, State
+from sitter.supervise.exit import read_exit
+from sitter_wire.places import RunDir
+
+HUNG_S = 60.0
+"""Seconds of silence of a connected control thread, process alive: nothing that holds the GIL for less is called hung."""
+EXIT_WAIT_S = 5.0
+"""So long after the agent's end exit.json is waited for where a parent is known to write it (other ranks may still be ending)."""
+
+
+class Life:
+    """Looks once a second; ``on_end`` is called once when the process is gone and its end is known as well as it will be."""
+
+    def __init__(self, run: RunDir, clock: Clock, present: Present, *, supervised: bool, on_gone: Callable[[], None]) -> None:
+        self._run, self._clock, self._present = run, clock, present
+        self._supervised, self._on_gone = supervised, on_gone
+        self.pid: int | None = None
+        self.seen_alive = False
+        self.gone_at: float | None = None
+        self.exit: ExitNow | None = None
+        self.stop_applied = False
+        self.preempted = False
+        self.stalled = False
+        self.concluded = False
+
+    def look(self) -> None:
+        """Once a second."""
+        pid = holder(self._run.agent_lock)
+        if pid is not None:
+            if pid != self.pid:
+                self.pid, self.seen_alive, self.gone_at, self.exit = pid, True, None, None
+                self.concluded = self.stop_applied = self.preempted = self.stalled = False
+            return
+        if self.pid is not None or (not self.seen_alive and self.gone_at is None):
+            self.pid, self.gone_at = None, self._clock.monotonic()
+            self._on_gone()
+        if not self.concluded and self.exit is None:
+            self.exit = read_exit(self._run, self.started())
+
+    @property
+    def alive(self) -> bool:
+        """Whether an agent lives in this run now."""
+        return self.pid is not None
+
+    def known(self) -> bool:
+        """Whether the end is known as well as it will be: exit.json is there, or none is to be expected."""
+        if self.alive or self.gone_at is None:
+            return False
+        waited = self._clock.monotonic() - self.gone_at
+        return self.exit is not None or not self._supervised or waited > EXIT_WAIT_S
+
+    def started(self) -> float | None:
+        """Unix seconds at which the present session began, as far as it is known."""
+        session = self._present.session
+        return session.clock[0] if session and session.clock else None
+
+    def state(self) -> State:
+        """The one word."""
+        return self._alive_state() if self.alive else self._ended_state()
+
+    def _alive_state(self) -> State:
+        if self._present.paused:
+            return "paused"
+        silent = None if self._present.pong_at is None else self._clock.monotonic() - self._present.pong_at
+        if silent is not None and silent > HUNG_S:
+            return "hung"
+        if self.stalled:
+            return "stalled"
+        return "running" if self._present.step else "starting"
+
+    def _ended_state(self) -> State:
+        if not self.seen_alive and self._present.session is None and self.exit is None:
+            return "starting"
+        if self.preempted:
+            return "preempted"
+        if self.exit is not None:
+            clean = self.exit.code == 0
+            if self.stop_applied:
+                return "stopped"
+            return "finished" if clean else "crashed"
+        goodbye = self._present.session.goodbye if self._present.session else None
+        endings: dict[str | None, State] = {"total": "finished", "closed": "finished", "stopped": "stopped", "left early": "stopped"}
+        return endings.get(goodbye, "crashed")
