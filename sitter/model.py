@@ -34,8 +34,8 @@ Proposable = AnyAction | Notification
 class Finding(Struct, frozen=True):
     """What a rule saw. ``onset`` is the first bad step; ``text`` one sentence for people, ``evidence`` the numbers.
 
-    ``actions`` are what it proposes, in order (empty: only to be known). ``guard`` marks the rules that save a run from
-    ruin. ``suspicious``: what happened since onset may be poisoned, so no snapshot is to be cleared past it.
+    ``actions`` are what it proposes, in order (empty: only to be known). ``suspicious``: what happened since onset may be
+    poisoned, so no snapshot is to be cleared past it. ``key`` is one per attempt: a key that was answered proposes no more.
     """
 
     rule: str
@@ -47,6 +47,7 @@ class Finding(Struct, frozen=True):
     evidence: dict[str, float | int | str | None] = {}
     actions: list[Proposable] = []
     key: str = ""
+    suspicious: bool = False
 
 
 class Proposal(Struct, frozen=True):
@@ -98,6 +99,7 @@ class Incident(Struct, frozen=True):
     text: str
     ended: float | None = None
     verdict: str | None = None
+    key: str = ""
     steps_lost: int | None = None
     seconds_lost: float | None = None
 
@@ -152,7 +154,10 @@ class AgentNow(Struct, frozen=True):
 
 
 class GpuNow(Struct, frozen=True):
-    """One GPU. Percent, bytes, °C, watts, MHz; None = the driver does not say. ``throttle``: reasons in words."""
+    """One GPU. Percent, bytes, °C, watts, MHz; None = the driver does not say. ``throttle``: reasons in words.
+
+    ``energy`` in joules and ``ecc_errors`` (uncorrected) count from when the driver was loaded.
+    """
 
     index: int
     uuid: str
@@ -167,6 +172,8 @@ class GpuNow(Struct, frozen=True):
     throttle: list[str] = []
     note: str = ""
     used_by_run: bool | None = None
+    energy: float | None = None
+    ecc_errors: int | None = None
 
 
 class HostNow(Struct, frozen=True):

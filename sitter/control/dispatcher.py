@@ -26,8 +26,16 @@ class Hands(Protocol):
         """A line for the logbook."""
         ...
 
+    def spends(self, finding: Finding) -> bool:
+        """Whether doing this counts against its rule's budget."""
+        ...
+
     def budget_spent(self, finding: Finding) -> None:
-        """A guard rule wanted to act and may not any more."""
+        """A rule wanted to act and may not any more."""
+        ...
+
+    def refused(self, rule: str) -> None:
+        """What this rule proposed was vetoed: it need not wait for an outcome."""
         ...
 
     def keep(self, key: str, value: object) -> None:
@@ -44,7 +52,7 @@ class Dispatcher:
         self.proposals: dict[str, Proposal] = {}
         self.snoozed: dict[str, float] = {}
         self._acted: dict[str, deque[float]] = {name: deque() for name in settings}
-        self._done_keys: deque[str] = deque(maxlen=512)
+        self._declined: dict[str, str] = {}
         self._ids = itertools.count(1)
 
     # -- from the rules ------------------------------------------------------------------------------------------------
@@ -55,9 +63,7 @@ class Dispatcher:
         if mode == "off":
             return
         self._hands.log("finding", finding, "late" if late else finding.severity, finding.text)
-        if late or not finding.actions or self._is_answered(finding):
-            return
-        if mode == "watch":
+        if late or not finding.actions or mode == "watch" or self._is_declined(finding):
             return
         if self._is_snoozed(finding.rule):
             self._hands.log("finding", finding, "snoozed", "proposes nothing: the rule is snoozed")
@@ -68,20 +74,20 @@ class Dispatcher:
             self._propose(finding, None)
 
     def withdrawn(self, key: str, why: str) -> None:
-        """What a finding said is no longer true: its proposal goes."""
+        """What a finding said is no longer true: its proposal goes, and the next trouble of this key may propose again."""
+        self._declined.pop(key, None)
         for proposal in [p for p in self.proposals.values() if p.finding.key == key]:
             self._drop(proposal, "withdrawn", why)
 
     def _unasked(self, finding: Finding) -> None:
         setting = self.settings[finding.rule]
-        if self.left(finding.rule) == 0:
+        if self.left(finding.rule) == 0 and self._hands.spends(finding):
             self._hands.log(
                 "finding", finding, "budget spent",
                 f"would act, but its budget of {setting.limit_text} is spent: it only watches until some of it is back",
             )  # fmt: skip
-            self._remember(finding)
-            if setting.guard:
-                self._hands.budget_spent(finding)
+            self._declined[finding.key] = "budget"
+            self._hands.budget_spent(finding)
             return
         if not setting.guard and self._cooling(finding.rule):
             self._hands.log("finding", finding, "cooling down", "acted within the last minute: nothing done")
@@ -128,7 +134,8 @@ class Dispatcher:
         if proposal is None:
             return None
         self._drop(proposal, "vetoed", "by the operator")
-        self._remember(proposal.finding)
+        self._declined[proposal.finding.key] = "veto"
+        self._hands.refused(proposal.finding.rule)
         return proposal.finding
 
     def snooze(self, rule: str, seconds: float) -> None:
@@ -185,9 +192,9 @@ class Dispatcher:
     # -- inside ----------------------------------------------------------------------------------------------------------
 
     def _do(self, finding: Finding, by: str) -> None:
-        self._acted[finding.rule].append(self._clock.wall())
-        self._remember(finding)
-        self._hands.keep("acted", {rule: list(times) for rule, times in self._acted.items() if times})
+        if self._hands.spends(finding):
+            self._acted[finding.rule].append(self._clock.wall())
+            self._hands.keep("acted", {rule: list(times) for rule, times in self._acted.items() if times})
         self._hands.act(finding, by)
 
     def _drop(self, proposal: Proposal, status: str, detail: str) -> None:
@@ -198,12 +205,9 @@ class Dispatcher:
     def _save(self) -> None:
         self._hands.keep("proposals", list(self.proposals.values()))
 
-    def _remember(self, finding: Finding) -> None:
-        if finding.key:
-            self._done_keys.append(finding.key)
-
-    def _is_answered(self, finding: Finding) -> bool:
-        return bool(finding.key) and finding.key in self._done_keys
+    def _is_declined(self, finding: Finding) -> bool:
+        why = self._declined.get(finding.key)
+        return why == "veto" or (why == "budget" and self.left(finding.rule) == 0 and self._hands.spends(finding))
 
     def _is_snoozed(self, rule: str) -> bool:
         return self.snoozed.get(rule, 0.0) > self._clock.wall()

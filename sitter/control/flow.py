@@ -11,6 +11,7 @@ from sitter.control.incidents import Incidents
 from sitter.control.orders import Orders
 from sitter.control.present import Present, Session
 from sitter.model import CheckpointInfo, EntryKind, Finding, LogEntry
+from sitter.rules.base import gave_up, recovered
 from sitter.rules.engine import Engine
 from sitter.rules.view import Sample
 from sitter.store.writer import Writer
@@ -80,20 +81,28 @@ class Flow:
             self.finding(finding, late=late)
 
     def finding(self, finding: Finding, *, late: bool = False) -> None:
-        """A finding, from a value or from the clock. One that says ``recovered`` ends the incident of its rule."""
-        if finding.evidence.get("recovered"):
-            ended = self._incidents.over(finding.rule, "recovered")
-            if finding.key:
-                self._dispatcher.withdrawn(finding.key, "no longer true")
-            if ended is not None:
-                self._log("incident", step=finding.step, branch=finding.branch, rule=finding.rule, status=ended.verdict, detail=finding.text)
-                return
-        elif self._dispatcher.mode_of(finding.rule) != "off":
+        """A finding, from a value or from the clock. One that says how a trouble ended closes its incident."""
+        if recovered(finding) or gave_up(finding):
+            self._over(finding)
+            return
+        if self._dispatcher.mode_of(finding.rule) != "off":
             known = self._incidents.total
             incident = self._incidents.found(finding)
             if incident is not None and self._incidents.total > known:
-                self._log("incident", step=finding.step, branch=finding.branch, rule=finding.rule, status="open", detail=finding.text)
+                self._log(
+                    "incident", step=finding.step, branch=finding.branch, rule=finding.rule, status="open", detail=finding.text
+                )  # fmt: skip
         self._dispatcher.finding(finding, late=late)
+
+    def _over(self, finding: Finding) -> None:
+        self._dispatcher.withdrawn(finding.key, "no longer true")
+        ended = self._incidents.over(finding.key, "recovered" if recovered(finding) else "stayed, and is now taken for usual")
+        if ended is not None:
+            self._log(
+                "incident", step=finding.step, branch=finding.branch, rule=finding.rule, status=ended.verdict, detail=finding.text
+            )  # fmt: skip
+        if ended is None or finding.actions:
+            self._dispatcher.finding(finding)
 
     def _caught_up(self) -> None:
         for finding in self._engine.catch_up_ended():

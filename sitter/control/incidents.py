@@ -10,12 +10,12 @@ from sitter_wire.events import Restored
 
 
 class Incidents:
-    """Opens on a finding that matters, closes when its rule says recovered. One open incident per rule."""
+    """Opens on a finding that matters, closes when its rule says recovered. One open incident per key (a rule's trouble)."""
 
     def __init__(self, clock: Clock, store: Callable[[Incident], None], known: list[Incident]) -> None:
         self._clock, self._store = clock, store
         self._next = max((i.id for i in known), default=0) + 1
-        self._open = {i.rule: i for i in known if i.ended is None}
+        self._open = {i.key or i.rule: i for i in known if i.ended is None}
         self.total = len(known)
 
     @property
@@ -24,13 +24,15 @@ class Incidents:
         return list(self._open.values())
 
     def found(self, finding: Finding) -> Incident | None:
-        """A critical finding, or one that acts, opens an incident (or belongs to the one its rule has open)."""
-        known = self._open.get(finding.rule)
-        if known is not None or (finding.severity != "critical" and not finding.suspicious):
+        """A critical finding opens an incident, or belongs to the one its key has open."""
+        key = finding.key or finding.rule
+        known = self._open.get(key)
+        if known is not None or finding.severity != "critical":
             return known
         incident = Incident(
-            id=self._next, rule=finding.rule, branch=finding.branch, onset=finding.onset, began=self._clock.wall(), text=finding.text
-        )
+            id=self._next, rule=finding.rule, branch=finding.branch, onset=finding.onset, began=self._clock.wall(), text=finding.text,
+            key=key,
+        )  # fmt: skip
         self._next += 1
         self.total += 1
         self._keep(incident)
@@ -44,9 +46,9 @@ class Incidents:
         lost = (newest.steps_lost or 0) + max(0, event.left - event.step)
         self._keep(msgspec.structs.replace(newest, steps_lost=lost))
 
-    def over(self, rule: str, verdict: str) -> Incident | None:
+    def over(self, key: str, verdict: str) -> Incident | None:
         """It is over. ``recovered, N steps lost`` where steps were lost: never ``helped``, it might have healed by itself."""
-        incident = self._open.pop(rule, None)
+        incident = self._open.pop(key, None)
         if incident is None:
             return None
         if incident.steps_lost:
@@ -57,5 +59,5 @@ class Incidents:
         return ended
 
     def _keep(self, incident: Incident) -> None:
-        self._open[incident.rule] = incident
+        self._open[incident.key] = incident
         self._store(incident)

@@ -6,6 +6,7 @@ from collections import deque
 import msgspec
 
 from sitter.model import CheckpointInfo, GoalNow, KnobNow, SignalNow
+from sitter.rules.view import Sample
 from sitter_wire import events
 from sitter_wire.messages import Pong
 from sitter_wire.records import Happening, Point
@@ -72,6 +73,16 @@ class Present:
             self._goal_value(point.step, point.values[point.names.index(goal[0])])
         if "loss" in point.names:
             self._loss(point.step, point.values[point.names.index("loss")])
+
+    def recall(self, sample: Sample) -> None:
+        """A point of the history, told to a new daemon: last values, goal and slope, but no rate (that is of the present)."""
+        for name, value in sample.values.items():
+            self.signals[name] = SignalNow(last=value, step=sample.step)
+        self.step, self.branch = sample.step, sample.branch
+        if self.goal and self.goal[0] in sample.values:
+            self._goal_value(sample.step, sample.values[self.goal[0]])
+        if "loss" in sample.values:
+            self._loss(sample.step, sample.values["loss"])
 
     def happening(self, h: Happening) -> None:
         """An event at a step."""

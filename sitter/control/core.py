@@ -1,0 +1,237 @@
+"""Everything the daemon knows and decides, without a socket of its own: so a command can also look at a run that has no daemon."""
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from sitter.clock import Clock
+from sitter.config import Config
+from sitter.control.board import Board
+from sitter.control.dispatcher import Dispatcher
+from sitter.control.flow import Flow, describe, entry
+from sitter.control.incidents import Incidents
+from sitter.control.life import Life
+from sitter.control.orders import Orders
+from sitter.control.present import Present
+from sitter.control.ruleset import build, parameters
+from sitter.ingest import files
+from sitter.ingest.intake import Intake
+from sitter.model import EntryKind, Finding, Notification, Preset, RuleState
+from sitter.rules.base import Rule
+from sitter.rules.engine import Engine
+from sitter.rules.view import RunView, Sample
+from sitter.store.reader import Reader
+from sitter.store.writer import Writer
+from sitter_wire.commands import Command, Rollback
+from sitter_wire.messages import ShipmentHeader
+from sitter_wire.places import RunDir
+from sitter_wire.rundir import RunInfo
+
+log = logging.getLogger(__name__)
+
+WARM_UP_POINTS = 5000
+"""Points of the past that a new daemon shows its rules, with acting off, so that they know what is usual."""
+
+
+class Core:
+    """One run's state. Also the dispatcher's hands. All on one thread but for what ``writer`` does on its own."""
+
+    def __init__(
+        self, *, run: RunDir, info: RunInfo, config: Config, preset: Preset, clock: Clock, writer: Writer, reader: Reader,
+        send: Callable[[Command], bool], notify: Callable[[str, str, str], None], on_gone: Callable[[], None],
+    ) -> None:  # fmt: skip
+        self.run, self.info, self.config, self.clock, self.writer, self._notify = run, info, config, clock, writer, notify
+        self._log_id = 0
+        rules, chosen = build(config, str(run.sitter_toml))
+        self._rules: dict[str, Rule] = {r.name: r for r in rules}
+        self.view = RunView(clock=clock)
+        self.engine = Engine(rules, self.view)
+        self.present = Present()
+        self.intake = Intake(reader.sequences())
+        self.orders = Orders(clock, send)
+        self.incidents = Incidents(clock, writer.incident, reader.incidents())
+        self.dispatcher = Dispatcher(chosen, reader.get("preset") or preset, clock, self)
+        self.life = Life(run, clock, self.present, supervised=info.supervised, on_gone=on_gone)
+        self.flow = Flow(
+            info=info, clock=clock, writer=writer, present=self.present, engine=self.engine, dispatcher=self.dispatcher,
+            incidents=self.incidents, orders=self.orders, log_entry=self.log_entry, on_catch_up=lambda: None,
+        )  # fmt: skip
+        self.board = Board(
+            run=run, clock=clock, present=self.present, engine=self.engine, dispatcher=self.dispatcher, incidents=self.incidents,
+            life=self.life, last_log_id=lambda: self._log_id, trouble=self.trouble,
+        )  # fmt: skip
+        self._counts: dict[str, tuple[int, int, str]] = {}
+        self._recall(reader)
+
+    # -- the past --------------------------------------------------------------------------------------------------------
+
+    def _recall(self, reader: Reader) -> None:
+        """What an earlier daemon left: the last values, the events of the last session, rules warmed up with acting off."""
+        self.dispatcher.restore({key: reader.get(key) for key in ("proposals", "acted", "snoozed")})
+        self.present.checkpoints = {c.path: c for c in reader.checkpoints()}
+        sessions = reader.sessions()
+        self.board.run_started = sessions[0].wall_ns / 1e9 if sessions else None
+        if not sessions:
+            return
+        last = sessions[-1]
+        self.flow.session(last.session, None, last.pid).clock = (last.wall_ns / 1e9, last.mono_ns / 1e9)
+        past = list(reader.tail(WARM_UP_POINTS))
+        happened = [h for session, h in reader.events() if session == last.session]
+        for h in happened:
+            self.present.happening(h)
+        self._sync_view()
+        for _, _, step, branch, time, values in past:
+            sample = Sample(step=step, branch=branch, time=time / 1e9, values=values)
+            self.engine.observe(sample, late=True)
+            self.present.recall(sample)
+
+    def read_files(self, *, live: str | None = None) -> None:
+        """Take in what the recorder's files hold beyond the history. ``live``: a session to leave to its agent's shipments."""
+        for folder in files.sessions(self.run.recorder):
+            if folder.name == live:
+                continue
+            for segment in files.read(folder, self.intake.wanted(folder.name) - 1):
+                header = segment.header
+                self.flow.session(header.session, (header.wall_ns, header.mono_ns))
+                self.flow.records(header.session, self.intake.take_read(header.session, segment.records), past=True)
+
+    # -- the present -----------------------------------------------------------------------------------------------------
+
+    def shipment(self, header: ShipmentHeader, raw: bytes) -> None:
+        """Raises GarbageError where it does not fit."""
+        records = self.intake.take(header, raw)
+        if records:
+            self.flow.session(header.session, header.clock)
+            self.flow.records(header.session, records)
+
+    def tick(self) -> None:
+        """Once a second."""
+        self.life.look()
+        self._sync_view()
+        for finding in self.engine.tick(self.clock.monotonic()):
+            self.flow.finding(finding)
+        self.dispatcher.tick()
+        self.orders.tick()
+        self._judge_checkpoints()
+
+    def _sync_view(self) -> None:
+        p, view, now = self.present, self.view, self.clock.monotonic()
+        start = p.session.start if p.session else None
+        if start is not None:
+            view.kind, view.clips = start.kind, start.clips
+        if p.goal is not None:
+            view.goal, view.better = p.goal[0], "higher" if p.goal[1] == "higher" else "lower"
+        view.total, view.paused, view.step, view.steps_per_s = p.total, p.paused, p.step, p.steps_per_s()
+        view.branch = p.branch or 0
+        view.scales = {name: scale for name, (scale, _) in p.scales.items()}
+        view.host, view.gpus = self.board.host, self.board.gpus
+        view.checkpoints = sorted(p.checkpoints.values(), key=lambda c: c.time or 0.0)
+        view.safe_point_age = None if p.last_safe_point is None else max(0.0, now - p.last_safe_point)
+        view.agent_age = None if p.pong_at is None else max(0.0, now - p.pong_at)
+        view.state = self.life.state()
+        view.in_session = self.life.alive
+        view.started = p.session.clock[1] if p.session and p.session.clock else None
+
+    def _judge_checkpoints(self) -> None:
+        """Good once enough healthy steps have FOLLOWED it; best by the goal among the good."""
+        for path, info in list(self.present.checkpoints.items()):
+            if info.good:
+                continue
+            healthy = self.engine.healthy_steps_since(info.branch, info.step)
+            if healthy is not None and healthy >= self.config.checkpoints.healthy_steps:
+                good = msgspec.structs.replace(info, good=True)
+                self.present.checkpoints[path] = good
+                self.writer.checkpoint(good)
+                self.log_entry("checkpoint", step=info.step, branch=info.branch, status="good", detail=f"{healthy} healthy steps followed it")
+
+    def trouble(self) -> list[str]:
+        """What the operator should know of sitter itself."""
+        out = []
+        if self.writer.trouble:
+            out.append(self.writer.trouble)
+        if self.flow.gaps:
+            out.append(f"{self.flow.gaps} records are gone (see the logbook)")
+        if self.intake.garbage:
+            out.append(f"{self.intake.garbage} damaged shipments were dropped")
+        return out
+
+    def rule_states(self) -> list[RuleState]:
+        """For ``sitter rules`` and the panel."""
+        out = []
+        for name, rule in self._rules.items():
+            setting = self.dispatcher.settings[name]
+            count, step, text = self._counts.get(name, (0, None, ""))
+            out.append(
+                RuleState(
+                    name=name, title=rule.title, guard=rule.guard, mode=setting.mode, effective=self.dispatcher.mode_of(name),
+                    params=parameters(rule), findings=count, last_step=step, last_text=text,
+                    snoozed_until=self.dispatcher.snoozed.get(name), limit=setting.limit_text, left=self.dispatcher.left(name),
+                    delay=setting.delay, doc=type(rule).__doc__ or "",
+                )
+            )  # fmt: skip
+        return out
+
+    # -- the dispatcher's hands --------------------------------------------------------------------------------------------
+
+    def act(self, finding: Finding, by: str) -> None:
+        """Carry out a finding's actions, in order."""
+        for action in finding.actions:
+            if isinstance(action, Notification):
+                self._notify(action.event, action.text, finding.key)
+                continue
+            session = self.present.session
+            if not self.life.alive or session is None:
+                self.log("outcome", finding, "rejected", f"{describe(action)}: the training does not run")
+                continue
+            if isinstance(action, Rollback):
+                self.rollback_sent()
+            branch = finding.branch if isinstance(action, Rollback) else None
+            self.orders.give(action, session=session.id, by=by, branch=branch, done=lambda outcome, f=finding: self._acted(f, outcome))  # type: ignore[misc]
+            self.log("command", finding, "sent", f"{describe(action)}: {finding.text}")
+            if finding.severity != "info":
+                self._notify("guard_acted" if self._rules[finding.rule].guard else "acted", f"{finding.text} → {describe(action)}", finding.key)
+
+    def _acted(self, finding: Finding, outcome: Any) -> None:
+        if outcome is None:
+            self.log("outcome", finding, "unanswered", "not answered in time; it can no longer start")
+            self.engine.restoring(False)
+        if outcome is None or outcome.status != "applied":
+            self.refused(finding.rule)
+
+    def rollback_sent(self) -> None:
+        """From now until its branch event, records of the old branch trip nothing."""
+        self.engine.restoring(True)
+
+    def refused(self, rule: str) -> None:
+        """What it proposed came to nothing."""
+        self._rules[rule].refused(self.view)
+
+    def spends(self, finding: Finding) -> bool:
+        """As the rule says."""
+        return self._rules[finding.rule].spends(finding)
+
+    def budget_spent(self, finding: Finding) -> None:
+        """Do once what the rule wants done then (the guard: checkpoint, notify), and go on watching."""
+        for action in self._rules[finding.rule].when_spent():
+            if isinstance(action, Notification):
+                self._notify(action.event, action.text, f"{finding.key} spent")
+            elif self.life.alive and self.present.session is not None:
+                self.orders.give(action, session=self.present.session.id, by=f"rule:{finding.rule}")
+
+    def log(self, kind: EntryKind, finding: Finding, status: str, detail: str) -> None:
+        """A line about a finding."""
+        if kind == "finding":
+            count, _, _ = self._counts.get(finding.rule, (0, 0, ""))
+            self._counts[finding.rule] = (count + 1, finding.step, finding.text)
+        action = "; ".join(describe(a) for a in finding.actions) or None
+        self.log_entry(kind, step=finding.step, branch=finding.branch, rule=finding.rule, action=action, status=status, detail=detail)
+
+    def log_entry(self, kind: EntryKind, **fields: object) -> None:
+        """A line for the logbook."""
+        self._log_id = self.writer.log(entry(kind, self.clock, **fields))
+
+    def keep(self, key: str, value: object) -> None:
+        """Into the history, for the next daemon."""
+        self.writer.set(key, value)
