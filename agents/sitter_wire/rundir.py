@@ -20,7 +20,11 @@ FORMAT = 1
 
 
 class RunInfo(msgspec.Struct, frozen=True, kw_only=True):
-    """run.toml. ``sockets`` is the run's folder in the runtime directory; whoever comes second uses what is recorded."""
+    """run.toml. ``sockets`` is the run's folder in the runtime directory; whoever comes second uses what is recorded.
+
+    ``supervised``: a small parent writes exit.json. ``mode``: the preset asked for at the start, empty for none. ``then``: a command for when
+    the run is finished or given up.
+    """
 
     name: str
     created: str
@@ -33,6 +37,8 @@ class RunInfo(msgspec.Struct, frozen=True, kw_only=True):
     sitter: str = ""
     sockets: str = ""
     supervised: bool = False
+    mode: str = ""
+    then: str = ""
 
 
 def default_name(script: str) -> str:
@@ -42,8 +48,12 @@ def default_name(script: str) -> str:
     return f"{now:%m%d}-{stem}"
 
 
-def create(root: Path, name: str, *, command: list[str], supervised: bool, sockets: str, version: str) -> RunDir:
-    """Make ``root/name`` (``name-2``, ``-3``… where it is taken) with its run.toml. Raises PlaceError."""
+def create(
+    root: Path, name: str, *, command: list[str], supervised: bool, sockets: str, version: str, mode: str = "", then: str = "",
+    rules: Path | None = None,
+) -> RunDir:  # fmt: skip
+    """Make ``root/name`` (``name-2``, ``-3``… where it is taken) with its run.toml, and a copy of ``rules`` (else of ``./sitter.toml``
+    where there is one) as its sitter.toml. Raises PlaceError."""
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", name):
         raise PlaceError(f"run name {name!r}: expected letters, digits, dot, dash, underscore, at most 64; choose another")
     for i in range(1, 1000):
@@ -62,9 +72,17 @@ def create(root: Path, name: str, *, command: list[str], supervised: bool, socke
     write(run, RunInfo(
         name=run.name, created=datetime.datetime.now().astimezone().isoformat(timespec="seconds"), command=command,
         cwd=str(Path.cwd()), git_commit=_git_commit(), host=platform.node(), python=sys.executable, sitter=version, sockets=sockets,
-        supervised=supervised,
+        supervised=supervised, mode=mode, then=then,
     ))  # fmt: skip
+    settings = rules or Path("sitter.toml")
+    if settings.is_file():
+        shutil.copyfile(settings, run.sitter_toml)
     return run
+
+
+def with_sockets(info: RunInfo, sockets: str) -> RunInfo:
+    """The same, with the sockets' directory recorded."""
+    return msgspec.structs.replace(info, sockets=sockets)
 
 
 def write(run: RunDir, info: RunInfo) -> None:

@@ -1,0 +1,132 @@
+"""How a run ends for the people around it: the logbook, the notifications, ``--then``, and when the daemon may leave."""
+
+import threading
+from typing import Any
+
+from sitter.actions.notify.notifier import Notifications
+from sitter.actions.hooks import then
+from sitter.clock import Clock, human
+from sitter.control.board import ENDED
+from sitter.control.core import Core
+from sitter.control.desk import Answer
+from sitter.control.inbox import Inbox
+from sitter.model import Answered, ExitNow, State
+from sitter.store.reader import Reader
+from sitter.supervise.process import TrainingProcess
+from sitter_wire.places import RunDir
+from sitter_wire.rundir import RunInfo
+
+LINGER_S = 3.0
+"""After the end: so long a TUI that is just starting, or a process that starts again, still finds the daemon."""
+WAIT_FOR_START_S = 60.0
+"""A daemon that was started for a training that never comes leaves after so long."""
+
+
+class Ending:
+    """Ticks once a second after the core."""
+
+    def __init__(self, run: RunDir, info: RunInfo, core: Core, notifications: Notifications, reader: Reader, clock: Clock) -> None:
+        self._run, self._info, self._core, self._notifications, self._clock = run, info, core, notifications, clock
+        self._concluded: str | None = reader.get("concluded")
+        self._began = clock.monotonic()
+        self._ended_at: float | None = None
+        self._was: State | None = None
+
+    def gone(self) -> None:
+        """The training process is gone: read what its recorder still holds, and let what it never answered expire."""
+        core, present = self._core, self._core.present
+        core.read_files()
+        if present.session is not None:
+            for command, outcome in core.orders.session_over(present.session.id, present.step or 0, present.branch or 0):
+                core.flow.concluded(command, outcome)
+
+    def tick(self) -> None:
+        """Notice changes of state, and conclude once the end is known."""
+        core, state = self._core, self._core.life.state()
+        if core.life.alive:
+            self._ended_at = None
+            if state != self._was and state in ("stalled", "hung"):
+                self._notifications.send("stalled", f"{self._run.name}: {state} at step {core.present.step}", f"{state} {core.present.step}")
+            self._was = state
+            return
+        self._was = state
+        if self._ended_at is not None or not core.life.known() or state not in ENDED:
+            return
+        self._ended_at = self._clock.monotonic()
+        session = core.present.session.id if core.present.session else "-"
+        if session != self._concluded:
+            self._concluded = session
+            core.keep("concluded", session)
+            self._conclude(state, core.life.exit)
+
+    def _conclude(self, state: State, exit_: ExitNow | None) -> None:
+        core, step = self._core, self._core.present.step
+        how = _how(exit_)
+        text = f"{self._run.name}: {state} at step {step if step is not None else 'unknown'}{how}"
+        core.log_entry("incident" if state == "crashed" else "note", step=step, branch=core.present.branch, status=state, detail=text)
+        for incident in core.incidents.open:
+            core.incidents.over(incident.key or incident.rule, f"open when the run was {state}")
+        self._notifications.send("crashed" if state == "crashed" else "finished", text, f"ended {core.present.session and core.present.session.id}")
+        if self._info.then and state in ("finished", "crashed"):
+            then(self._info.then, self._run.path, {"SITTER_RUN": str(self._run.path), "SITTER_STATE": state})
+            core.log_entry("command", action="then", status="started", detail=self._info.then)
+
+    def may_leave(self) -> bool:
+        """Whether there is nothing left to watch."""
+        now = self._clock.monotonic()
+        if self._core.life.alive:
+            return False
+        if self._ended_at is not None:
+            return now - self._ended_at > LINGER_S
+        starting = TrainingProcess.find(self._run)
+        return now - self._began > WAIT_FOR_START_S and (starting is None or not starting.alive())
+
+    # -- notifications and signals ---------------------------------------------------------------------------------------
+
+    def notified(self, notifier: str, event: str, ok: bool, detail: str) -> None:
+        """A notifier's result, on the loop's thread; failures go into the logbook."""
+        if not ok:
+            self._core.log_entry("note", status="notify failed", detail=f"{notifier} ({event}): {detail}")
+
+    def alarms(self, alarms: list[str]) -> None:
+        """What the driver said."""
+        for alarm in alarms:
+            self._core.log_entry("finding", rule="gpu", status="warning", step=self._core.present.step, branch=self._core.present.branch, detail=alarm)
+
+    def test_notify(self, answer: Answer, inbox: Inbox) -> None:
+        """Waits for every notifier in a thread of its own."""
+
+        def work() -> None:
+            results = self._notifications.test()
+            failed = [r for r in results if not r.ok]
+            lines = [f"{r.notifier}: {'ok' if r.ok else r.detail}" for r in results] or ["no notifier is set up: add [notify.NAME] to sitter.toml"]
+            reply = Answered(status="applied" if results and not failed else "rejected", text="; ".join(lines))
+            inbox.post(lambda: answer(reply))
+
+        threading.Thread(target=work, name="sitter-notify-test", daemon=True).start()
+
+    def stop_now(self, answer: Answer, inbox: Inbox) -> None:
+        """SIGTERM, 30 s, SIGKILL to the training's group; answered when it is gone."""
+        pid = self._core.life.pid
+        process = TrainingProcess.find(self._run) or (TrainingProcess.of(pid) if pid is not None else None)
+        if process is None or not process.alive():
+            answer(Answered(status="rejected", text="no training process lives in this run"))
+            return
+        self._core.life.stop_applied = True
+
+        def work() -> None:
+            began = self._clock.monotonic()
+            how = process.terminate_group()
+            took = human(self._clock.monotonic() - began)
+            reply: Any = Answered(status="applied", text=f"ended with {how} after {took}; steps since the last checkpoint are lost")
+            inbox.post(lambda: answer(reply))
+
+        threading.Thread(target=work, name="sitter-stop-now", daemon=True).start()
+
+
+def _how(exit_: ExitNow | None) -> str:
+    if exit_ is None:
+        return ""
+    if exit_.signal is not None:
+        return f", ended by signal {exit_.signal}"
+    return f", exit code {exit_.code}"

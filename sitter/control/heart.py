@@ -1,0 +1,118 @@
+"""The beat between daemon and agent: pings, acknowledgements, and what the agent's control thread says."""
+
+import logging
+
+
+from sitter.clock import Clock
+from sitter.control.agent_link import AgentLink
+from sitter.control.core import Core
+from sitter_wire.messages import Ack, Answer, AnyMessage, Hello, Ping, Pong, ShipmentHeader, Stacks
+
+log = logging.getLogger(__name__)
+
+ACK_EVERY_S = 0.2
+"""At most 5 acknowledgements a second: each wakes a thread in the training process."""
+
+
+class Heart:
+    """Speaks for the core on the agent's link. ``incarnation`` is random for each start of the daemon."""
+
+    def __init__(self, incarnation: str, core: Core, link: AgentLink, clock: Clock) -> None:
+        self._incarnation, self._core, self._link, self._clock = incarnation, core, link, clock
+        self._n = 0
+        self._committed: dict[str, int] = {}
+        self._acked: Ack | None = None
+        self._acked_at = 0.0
+        self._ack_due = False
+        self._said_stranger: set[str] = set()
+
+    def live_session(self) -> str | None:
+        """The session whose records will come by themselves, as far as it is known before the agent has spoken."""
+        session = self._core.present.session
+        self._core.life.look()
+        return session.id if session is not None and self._core.life.pid == session.pid else None
+
+    # -- to the agent ------------------------------------------------------------------------------------------------------
+
+    def ping(self) -> None:
+        """Once a second, also into the void: an agent that comes later is met by the next one."""
+        if self._core.life.alive:
+            self._n += 1
+            self._link.send(Ping(incarnation=self._incarnation, n=self._n))
+            self._ack_due = self._ack_due or self._ack() != self._acked
+
+    def committed(self, done: dict[str, int]) -> None:
+        """The history has these sequences for good."""
+        self._committed.update(done)
+        self._ack_due = True
+
+    def wait_ms(self, at_most: int) -> int:
+        """How long the loop may sleep, given that an acknowledgement may be due."""
+        if not self._ack_due:
+            return at_most
+        left = ACK_EVERY_S - (self._clock.monotonic() - self._acked_at)
+        return max(0, min(at_most, int(left * 1000) + 1))
+
+    def ack_if_due(self) -> None:
+        """If one is due, and the last is long enough ago."""
+        if self._ack_due and self._clock.monotonic() - self._acked_at >= ACK_EVERY_S:
+            self.ack()
+
+    def ack(self, *, force: bool = False) -> None:
+        """Say what is wanted, committed, and clear."""
+        self._ack_due = False
+        self._acked_at = self._clock.monotonic()
+        ack = self._ack()
+        if ack is not None and (force or ack != self._acked) and self._link.send(ack):
+            self._acked = ack
+
+    def _ack(self) -> Ack | None:
+        session = self._core.present.session
+        if session is None or not self._core.life.alive:
+            return None
+        return Ack(
+            incarnation=self._incarnation, session=session.id, wanted=self._core.intake.wanted(session.id),
+            committed=self._committed.get(session.id, 0), hole=session.id in self._core.intake.holes, clear=self._core.engine.clear(),
+        )  # fmt: skip
+
+    # -- from the agent ----------------------------------------------------------------------------------------------------
+
+    def shipment(self, header: ShipmentHeader, raw: bytes) -> None:
+        """Raises GarbageError where it does not fit."""
+        self._core.shipment(header, raw)
+        self._ack_due = True
+
+    def message(self, message: AnyMessage) -> None:
+        """One message of the agent's control thread."""
+        if isinstance(message, Pong):
+            self._pong(message)
+        elif isinstance(message, Hello):
+            self._hello(message)
+        elif isinstance(message, Answer):
+            self._core.flow.outcome(message.outcome)
+        elif isinstance(message, Stacks):
+            self._core.log_entry("note", status="stacks", detail=message.text[:100_000])
+
+    def _hello(self, hello: Hello) -> None:
+        """A session speaks for the first time to this daemon: what earlier ones left in files comes before its records."""
+        core = self._core
+        core.life.look()
+        if core.present.session is None or core.present.session.id != hello.session:
+            core.read_files(live=hello.session)
+            core.flow.session(hello.session, None, hello.pid)
+        self._acked = None
+        self._ack_due = True
+        log.info("session %s of process %d speaks, version %s", hello.session, hello.pid, hello.version)
+
+    def _pong(self, pong: Pong) -> None:
+        core = self._core
+        if core.present.session is None or core.present.session.id != pong.session:
+            self._hello(_as_hello(pong))
+        core.present.pinged(pong, self._clock.monotonic())
+        if core.intake.wanted(pong.session) <= pong.written:
+            self._ack_due = True  # it may have shipped into a daemon that died: tell it what is wanted
+            self._acked = None
+
+
+def _as_hello(pong: Pong) -> Hello:
+    return Hello(session=pong.session, pid=pong.pid, version=pong.version, branch=pong.branch, step=pong.step)

@@ -1,0 +1,64 @@
+"""Questions to the history, answered off the loop: a thread of its own with a read-only reader of its own."""
+
+import logging
+import queue
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from sitter.control.desk import Answer, Refused
+from sitter.control.inbox import Inbox
+from sitter.errors import SitterError
+from sitter.store.reader import Reader
+from sitter_wire import queries
+
+log = logging.getLogger(__name__)
+
+
+def look_up(reader: Reader, query: queries.Query) -> Any:
+    """The history's answer. Raises StoreError; TypeError for a query that is not the history's."""
+    if isinstance(query, queries.GetCurves):
+        return reader.curves(query)
+    if isinstance(query, queries.GetLogbook):
+        return reader.logbook(query.after, query.limit)
+    if isinstance(query, queries.GetDays):
+        return reader.days(query.utc_offset)
+    if isinstance(query, queries.GetSince):
+        return reader.since(query.since)
+    raise TypeError(f"not a question to the history: {type(query).__name__}")
+
+
+class HistoryDesk:
+    """One question at a time; the answer comes back through the inbox, so that ``answer`` runs on the loop's thread."""
+
+    def __init__(self, open_reader: Callable[[], Reader], inbox: Inbox) -> None:
+        self._open, self._inbox = open_reader, inbox
+        self._questions: queue.SimpleQueue[tuple[queries.Query, Answer] | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._work, name="sitter-history", daemon=True)
+        self._thread.start()
+
+    def ask(self, query: queries.Query, answer: Answer) -> None:
+        """Never blocks."""
+        self._questions.put((query, answer))
+
+    def close(self, timeout: float = 2.0) -> None:
+        """Waits for the question in hand, at most ``timeout`` seconds."""
+        self._questions.put(None)
+        self._thread.join(timeout)
+
+    def _work(self) -> None:
+        reader: Reader | None = None
+        while (asked := self._questions.get()) is not None:
+            query, answer = asked
+            found: Any
+            try:
+                reader = reader or self._open()
+                found = look_up(reader, query)
+            except SitterError as e:
+                found = Refused(str(e))
+            except Exception:  # noqa: BLE001 — one bad question must not end the service
+                log.exception("a question to the history failed: %s", type(query).__name__)
+                found = Refused(f"the history could not answer ({type(query).__name__}); see daemon.log in the run directory")
+            self._inbox.post(lambda answer=answer, found=found: answer(found))  # type: ignore[misc]
+        if reader is not None:
+            reader.close()

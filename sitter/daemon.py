@@ -1,0 +1,221 @@
+"""The daemon of one run: ``python -m sitter.daemon RUN_DIRECTORY``. Wires the stages together, and turns the loop.
+
+It goes into the background once it answers (``--foreground`` stays); whoever started it learns from the exit code and one sentence on
+stderr whether it did: 0 it watches, 1 it could not, 2 the settings are wrong, 3 another daemon has the run.
+"""
+
+import logging
+import secrets
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import zmq
+
+from sitter.actions.notify.notifier import Notifications
+from sitter.clock import Clock, SystemClock
+from sitter.config import load
+from sitter.control.agent_link import AgentLink
+from sitter.control.core import Core
+from sitter.control.demands import Demands, Reach
+from sitter.control.desk import Desk
+from sitter.control.ending import Ending
+from sitter.control.heart import Heart
+from sitter.control.history_desk import HistoryDesk
+from sitter.control.inbox import Inbox
+from sitter.control.preset import preset_of
+from sitter.control.timers import Timers
+from sitter.errors import SitterError
+from sitter.host.sampler import HostSample, Sampler
+from sitter.locks import holder, take
+from sitter.paths import look, register
+from sitter.store.reader import Reader
+from sitter.store.writer import Writer
+from sitter.supervise.background import detach, quiet
+from sitter_wire import rundir
+from sitter_wire.commands import Command
+from sitter_wire.messages import Order
+from sitter_wire.places import Endpoints, PlaceError, RunDir
+
+log = logging.getLogger("sitter.daemon")
+
+ANOTHER = 3
+
+
+class Daemon:
+    """Composition root. Nothing is decided here."""
+
+    def __init__(self, run: RunDir, clock: Clock) -> None:
+        """Raises SitterError, PlaceError: the settings, the history, the sockets' place."""
+        self.run, self.clock = run, clock
+        info = look(run).info
+        config = load(run.sitter_toml)
+        places = socket_places(run, info)
+        self.inbox, self.timers = Inbox(), Timers(clock)
+        self.context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self.writer = Writer(run.history, on_commit=lambda done: self.inbox.post(lambda: self.heart.committed(done)), clock=clock)
+        self.writer.start()
+        self.reader = Reader(run.history)
+        self.notifications = Notifications(
+            config.notify, run.name, on_result=lambda *result: self.inbox.post(lambda: self.ending.notified(*result))
+        )
+        self.core = Core(
+            run=run, info=info, config=config, preset=preset_of(info, config), clock=clock, writer=self.writer, reader=self.reader,
+            send=self._send, notify=self.notifications.send, on_gone=lambda: self.ending.gone(),
+        )  # fmt: skip
+        self.link = AgentLink(
+            self.context, places, on_shipment=lambda header, raw: self.heart.shipment(header, raw),
+            on_message=lambda message: self.heart.message(message),
+        )  # fmt: skip
+        self.heart = Heart(secrets.token_hex(8), self.core, self.link, clock)
+        self.ending = Ending(run, info, self.core, self.notifications, self.reader, clock)
+        self.history = HistoryDesk(lambda: Reader(run.history), self.inbox)
+        self.sampler = Sampler(run.path, clock, lambda sample: self.inbox.post(lambda: self._sampled(sample)))
+        reach = Reach(
+            read=self.history.ask, log=self.core.log_entry, rules=self.core.rule_states,
+            stop_now=lambda answer: self.ending.stop_now(answer, self.inbox), rollback_sent=self.core.rollback_sent,
+            test_notify=lambda answer: self.ending.test_notify(answer, self.inbox),
+        )  # fmt: skip
+        core = self.core
+        demands = Demands(
+            clock=clock, board=core.board, dispatcher=core.dispatcher, orders=core.orders, present=core.present, life=core.life, reach=reach
+        )
+        self.desk = Desk(self.context, places, clock, demands)
+        self.stopping = False
+
+    def serve(self) -> None:
+        """Until the training has ended, all is committed and no client is here, or SIGTERM."""
+        self.core.read_files(live=self.heart.live_session())
+        self.core.life.look()
+        self.sampler.start()
+        self.timers.every(1.0, self._second)
+        self.timers.every(10.0, self._rebind)
+        poller = zmq.Poller()
+        for readable in (self.link.data, self.link.agent, self.desk.socket, self.inbox.fileno()):
+            poller.register(readable, zmq.POLLIN)
+        while not self.stopping:
+            ready = dict(poller.poll(self.heart.wait_ms(self.timers.wait_ms())))
+            if self.inbox.fileno() in ready:
+                self.inbox.run()
+            if self.link.agent in ready:
+                self.link.take_messages()
+            if self.link.data in ready:
+                self.link.take_shipments()
+            if self.desk.socket in ready:
+                self.desk.take()
+            self.timers.run()
+            self.heart.ack_if_due()
+
+    def close(self) -> None:
+        """Commits everything; bounded in time, whatever hangs."""
+        self.sampler.close()
+        self.notifications.close(2.0)
+        self.history.close()
+        self.desk.close()
+        self.writer.close()
+        self.heart.ack(force=True)
+        self.link.close()
+        self.reader.close()
+        self.context.destroy(linger=200)
+        self.inbox.close()
+
+    def stop(self) -> None:
+        """From a signal handler."""
+        self.stopping = True
+        self.inbox.post(lambda: None)
+
+    def _second(self) -> None:
+        self.heart.ping()
+        self.core.tick()
+        session = self.core.present.session
+        if session is not None:
+            self.sampler.watch(session.pid, session.start.gpus if session.start else [])
+        self.ending.tick()
+        if self.ending.may_leave() and not self.desk.clients():
+            log.info("the training has ended, all is committed, nobody is looking: leaving")
+            self.stopping = True
+
+    def _rebind(self) -> None:
+        lost = self.link.rebind_lost()
+        if self.desk.rebind_lost():
+            lost.append("client")
+        if lost:
+            log.warning("socket files were gone and are bound again: %s", ", ".join(lost))
+
+    def _sampled(self, sample: HostSample) -> None:
+        self.core.board.host, self.core.board.gpus = sample.host, sample.gpus
+        self.ending.alarms(sample.alarms)
+        self.writer.host(sample.time, sample.figures())
+
+    def _send(self, command: Command) -> bool:
+        return self.link.send(Order(command=command))
+
+
+def socket_places(run: RunDir, info: rundir.RunInfo) -> Endpoints:
+    """The run's sockets: where run.toml says, if that can still be used; otherwise made anew and written there. Raises PlaceError."""
+    if info.sockets:
+        try:
+            places = Endpoints(Path(info.sockets))
+            places.create()
+            return places
+        except OSError:
+            log.warning("the recorded socket directory %s cannot be used: another is made", info.sockets)
+    places = Endpoints.of_run(run.path)
+    places.create()
+    rundir.write(run, rundir.with_sockets(info, str(places.directory)))
+    return places
+
+
+def watch(run: RunDir, ready: Callable[[], None]) -> int:
+    """Take the run's lock and serve; ``ready`` is called once questions can be asked. Returns the exit code."""
+    lock = take(run.daemon_lock)
+    if lock is None:
+        print(f"sitter: another daemon (process {holder(run.daemon_lock)}) has the run {run.name}", file=sys.stderr)
+        return ANOTHER
+    daemon = Daemon(run, SystemClock())
+    register(run)
+    signal.signal(signal.SIGTERM, lambda *_: daemon.stop())
+    signal.signal(signal.SIGINT, lambda *_: daemon.stop())
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    log.info("watching %s", run.path)
+    ready()
+    try:
+        daemon.serve()
+    finally:
+        daemon.close()
+        lock.close()
+    return 0
+
+
+def main() -> None:
+    """Checks what can be checked, goes into the background, serves."""
+    arguments = [a for a in sys.argv[1:] if a != "--foreground"]
+    if len(arguments) != 1:
+        print("usage: python -m sitter.daemon RUN_DIRECTORY [--foreground]", file=sys.stderr)
+        sys.exit(2)
+    run = RunDir(Path(arguments[0]).resolve())
+    foreground = "--foreground" in sys.argv
+    report = (lambda code: None) if foreground else detach()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
+
+    def ready() -> None:
+        if not foreground:
+            quiet(run.daemon_log)
+        report(0)
+
+    try:
+        code = watch(run, ready)
+    except (SitterError, PlaceError) as e:
+        print(f"sitter: {e}", file=sys.stderr)
+        code = e.exit_code if isinstance(e, SitterError) else 1
+    except zmq.ZMQError as e:
+        print(f"sitter: cannot bind the run's sockets: {e}", file=sys.stderr)
+        code = 1
+    sys.stderr.flush()
+    report(code)
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

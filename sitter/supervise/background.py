@@ -1,0 +1,44 @@
+"""Into the background, but not before it is known whether it works: whoever started us gets the exit code and the sentence."""
+
+import os
+import sys
+from collections.abc import Callable
+
+
+def detach() -> Callable[[int], None]:
+    """Fork twice into a session of its own. In the background process returns ``report``; the foreground never returns.
+
+    ``report(code)`` lets the foreground process exit with that code (0: it works). If the background process ends without a report, the
+    foreground exits 1. stdout and stderr stay what they are until ``quiet`` is called.
+    """
+    read, write = os.pipe()
+    if os.fork() > 0:
+        os.close(write)
+        answer = os.read(read, 1)
+        os._exit(answer[0] if answer else 1)
+    os.close(read)
+    os.setsid()
+    if os.fork() > 0:
+        os._exit(0)
+
+    def report(code: int) -> None:
+        nonlocal write
+        if write >= 0:
+            os.write(write, bytes([code]))
+            os.close(write)
+            write = -1
+
+    return report
+
+
+def quiet(log: str | os.PathLike[str]) -> None:
+    """stdin from nowhere, stdout and stderr into ``log``: no terminal or pipe of whoever started us is held any longer."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    nowhere = os.open(os.devnull, os.O_RDONLY)
+    into = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    os.dup2(nowhere, 0)
+    os.dup2(into, 1)
+    os.dup2(into, 2)
+    os.close(nowhere)
+    os.close(into)
