@@ -87,15 +87,17 @@ class Core:
             self.engine.observe(sample, late=True)
             self.present.recall(sample)
 
-    def read_files(self, *, live: str | None = None) -> None:
-        """Take in what the recorder's files hold beyond the history. ``live``: a session to leave to its agent's shipments."""
-        for folder in files.sessions(self.run.recorder):
+    def read_files(self, *, live: str | None = None, alive: bool = False) -> None:
+        """Take in what the recorder's files hold beyond the history. ``live``: a session to leave to its agent's shipments.
+        ``alive``: the newest session's process lives, so its last record may be half written."""
+        folders = files.sessions(self.run.recorder)
+        for folder in folders:
             if folder.name == live:
                 continue
             for segment in files.read(folder, self.intake.wanted(folder.name) - 1):
                 header = segment.header
                 self.flow.session(header.session, (header.wall_ns, header.mono_ns))
-                self.flow.records(header.session, self.intake.take_read(header.session, segment.records), past=True)
+                self.flow.records(header.session, self.intake.take_read(header.session, segment.records, live=alive and folder == folders[-1]), past=True)
 
     # -- the present -----------------------------------------------------------------------------------------------------
 

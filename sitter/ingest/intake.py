@@ -49,10 +49,13 @@ class Intake:
         self._next[session] = header.first + header.count
         return records[max(0, wanted - header.first) :]
 
-    def take_read(self, session: str, records: Iterable[Record]) -> list[Record]:
-        """What of a dead session's own files is new, sorted by sequence. Here a missing number is a hole for good, and passed."""
+    def take_read(self, session: str, records: Iterable[Record], *, live: bool = False) -> list[Record]:
+        """What of a session's own files is new, sorted by sequence. With the process gone a missing number is a hole for good, and passed;
+        of a ``live`` one only what is contiguous is taken, since a record may be half written at this moment."""
         wanted = self.wanted(session)
         new = sorted((r for r in records if r.seq >= wanted), key=lambda r: r.seq)
+        if live:
+            new = [r for i, r in enumerate(new) if r.seq == wanted + i]
         if new:
             self._next[session] = new[-1].seq + 1
         return new

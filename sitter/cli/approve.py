@@ -1,0 +1,5 @@
+"""``sitter approve``."""
+
+from sitter.cli.common import demand_command
+
+command = demand_command("approve", "Do what a proposal proposes.")

@@ -1,0 +1,5 @@
+"""``sitter checkpoint``."""
+
+from sitter.cli.common import demand_command
+
+command = demand_command("checkpoint", "Write a checkpoint of the present state.")

@@ -1,0 +1,109 @@
+"""What the commands share: which run is meant, whom to ask, how an answer is shown, what the exit code is."""
+
+import json
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+import click
+import msgspec
+
+from sitter.client import Client
+from sitter.clock import iso
+from sitter.grammar import USAGE, demand_in_words, parse_all
+from sitter.model import Answered
+from sitter.offline import Offline
+from sitter.paths import FoundRun, find
+from sitter.supervise.daemon_process import start_daemon
+from sitter_wire.queries import AnyQuery
+
+run_option = click.option("-r", "--run", "run", metavar="RUN", help="Name or directory of the run; without it the only live one, else the newest.")
+json_option = click.option("--json", "as_json", is_flag=True, help="Machine-readable; times in ISO 8601, unknown as null.")
+
+
+class Asked(Protocol):
+    """The daemon, or a run without one."""
+
+    def ask(self, query: AnyQuery, timeout: float = 5.0) -> Any:
+        """The answer."""
+        ...
+
+    def close(self) -> None:
+        """No more questions."""
+        ...
+
+
+@contextmanager
+def asking(found: FoundRun, *, acts: bool = False) -> Iterator[Asked]:
+    """The run's daemon; where there is none and the training lives and is to be acted on, one is started; else the run's own files."""
+    asked: Asked
+    if found.daemon_pid is None and acts and found.live:
+        start_daemon(found.run)
+        asked = Client(found.run)
+    elif found.daemon_pid is not None:
+        asked = Client(found.run)
+    else:
+        asked = Offline(found.run)
+    try:
+        yield asked
+    finally:
+        asked.close()
+
+
+def demand(verb: str, words: Sequence[str], run: str | None) -> int:
+    """Send what ``verb words`` asks for, print each answer, return the exit code: 0 only if all was applied."""
+    wanted = parse_all([verb, *words])
+    with asking(find(run, acts=True), acts=True) as asked:
+        answers = [(query, asked.ask(query, 45.0)) for query in wanted]
+    for query, answer in answers:
+        say(demand_in_words(query), answer)
+    return 0 if all(answer.status == "applied" for _, answer in answers) else 1
+
+
+def say(what: str, answer: Answered) -> None:
+    """One line: what was asked, what became of it, why."""
+    click.echo(f"{what}: {answer.status}: {answer.text}" if answer.status != "applied" else f"{what}: {answer.text}", err=answer.status != "applied")
+
+
+def demand_command(verb: str, text: str) -> click.Command:
+    """A command whose words are the grammar's, so that the TUI's ``:`` line and the shell speak one language."""
+
+    @click.command(verb, help=f"{text}\n\n    sitter {USAGE[verb]}", context_settings={"ignore_unknown_options": True})
+    @click.argument("words", nargs=-1, type=click.UNPROCESSED)
+    @run_option
+    def command(words: tuple[str, ...], run: str | None) -> int:
+        return demand(verb, words, run)
+
+    return command
+
+
+def plain(value: Any) -> Any:
+    """For JSON: non-finite numbers as ``"nan"``, ``"inf"``, ``"-inf"``; fields named as times as ISO 8601."""
+    return _plain(msgspec.to_builtins(value), "")
+
+
+TIMES = frozenset({"time", "ends_at", "made", "due", "began", "ended", "started", "snoozed_until"})
+
+
+def _plain(value: Any, name: str) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(v, str(key)) for key, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(v, "") for v in value]
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            return "nan" if math.isnan(value) else "inf" if value > 0 else "-inf"
+        if name in TIMES:
+            return iso(value)
+    return value
+
+
+def print_json(value: Any) -> None:
+    """One object, indented."""
+    click.echo(json.dumps(plain(value), indent=2, ensure_ascii=False, allow_nan=False))
+
+
+def print_json_line(value: Any) -> None:
+    """One object on one line."""
+    click.echo(json.dumps(plain(value), ensure_ascii=False, allow_nan=False))

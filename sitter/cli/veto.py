@@ -1,0 +1,5 @@
+"""``sitter veto``."""
+
+from sitter.cli.common import demand_command
+
+command = demand_command("veto", "Drop a proposal; nothing is done.")

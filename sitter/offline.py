@@ -1,0 +1,97 @@
+"""A run without a daemon, looked at by a command: takes the daemon's lock for that time, takes in what the recorder holds, answers the
+same questions, and deletes nothing. Where the place cannot be written it does the same in a scratch copy."""
+
+import shutil
+import tempfile
+from pathlib import Path
+from typing import IO, Any
+
+from sitter.clock import SystemClock
+from sitter.config import load
+from sitter.control.core import Core
+from sitter.control.demands import Demands, Reach
+from sitter.control.desk import Answer, Refused
+from sitter.control.history_desk import look_up
+from sitter.control.preset import preset_of
+from sitter.errors import DaemonError, UsageError
+from sitter.locks import holder, take
+from sitter.model import Answered
+from sitter.paths import look
+from sitter.store.reader import Reader
+from sitter.store.writer import Writer
+from sitter_wire import queries
+from sitter_wire.places import RunDir
+
+
+class Offline:
+    """Has the client's ``ask``."""
+
+    def __init__(self, run: RunDir) -> None:
+        """Raises DaemonError where a daemon has just taken the run, StoreError where the history cannot be read."""
+        info, clock = look(run).info, SystemClock()
+        config = load(run.sitter_toml)
+        self._scratch: tempfile.TemporaryDirectory[str] | None = None
+        self._lock: IO[str] | None = None
+        history = run.history
+        try:
+            self._lock = take(run.daemon_lock)
+        except OSError:
+            history = self._copy(run)
+        else:
+            if self._lock is None:
+                raise DaemonError(f"a daemon (process {holder(run.daemon_lock)}) has just taken run {run.name}: ask again")
+        self._writer = Writer(history, on_commit=lambda _: None, clock=clock)
+        self._writer.start()
+        self._reader = Reader(history)
+        core = self._core = Core(
+            run=run, info=info, config=config, preset=preset_of(info, config), clock=clock, writer=self._writer, reader=self._reader,
+            send=lambda _: False, notify=lambda *_: None, on_gone=lambda: None,
+        )  # fmt: skip
+        core.board.serving = False
+        core.life.look()
+        core.read_files(alive=core.life.alive)
+        core.life.look()
+        reach = Reach(
+            read=self._read, log=core.log_entry, rules=core.rule_states, stop_now=self._no_daemon, rollback_sent=lambda: None,
+            test_notify=self._no_daemon,
+        )  # fmt: skip
+        self._demands = Demands(
+            clock=clock, board=core.board, dispatcher=core.dispatcher, orders=core.orders, present=core.present, life=core.life, reach=reach
+        )
+
+    def ask(self, query: queries.AnyQuery, timeout: float = 5.0) -> Any:
+        """As ``Client.ask``; what needs a daemon is rejected."""
+        answers: list[Any] = []
+        if isinstance(query, queries.Act):
+            self._no_daemon(answers.append)
+        else:
+            self._demands(query, answers.append)
+        (answer,) = answers
+        if isinstance(answer, Refused):
+            raise (UsageError if answer.usage else DaemonError)(answer.text)
+        return answer
+
+    def close(self) -> None:
+        """Commits, gives the lock back."""
+        self._writer.close()
+        self._reader.close()
+        if self._lock is not None:
+            self._lock.close()
+        if self._scratch is not None:
+            self._scratch.cleanup()
+
+    def _read(self, query: queries.Query, answer: Answer) -> None:
+        self._writer.flush()
+        answer(look_up(self._reader, query))
+
+    def _no_daemon(self, answer: Answer, *_: object) -> None:
+        state = self._core.life.state()
+        answer(Answered(status="rejected", text=f"nothing to act on: the training is {state}, and no daemon watches it"))
+
+    def _copy(self, run: RunDir) -> Path:
+        self._scratch = tempfile.TemporaryDirectory(prefix="sitter-")
+        for name in (run.history.name, f"{run.history.name}-wal"):
+            source = run.path / name
+            if source.exists():
+                shutil.copyfile(source, Path(self._scratch.name) / name)
+        return Path(self._scratch.name) / run.history.name
