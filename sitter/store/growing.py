@@ -1,0 +1,295 @@
+"""The open chunk of each group, and the rows that a commit needs to keep it.
+
+Memory first, then rows: what was taken stays here until its commit succeeded, and every row is a replacement, so a commit that failed
+(disk full, locked) is simply tried again.
+"""
+
+import logging
+import sqlite3
+from array import array
+from collections.abc import Sequence
+from itertools import groupby
+from operator import attrgetter
+
+import msgspec
+
+from sitter.store.chunks import CHUNK, DamagedChunkError, join, pack_floats, pack_ints, section, unpack_floats, unpack_ints
+from sitter.store.rolls import COARSE, PAGE, block_sizes, blocks, fine_axes, merge, pack_fine, pack_page_axes, pack_page_column
+from sitter_wire.records import Point
+
+log = logging.getLogger(__name__)
+
+PIECES = 16
+"""Rows that an open chunk may consist of before they are made one."""
+
+HOT = 16
+"""Groups whose open chunk stays in memory (57 to 230 KiB each); others are read again when a point comes."""
+
+Statement = tuple[str, tuple[object, ...]]
+
+PUT_PIECE = "INSERT OR REPLACE INTO pieces VALUES (?, ?, ?, ?, ?, ?, ?)"
+PUT_CHUNK = "INSERT OR REPLACE INTO chunks VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+DROP_PIECES = "DELETE FROM pieces WHERE chunk = ?"
+
+
+def pack_points(seq: list[int], step: list[int], time: list[int], columns: Sequence[Sequence[float]]) -> bytes:
+    """Points of one group as one blob; times in microseconds."""
+    return join((pack_ints(seq), pack_ints(step), pack_ints(time), *(pack_floats(array("d", c)) for c in columns)))
+
+
+def unpack_axes(data: bytes, n: int) -> tuple[list[int], list[int], list[int]]:
+    """Sequences, steps and times (µs) of such a blob. Raises DamagedChunkError."""
+    seq, step, time = (unpack_ints(section(data, i), n).tolist() for i in range(3))
+    return seq, step, time
+
+
+def unpack_column(data: bytes, n: int, column: int) -> "array[float]":
+    """Values of one of its columns. Raises DamagedChunkError."""
+    return unpack_floats(section(data, 3 + column), n)
+
+
+def closed_row(
+    chunk: int, session: int, branch: int, seq: list[int], step: list[int], time: list[int], columns: Sequence[Sequence[float]]
+) -> tuple[object, ...]:
+    """The row of a closed chunk."""
+    n = len(seq)
+    rolls = [blocks(list(c)) for c in columns]
+    axes = fine_axes(step, time)
+    sizes = block_sizes(n)
+    coarse = b"".join(COARSE.pack(*merge(r, sizes)) for r in rolls)
+    return (
+        chunk, n, session, branch, seq[0], seq[-1], min(axes.step_lo), max(axes.step_hi), min(axes.time_lo), max(axes.time_hi), coarse,
+        pack_fine(axes, rolls), pack_points(seq, step, time, columns),
+    )  # fmt: skip
+
+
+class OpenChunk:
+    """Points of one group, session and branch that do not fill a chunk yet."""
+
+    def __init__(self, chunk: int, session: int, branch: int, width: int) -> None:
+        self.chunk, self.session, self.branch = chunk, session, branch
+        self.seq: list[int] = []
+        self.step: list[int] = []
+        self.time: list[int] = []
+        self.columns: list[list[float]] = [[] for _ in range(width)]
+        self.pieces = 0
+        self.stored = 0
+        self._next_pieces = 0
+        self._next_stored = 0
+
+    def extend(self, points: list[Point]) -> None:
+        """Takes them all, or raises ValueError and takes none; the caller sees to it that there is room."""
+        new = list(zip(*[p.values for p in points], strict=True))
+        if len(new) != len(self.columns):
+            raise ValueError(f"{len(new)} values where {len(self.columns)} names were declared")
+        self.seq += [p.seq for p in points]
+        self.step += [p.step for p in points]
+        self.time += [p.time // 1000 for p in points]
+        for column, values in zip(self.columns, new, strict=True):
+            column += values
+
+    def statements(self) -> list[Statement]:
+        """What brings the pieces on disk up to date; ``committed`` says that it did."""
+        n = len(self.seq)
+        self._next_pieces, self._next_stored = self.pieces, n
+        if n == self.stored:
+            return []
+        start, out = self.stored, []
+        if self.pieces >= PIECES:
+            start = 0
+            out.append((DROP_PIECES, (self.chunk,)))
+        number = self.pieces if start else 0
+        data = pack_points(self.seq[start:], self.step[start:], self.time[start:], [c[start:] for c in self.columns])
+        out.append((PUT_PIECE, (self.chunk, number, n - start, self.session, self.branch, self.seq[-1], data)))
+        self._next_pieces = number + 1
+        return out
+
+    def committed(self) -> None:
+        """The statements last given are in the history."""
+        self.pieces, self.stored = self._next_pieces, self._next_stored
+
+    def row(self) -> tuple[object, ...]:
+        """As a closed chunk."""
+        return closed_row(self.chunk, self.session, self.branch, self.seq, self.step, self.time, self.columns)
+
+
+class Group:
+    """Names that are logged together, the number of the next chunk, and the open one if it is in memory."""
+
+    def __init__(self, number: int, names: tuple[str, ...], *, host: bool, chunks: int = 0, stored: bool = False) -> None:
+        self.number, self.names, self.host = number, names, host
+        self.chunks = chunks
+        self.stored = stored
+        self.open: OpenChunk | None = None
+        self.cold = stored
+        self.touched = 0
+
+    def chunk_id(self) -> int:
+        """Of the chunk that is open or comes next."""
+        return self.number << 32 | self.chunks
+
+
+class Growing:
+    """All groups: takes points into memory, gives the statements of a commit. Used by the writer's thread only."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        """Reads what groups there are; their open chunks are read when needed. sqlite3.Error passes."""
+        self._connection = connection
+        self._groups: dict[tuple[bool, tuple[str, ...]], Group] = {}
+        self._by_id: dict[int, Group] = {}
+        self._closed: list[tuple[object, ...]] = []
+        self._dirty: set[int] = set()
+        self._commits = 0
+        for number, host, names in connection.execute("SELECT id, host, names FROM groups"):
+            key = (bool(host), tuple(msgspec.msgpack.decode(names, type=list[str])))
+            self._groups[key] = self._by_id[number] = Group(number, key[1], host=key[0], stored=True)
+        for group in self._by_id.values():
+            (last,) = connection.execute(
+                "SELECT max(id) FROM chunks WHERE id BETWEEN ? AND ?", (group.number << 32, (group.number + 1 << 32) - 1)
+            ).fetchone()
+            group.chunks = 0 if last is None else (last & 0xFFFFFFFF) + 1
+
+    def _group(self, host: bool, names: tuple[str, ...]) -> Group:
+        group = self._groups.get((host, names))
+        if group is None:
+            group = Group(max(self._by_id, default=0) + 1, names, host=host)
+            self._groups[host, names] = self._by_id[group.number] = group
+            self._dirty.add(group.number)
+        return group
+
+    def take(self, session: int, points: list[Point], *, host: bool = False) -> None:
+        """Points of one session in sequence order, all of them new. sqlite3.Error passes; then nothing was taken."""
+        alike: dict[int, list[Point]] = {}
+        for p in points:
+            try:
+                alike[id(p.names)].append(p)
+            except KeyError:
+                alike[id(p.names)] = [p]
+        by_group: dict[Group, list[Point]] = {}
+        for some in alike.values():
+            group = self._group(host, some[0].names)
+            if group in by_group:  # the same names by another tuple
+                by_group[group] = sorted(by_group[group] + some, key=attrgetter("seq"))
+            else:
+                by_group[group] = some
+        for group in by_group:
+            self._warm(group)  # whatever can fail comes before anything is changed
+        for group, some in by_group.items():
+            branch = some[0].branch
+            if all([p.branch == branch for p in some]):
+                self._take(group, session, branch, some)
+            else:
+                for branch, run in groupby(some, key=attrgetter("branch")):
+                    self._take(group, session, branch, list(run))
+
+    def _take(self, group: Group, session: int, branch: int, points: list[Point]) -> None:
+        chunk = self._warm(group)
+        if chunk is not None and (chunk.session != session or chunk.branch != branch):
+            self._close(group, chunk)
+            chunk = None
+        at = 0
+        while at < len(points):
+            if chunk is None:
+                chunk = group.open = OpenChunk(group.chunk_id(), session, branch, len(group.names))
+            room = CHUNK - len(chunk.seq)
+            chunk.extend(points[at : at + room])
+            at += room
+            if len(chunk.seq) == CHUNK:
+                self._close(group, chunk)
+                chunk = None
+        self._dirty.add(group.number)
+        group.touched = self._commits
+
+    def last_host_seq(self, names: tuple[str, ...]) -> int:
+        """Last sequence number of a host group (they number themselves)."""
+        group = self._groups.get((True, names))
+        if group is None:
+            return 0
+        chunk = self._warm(group)
+        if chunk is not None:
+            return chunk.seq[-1]
+        row = self._connection.execute("SELECT last_seq FROM chunks WHERE id = ?", (group.chunk_id() - 1,)).fetchone()
+        return int(row[0]) if row else 0
+
+    def _warm(self, group: Group) -> OpenChunk | None:
+        """The group's open chunk, read from its pieces if they are all there is of it."""
+        if not group.cold:
+            return group.open
+        chunk: OpenChunk | None = None
+        rows = self._connection.execute(
+            "SELECT n, session, branch, data FROM pieces WHERE chunk = ? ORDER BY piece", (group.chunk_id(),)
+        ).fetchall()
+        try:
+            for n, session, branch, data in rows:
+                chunk = chunk or OpenChunk(group.chunk_id(), session, branch, len(group.names))
+                for whole, part in zip((chunk.seq, chunk.step, chunk.time), unpack_axes(data, n), strict=True):
+                    whole += part
+                for i, column in enumerate(chunk.columns):
+                    column += unpack_column(data, n, i)
+        except DamagedChunkError as e:
+            # The disk did this. What comes after it must still be stored: the open chunk begins anew.
+            log.error("the open chunk of %s is damaged (%s) and given up", ", ".join(group.names), e)
+            chunk, rows = None, []
+            self._connection.execute(DROP_PIECES, (group.chunk_id(),))
+        if chunk is not None:
+            chunk.pieces, chunk.stored = len(rows), len(chunk.seq)
+        group.open, group.cold = chunk, False
+        return chunk
+
+    def _close(self, group: Group, chunk: OpenChunk) -> None:
+        self._closed.append(chunk.row())
+        group.open = None
+        group.chunks += 1
+
+    @property
+    def pending(self) -> int:
+        """Points of closed chunks that are not in the history yet."""
+        return CHUNK * len(self._closed)
+
+    def write(self) -> None:
+        """Everything new, inside the caller's transaction. sqlite3.Error passes; then nothing here has changed."""
+        execute = self._connection.execute
+        dirty = [self._by_id[number] for number in self._dirty]
+        for group in dirty:
+            if not group.stored:
+                execute(
+                    "INSERT OR REPLACE INTO groups VALUES (?, ?, ?)", (group.number, int(group.host), msgspec.msgpack.encode(group.names))
+                )
+        self._connection.executemany(PUT_CHUNK, self._closed)
+        for row in self._closed:
+            chunk = row[0]
+            assert isinstance(chunk, int)
+            execute(DROP_PIECES, (chunk,))
+            if chunk % PAGE == PAGE - 1:
+                self._page(chunk)
+        for group in dirty:
+            if group.open is not None:
+                for sql, parameters in group.open.statements():
+                    execute(sql, parameters)
+
+    def _page(self, last: int) -> None:
+        group, page = last >> 32, (last & 0xFFFFFFFF) // PAGE
+        rows = self._connection.execute(
+            "SELECT id & 0xFFFFFFFF, n, session, branch, step_lo, step_hi, time_lo, time_hi, coarse FROM chunks WHERE id BETWEEN ? AND ?"
+            " ORDER BY id",
+            (last - PAGE + 1, last),
+        ).fetchall()
+        put = "INSERT OR REPLACE INTO pages VALUES (?, ?, ?, ?)"
+        self._connection.execute(put, (group, -1, page, pack_page_axes([r[:-1] for r in rows])))
+        rolls = [list(COARSE.iter_unpack(r[-1])) for r in rows]
+        for i in range(len(self._by_id[group].names)):
+            self._connection.execute(put, (group, i, page, pack_page_column([r[i] for r in rolls])))
+
+    def committed(self) -> None:
+        """The transaction of the last ``write`` is in the history."""
+        for number in self._dirty:
+            group = self._by_id[number]
+            group.stored = True
+            if group.open is not None:
+                group.open.committed()
+        self._closed.clear()
+        self._dirty.clear()
+        self._commits += 1
+        warm = [g for g in self._by_id.values() if g.open is not None] if len(self._by_id) > HOT else []
+        for group in sorted(warm, key=attrgetter("touched"))[: max(0, len(warm) - HOT)]:
+            group.open, group.cold = None, True

@@ -1,0 +1,160 @@
+"""Roll-ups: what a stretch of values comes to, so that drawing need not read them.
+
+A roll-up is (min, max, mean) over the finite values, the last value as it is, and the count of those not finite; where nothing is finite the
+first three are NaN. Fine ones cover 64 points, a coarse one a whole chunk.
+"""
+
+import math
+import struct
+from array import array
+from typing import NamedTuple
+
+from sitter.store.chunks import BLOCK, DamagedChunkError, join, pack_floats, pack_ints, section, unpack_floats, unpack_ints
+
+Roll = tuple[float, float, float, float, int]
+"""(min, max, mean, last, count of non-finite)."""
+
+COARSE = struct.Struct("<ddddq")
+PAGE = 64
+"""Chunks whose coarse roll-ups make one page: 65,536 points."""
+
+_AXES = 8
+
+
+def roll(values: list[float]) -> Roll:
+    """The roll-up of at least one value."""
+    total = sum(values)
+    if total - total == 0.0:
+        return min(values), max(values), total / len(values), values[-1], 0
+    finite = [v for v in values if v - v == 0.0]
+    if not finite:
+        return math.nan, math.nan, math.nan, values[-1], len(values)
+    n = len(finite)
+    total = sum(finite)
+    mean = total / n if total - total == 0.0 else sum(v / n for v in finite)
+    return min(finite), max(finite), mean, values[-1], len(values) - n
+
+
+def blocks(values: list[float]) -> list[Roll]:
+    """Fine roll-ups of a column."""
+    return [roll(values[i : i + BLOCK]) for i in range(0, len(values), BLOCK)]
+
+
+def block_sizes(n: int) -> list[int]:
+    """Points under each fine roll-up of a chunk of ``n``."""
+    return [BLOCK] * (n // BLOCK) + ([n % BLOCK] if n % BLOCK else [])
+
+
+def merge(rolls: list[Roll], sizes: list[int]) -> Roll:
+    """One roll-up of several that follow each other."""
+    finite = [(r, n - r[4]) for r, n in zip(rolls, sizes, strict=True) if n > r[4]]
+    lost = sum(r[4] for r in rolls)
+    if not finite:
+        return math.nan, math.nan, math.nan, rolls[-1][3], lost
+    weight = sum(w for _, w in finite)
+    mean = sum(r[2] * (w / weight) for r, w in finite)
+    return min(r[0] for r, _ in finite), max(r[1] for r, _ in finite), mean, rolls[-1][3], lost
+
+
+class FineAxes(NamedTuple):
+    """Bounds of each fine roll-up of a chunk, parallel; steps, and times in microseconds of the session's clock."""
+
+    step_lo: list[int]
+    step_hi: list[int]
+    time_lo: list[int]
+    time_hi: list[int]
+
+
+def fine_axes(steps: list[int], times: list[int]) -> FineAxes:
+    """The bounds; steps need not be in order within a block (a user's own counter may not be)."""
+    cuts = range(0, len(steps), BLOCK)
+    return FineAxes(
+        [min(steps[i : i + BLOCK]) for i in cuts], [max(steps[i : i + BLOCK]) for i in cuts],
+        [min(times[i : i + BLOCK]) for i in cuts], [max(times[i : i + BLOCK]) for i in cuts],
+    )  # fmt: skip
+
+
+def pack_fine(axes: FineAxes, columns: list[list[Roll]]) -> bytes:
+    """The fine roll-ups of a chunk; each column can be read alone."""
+    sections = [join(pack_ints(a) for a in axes)]
+    for rolls in columns:
+        lows, highs, means, lasts, lost = zip(*rolls, strict=True)
+        counts = bytes(lost) if any(lost) else b""
+        sections.append(join((pack_floats(array("d", lows + highs + means + lasts)), counts)))
+    return join(sections)
+
+
+def unpack_fine(data: bytes, n: int, column: int) -> tuple[FineAxes, list[Roll]]:
+    """Bounds and roll-ups of one column of a chunk of ``n`` points. Raises DamagedChunkError."""
+    count = -(-n // BLOCK)
+    axes = section(data, 0)
+    bounds = FineAxes(*(unpack_ints(section(axes, i), count).tolist() for i in range(4)))
+    packed = section(data, column + 1)
+    values = unpack_floats(section(packed, 0), 4 * count).tolist()
+    lost = list(section(packed, 1)) or [0] * count
+    return bounds, list(
+        zip(values[:count], values[count : 2 * count], values[2 * count : 3 * count], values[3 * count :], lost, strict=True)
+    )
+
+
+class Entries(NamedTuple):
+    """Chunks of a group as parallel lists: number, points, session, branch, steps and times (µs) they span, last sequence."""
+
+    no: list[int]
+    n: list[int]
+    session: list[int]
+    branch: list[int]
+    step_lo: list[int]
+    step_hi: list[int]
+    time_lo: list[int]
+    time_hi: list[int]
+
+
+class Coarse(NamedTuple):
+    """A column's coarse roll-ups as parallel lists."""
+
+    low: list[float]
+    high: list[float]
+    mean: list[float]
+    last: list[float]
+    lost: list[int]
+
+
+def pack_page_axes(rows: list[tuple[int, ...]]) -> bytes:
+    """``rows``: one ``Entries`` row for each chunk."""
+    return b"".join(struct.pack(f"<{len(c)}q", *c) for c in zip(*rows, strict=True))
+
+
+def pack_page_column(rolls: list[Roll]) -> bytes:
+    """The coarse roll-ups of one column of a page."""
+    low, high, mean, last, lost = zip(*rolls, strict=True)
+    n = len(rolls)
+    return struct.pack(f"<{4 * n}d{n}q", *low, *high, *mean, *last, *lost)
+
+
+def unpack_page_axes(pages: list[bytes]) -> Entries:
+    """Several pages as one. Raises DamagedChunkError."""
+    out: tuple[list[int], ...] = tuple([] for _ in range(_AXES))
+    for data in pages:
+        n, rest = divmod(len(data), 8 * _AXES)
+        if rest:
+            raise DamagedChunkError("a page of roll-ups is cut short")
+        values = struct.unpack(f"<{_AXES * n}q", data)
+        for i, column in enumerate(out):
+            column += values[i * n : (i + 1) * n]
+    return Entries(*out)
+
+
+def unpack_page_column(pages: list[bytes]) -> Coarse:
+    """Several pages as one. Raises DamagedChunkError."""
+    floats: tuple[list[float], ...] = ([], [], [], [])
+    lost: list[int] = []
+    for data in pages:
+        n, rest = divmod(len(data), COARSE.size)
+        if rest:
+            raise DamagedChunkError("a page of roll-ups is cut short")
+        values = struct.unpack(f"<{4 * n}d{n}q", data)
+        for i, column in enumerate(floats):
+            column += values[i * n : (i + 1) * n]
+        lost += values[4 * n :]
+    return Coarse(*floats, lost)

@@ -1,0 +1,414 @@
+"""The one writer of history.db: a thread that takes what the daemon gives it and commits it every 250 ms.
+
+Nothing here blocks the daemon or raises into it. What cannot be written now (disk full, database locked) is kept and tried again; when too
+much is kept, records are refused, and since only what is committed is ever acknowledged, the agent still has them.
+"""
+
+import logging
+import sqlite3
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from sitter.clock import Clock
+from sitter.errors import StoreError
+from sitter.model import CheckpointInfo, Incident, LogEntry
+from sitter.store.growing import Growing, Statement
+from sitter.store.schema import open_writer, told
+from sitter_wire.events import Hole, Restored, SessionStart
+from sitter_wire.records import Happening, Point, Record
+
+log = logging.getLogger(__name__)
+
+COMMIT_EVERY = 0.25
+"""Seconds between commits while there is something to commit; nothing wakes the thread otherwise."""
+
+MANY = 10_000
+"""Records waiting that start a commit early, as when a dead session's files are read."""
+
+MOST = 60_000
+"""Records kept at most (about 20 MiB at 4 signals); beyond it they are refused until commits succeed again."""
+
+MOST_STATEMENTS = 20_000
+"""Logbook lines and such kept at most while nothing can be written; beyond it the oldest are given up, and ``dropped`` counts them."""
+
+_RETRY_FIRST, _RETRY_LAST = 0.25, 5.0
+_CLOSE_WITHIN = 10.0
+"""Seconds that ``close`` waits for the last commit."""
+
+_encode = msgspec.msgpack.Encoder().encode
+
+_LOG = "INSERT OR REPLACE INTO logbook VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_CHECKPOINT = "INSERT OR REPLACE INTO checkpoints VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_INCIDENT = "INSERT OR REPLACE INTO incidents VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_EVENT = "INSERT OR IGNORE INTO events (session, seq, step, branch, time, kind, data) VALUES (?, ?, ?, ?, ?, ?, ?)"
+_BRANCH = "INSERT OR REPLACE INTO branches VALUES (?, ?, ?, ?, ?)"
+_BRANCH_SEEN = "INSERT OR IGNORE INTO branches VALUES (?, ?, ?, ?, ?)"
+_NEW_SESSION = "INSERT OR IGNORE INTO sessions (id, session, wall_ns, mono_ns) VALUES (?, ?, ?, ?)"
+_SESSION = "UPDATE sessions SET wall_ns = ?, mono_ns = ?, pid = coalesce(?, pid), host = coalesce(?, host) WHERE id = ?"
+_STARTED = "UPDATE sessions SET pid = ?, host = ?, about = ? WHERE id = ?"
+
+
+class _Session:
+    """What the writer's thread knows of a session: its number, its clock pair, the last sequence taken."""
+
+    def __init__(self, number: int, wall_ns: int, mono_ns: int, last: int) -> None:
+        self.number, self.wall_ns, self.mono_ns, self.last = number, wall_ns, mono_ns, last
+        self.branches: set[int] = set()
+
+    def wall(self, mono_ns: int) -> float:
+        return (self.wall_ns + mono_ns - self.mono_ns) / 1e9
+
+
+class Writer:
+    """Opens (and makes, checks, migrates) the history at once: raises StoreError. ``start`` begins the thread.
+
+    ``on_commit({session: last committed sequence})`` is called from the writer's thread after each commit, with the sessions that got
+    further in it. All other methods may be called from any thread and return at once.
+    """
+
+    def __init__(self, path: Path, *, on_commit: Callable[[dict[str, int]], None], clock: Clock) -> None:
+        self._path, self._on_commit, self._clock = path, on_commit, clock
+        self._connection = open_writer(path)
+        try:
+            self._growing = Growing(self._connection)
+            self._sessions = {
+                name: _Session(number, wall_ns, mono_ns, last)
+                for number, name, wall_ns, mono_ns, last in self._connection.execute(
+                    "SELECT id, session, wall_ns, mono_ns, last_seq FROM sessions"
+                )
+            }
+            self._log_id = self._highest("logbook")
+            self._incident_id = self._highest("incidents")
+        except sqlite3.Error as e:
+            self._connection.close()
+            raise StoreError(told(e, path)) from e
+        # Shared between threads, all under the condition's lock:
+        self._changed = threading.Condition()
+        self._queue: deque[tuple[str, Any, Any]] = deque()
+        self._waiting_records = 0
+        self._kept = 0
+        self._refused: dict[str, int] = {}
+        self._closing = False
+        self._hurry = False
+        self._given, self._done = 0, 0
+        # The thread's own. What follows from records is never given up; the daemon's own words are, when there is no end of them.
+        self._unapplied: deque[tuple[str, Any, Any]] = deque()
+        self._derived: list[Statement] = []
+        self._words: list[Statement] = []
+        self._advanced: set[str] = set()
+        self._taken = 0
+        self._thread = threading.Thread(target=self._run, name="sitter-store", daemon=True)
+        self.trouble: str | None = None
+        self.dropped = 0
+
+    def _highest(self, table: str) -> int:
+        return int(self._connection.execute(f"SELECT coalesce(max(id), 0) FROM {table}").fetchone()[0])  # noqa: S608 — our own table
+
+    # -- called by the daemon, from any thread -----------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Begin committing. What was given before is kept until now."""
+        self._thread.start()
+
+    def records(self, session: str, records: list[Record]) -> bool:
+        """New records of one session in sequence order. False: refused, since too much waits already; give them again later.
+
+        After a refusal everything past it is refused too, until the refused ones come (again), so that no hole arises. Records that are
+        stored already are passed over.
+        """
+        if not records:
+            return True
+        with self._changed:
+            refused = self._refused.get(session)
+            if refused is not None and records[0].seq > refused:
+                return False
+            if self._waiting_records + self._kept >= MOST:
+                self._refused[session] = records[0].seq
+                return False
+            self._refused.pop(session, None)
+            self._waiting_records += len(records)
+            self._put("records", session, records)
+        return True
+
+    @property
+    def room(self) -> bool:
+        """Whether ``records`` would be taken now."""
+        return self._waiting_records + self._kept < MOST
+
+    def session(self, session: str, wall_ns: int, mono_ns: int, pid: int | None = None, host: str | None = None) -> None:
+        """A session's wall/monotonic clock pair (nanoseconds, read together), by which its times become wall times."""
+        self._give("session", session, (wall_ns, mono_ns, pid, host))
+
+    def branch(self, branch: int, session: str, parent_branch: int | None, parent_step: int | None, started: float | None) -> None:
+        """A branch: where it came from (None, None: from nothing) and when (unix seconds). Also read from the events themselves."""
+        self._give("sql", _BRANCH, (branch, session, parent_branch, parent_step, started))
+
+    def log(self, entry: LogEntry) -> int:
+        """A line of the logbook; its own ``id`` is ignored, the one given to it is returned."""
+        with self._changed:
+            self._log_id += 1
+            number = self._log_id
+            self._put("sql", _LOG, (
+                number, entry.time, entry.kind, entry.step, entry.branch, entry.rule, entry.action, entry.status, entry.detail,
+            ))  # fmt: skip
+        return number
+
+    def next_log_id(self) -> int:
+        """The id that the next line of the logbook gets."""
+        return self._log_id + 1
+
+    def next_incident_id(self) -> int:
+        """A number for a new incident, never given before in this run."""
+        with self._changed:
+            self._incident_id += 1
+            return self._incident_id
+
+    def incident(self, incident: Incident) -> None:
+        """A new incident, or the present form of a known one."""
+        i = incident
+        with self._changed:
+            self._incident_id = max(self._incident_id, i.id)
+            self._put("sql", _INCIDENT, (
+                i.id, i.rule, i.branch, i.onset, i.began, i.text, i.ended, i.verdict, i.steps_lost, i.seconds_lost,
+            ))  # fmt: skip
+
+    def checkpoint(self, info: CheckpointInfo) -> None:
+        """A new checkpoint, or the present form of a known one (by its path)."""
+        i = info
+        self._give("sql", _CHECKPOINT, (
+            i.path, i.branch, i.step, i.bytes, i.good, i.verified, i.pinned, i.best, i.time, i.sha256,
+        ))  # fmt: skip
+
+    def forget_checkpoint(self, path: str) -> None:
+        """A checkpoint is no longer on disk."""
+        self._give("sql", "DELETE FROM checkpoints WHERE path = ?", (path,))
+
+    def host(self, time: float, values: Mapping[str, float | None]) -> None:
+        """Figures of the machine at a wall time (unix seconds); None is unknown and left out."""
+        known = {name: float(value) for name, value in values.items() if value is not None}
+        if known:
+            self._give("host", time, known)
+
+    def set(self, key: str, value: object) -> None:
+        """Small state of the daemon's that outlives it; anything msgpack carries. Raises TypeError for what it does not."""
+        self._give("sql", "INSERT OR REPLACE INTO state VALUES (?, ?)", (key, _encode(value)))
+
+    def flush(self, timeout: float = 10.0) -> bool:
+        """Waits until all that was given is committed; False if that took longer. For whoever has no loop to keep free."""
+        with self._changed:
+            goal = self._given
+            self._hurry = True
+            self._changed.notify_all()
+            return self._changed.wait_for(lambda: self._done >= goal or not self._thread.is_alive(), timeout) and self._done >= goal
+
+    def close(self) -> None:
+        """Commits all and ends the thread; gives up after 10 s where nothing can be written."""
+        with self._changed:
+            self._closing = True
+            self._changed.notify_all()
+        if self._thread.ident is None:
+            self._thread.start()
+        self._thread.join(_CLOSE_WITHIN)
+        if self._thread.is_alive():
+            log.error("the history could not be closed in %.0f s: %s", _CLOSE_WITHIN, self.trouble)
+
+    def _give(self, kind: str, subject: Any, detail: Any) -> None:
+        with self._changed:
+            self._put(kind, subject, detail)
+
+    def _put(self, kind: str, subject: Any, detail: Any) -> None:
+        """Into the queue, under the lock; wakes the thread for the first thing and when there is much."""
+        idle = not self._queue
+        self._queue.append((kind, subject, detail))
+        self._given += 1
+        if idle or self._waiting_records >= MANY:
+            self._changed.notify_all()
+
+    # -- the thread ----------------------------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        retry = 0.0
+        ending: float | None = None
+        try:
+            while True:
+                self._wait(retry)
+                closing = self._drain()
+                retry = 0.0 if self._commit() else min(max(2 * retry, _RETRY_FIRST), _RETRY_LAST)
+                if closing:
+                    ending = ending or time.monotonic() + _CLOSE_WITHIN / 2
+                    if not (retry or self._queue) or time.monotonic() > ending:
+                        break
+        except BaseException:
+            self.trouble = "the history's thread ended by an error of its own: nothing is stored any more; see daemon.log, and start again"
+            log.exception("sitter-store ended")
+            raise
+        finally:
+            self._connection.close()
+            with self._changed:
+                self._changed.notify_all()
+
+    def _wait(self, retry: float) -> None:
+        """Until there is something and 250 ms have passed since, much has come, or there is hurry; after a failure ``retry`` seconds."""
+        changed = self._changed
+        with changed:
+            if retry:
+                changed.wait(min(retry, _RETRY_FIRST) if self._closing else retry)
+                return
+            changed.wait_for(lambda: self._queue or self._closing or self._hurry)
+            until = time.monotonic() + COMMIT_EVERY
+            while not (self._closing or self._hurry or self._waiting_records >= MANY):
+                left = until - time.monotonic()
+                if left <= 0:
+                    return
+                changed.wait(left)
+
+    def _drain(self) -> bool:
+        """The queue's content becomes the thread's own; says whether this is the end."""
+        with self._changed:
+            self._hurry = False
+            self._unapplied.extend(self._queue)
+            self._queue.clear()
+            self._kept += self._waiting_records
+            self._waiting_records = 0
+            self._taken = self._given
+            return self._closing
+
+    def _apply_all(self) -> None:
+        """Takes everything into memory. sqlite3.Error (an open chunk could not be read back) leaves the thing and what follows untaken."""
+        while self._unapplied:
+            kind, subject, detail = self._unapplied[0]
+            try:
+                self._apply(kind, subject, detail)
+            except (ValueError, TypeError, OverflowError, msgspec.MsgspecError) as e:
+                # One thing that cannot be stored must not keep the others from it.
+                self.dropped += 1
+                log.error("not stored (%s): %s", kind, e)
+            self._unapplied.popleft()
+
+    def _apply(self, kind: str, subject: Any, detail: Any) -> None:
+        if kind == "sql":
+            self._words.append((subject, detail))
+        elif kind == "records":
+            self._records(subject, detail)
+        elif kind == "host":
+            names = tuple(detail)
+            seq = self._growing.last_host_seq(names) + 1
+            self._growing.take(0, [Point(seq, 0, 0, round(subject * 1e9), names, tuple(detail.values()))], host=True)
+        else:
+            wall_ns, mono_ns, pid, host = detail
+            known = self._session(subject, (wall_ns, mono_ns))
+            known.wall_ns, known.mono_ns = wall_ns, mono_ns
+            self._derived.append((_SESSION, (wall_ns, mono_ns, pid or None, host, known.number)))
+
+    def _session(self, session: str, clock: tuple[int, int] | None = None) -> _Session:
+        known = self._sessions.get(session)
+        if known is None:
+            wall_ns, mono_ns = clock or (round(self._clock.wall() * 1e9), round(self._clock.monotonic() * 1e9))
+            number = max((s.number for s in self._sessions.values()), default=0) + 1
+            known = self._sessions[session] = _Session(number, wall_ns, mono_ns, 0)
+            self._derived.append((_NEW_SESSION, (number, session, wall_ns, mono_ns)))
+        return known
+
+    def _records(self, session: str, records: list[Record]) -> None:
+        known = self._session(session)
+        if records[0].seq <= known.last:
+            records = [r for r in records if r.seq > known.last]
+            if not records:
+                return
+        points: list[Point] = []
+        for record in records:
+            if type(record) is Point:
+                points.append(record)
+            elif isinstance(record, Happening):
+                self._happening(session, known, record)
+        for branch in {p.branch for p in points} - known.branches:
+            # Seldom: the event that opened it is read before its points. But a stretch without a branch would never be drawn.
+            known.branches.add(branch)
+            first = next(p for p in points if p.branch == branch)
+            self._derived.append((_BRANCH_SEEN, (branch, session, None, None, known.wall(first.time))))
+        if points:
+            self._growing.take(known.number, points)
+        known.last = records[-1].seq
+        self._advanced.add(session)
+
+    def _happening(self, session: str, known: _Session, record: Happening) -> None:
+        event = record.event
+        if isinstance(event, Hole):
+            return
+        kind = str(type(event).__struct_config__.tag)
+        self._derived.append(
+            (_EVENT, (known.number, record.seq, record.step, record.branch, record.time, kind, _encode(event)))
+        )
+        if isinstance(event, SessionStart):
+            self._derived.append((_STARTED, (event.pid, event.host, _encode(event), known.number)))
+            parent = event.resumed or (None, None)
+            self._derived.append((_BRANCH_SEEN, (event.branch, session, *parent, known.wall(record.time))))
+        elif isinstance(event, Restored):
+            self._derived.append((_BRANCH_SEEN, (event.branch, session, event.from_branch, event.step, known.wall(record.time))))
+
+    def _commit(self) -> bool:
+        """One transaction with everything that is kept; False if it has to be tried again."""
+        connection = self._connection
+        try:
+            self._apply_all()
+            connection.execute("BEGIN IMMEDIATE")
+            self._write(self._derived)
+            self._write(self._words)
+            self._growing.write()
+            ends = [(self._sessions[s].last, self._sessions[s].number) for s in self._advanced]
+            connection.executemany("UPDATE sessions SET last_seq = ? WHERE id = ?", ends)
+            connection.execute("COMMIT")
+        except sqlite3.Error as e:
+            self._failed(e)
+            return False
+        self._growing.committed()
+        self._derived.clear()
+        self._words.clear()
+        if self.trouble:
+            log.warning("the history is written again")
+            self.trouble = None
+        advanced = {session: self._sessions[session].last for session in self._advanced}
+        self._advanced.clear()
+        with self._changed:
+            self._kept = 0
+            self._done = self._taken
+            self._changed.notify_all()
+        try:
+            self._on_commit(advanced)
+        except Exception:  # noqa: BLE001 — the listener's error must not end the history
+            log.exception("after a commit")
+        return True
+
+    def _failed(self, error: sqlite3.Error) -> None:
+        try:
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+        except sqlite3.Error as e:
+            log.warning("rolling back: %s", e)
+        sentence = told(error, self._path)
+        if sentence != self.trouble:
+            log.error("%s; kept, and tried again", sentence)
+        self.trouble = sentence
+        excess = len(self._words) - MOST_STATEMENTS
+        if excess > 0:
+            del self._words[:excess]
+            self.dropped += excess
+
+    def _write(self, statements: list[Statement]) -> None:
+        """In order. One that can never be stored (a lone surrogate, a number too large) is given up, not tried for ever."""
+        bad: list[int] = []
+        for i, (sql, parameters) in enumerate(statements):
+            try:
+                self._connection.execute(sql, parameters)
+            except (OverflowError, ValueError, sqlite3.IntegrityError, sqlite3.ProgrammingError, sqlite3.InterfaceError) as e:
+                bad.append(i)
+                self.dropped += 1
+                log.error("not stored (%s…): %s", sql[:40], e)
+        for i in reversed(bad):
+            del statements[i]
