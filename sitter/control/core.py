@@ -96,13 +96,18 @@ class Core:
                 continue
             for segment in files.read(folder, self.intake.wanted(folder.name) - 1):
                 header = segment.header
+                if not self.writer.room:
+                    self.writer.flush(60.0)
                 self.flow.session(header.session, (header.wall_ns, header.mono_ns))
                 self.flow.records(header.session, self.intake.take_read(header.session, segment.records, live=alive and folder == folders[-1]), past=True)
 
     # -- the present -----------------------------------------------------------------------------------------------------
 
     def shipment(self, header: ShipmentHeader, raw: bytes) -> None:
-        """Raises GarbageError where it does not fit."""
+        """Raises GarbageError where it does not fit. Refused while the history has no room: the agent keeps it, and sends it again."""
+        if not self.writer.room:
+            self.intake.holes.add(header.session)
+            return
         records = self.intake.take(header, raw)
         if records:
             self.flow.session(header.session, header.clock)

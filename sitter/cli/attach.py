@@ -1,0 +1,21 @@
+"""``sitter attach``: the TUI, at any time, from anywhere."""
+
+import click
+
+from sitter.cli.common import run_option
+from sitter.cli.screen import show
+from sitter.paths import find
+from sitter.supervise.daemon_process import start_daemon
+
+
+@click.command("attach")
+@run_option
+@click.option("--ref", "ref", metavar="RUN|CSV", help="A finished run, or a CSV with step and loss, drawn dashed beside this one.")
+@click.option("--ascii", "plain", is_flag=True, help="Only ASCII characters.")
+def command(run: str | None, ref: str | None, plain: bool) -> int:
+    """Open the screen on a run. Leaving it (q) leaves the run alone."""
+    found = find(run, acts=False)
+    if found.daemon_pid is None:
+        start_daemon(found.run)
+    show(found.run, ref=ref, plain=plain)
+    return 0

@@ -1,0 +1,37 @@
+"""``sitter logbook``: what happened, what was decided, what became of it."""
+
+import click
+import msgspec
+
+from sitter.cli.common import asking, json_option, print_json_line, run_option
+from sitter.clock import iso
+from sitter.model import LogEntry
+from sitter.paths import find
+from sitter_wire.queries import GetLogbook
+
+
+@click.command("logbook")
+@run_option
+@json_option
+@click.option("-n", "--last", "last", default=10_000, show_default=True, type=click.IntRange(1), help="At most so many lines, the newest.")
+def command(run: str | None, as_json: bool, last: int) -> int:
+    """Print the run's logbook, oldest first."""
+    with asking(find(run, acts=False)) as asked:
+        entries: list[LogEntry] = asked.ask(GetLogbook(limit=last), 30.0)
+    for entry in entries:
+        if as_json:
+            row = msgspec.to_builtins(entry)
+            del row["id"]
+            print_json_line(row)
+        else:
+            click.echo(line(entry))
+    return 0
+
+
+def line(e: LogEntry) -> str:
+    """One line for people."""
+    where = f"step {e.step:,}" if e.step is not None else ""
+    branch = f"/{e.branch}" if e.branch else ""
+    who = f" {e.rule}" if e.rule else ""
+    what = f" [{e.action}]" if e.action else ""
+    return f"{iso(e.time)[:19].replace('T', ' ')}  {where + branch:>14}  {e.kind}{who} {e.status or ''}{what}: {e.detail}"

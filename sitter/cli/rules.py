@@ -1,0 +1,74 @@
+"""``sitter rules list|show|check``."""
+
+from pathlib import Path
+
+import click
+
+from sitter.cli.common import asking, json_option, print_json_line, run_option
+from sitter.clock import human, iso
+from sitter.config import parse, unknown
+from sitter.control.ruleset import build
+from sitter.errors import ConfigError
+from sitter.model import RuleState
+from sitter.paths import find
+from sitter_wire.queries import GetRules
+
+
+@click.group("rules")
+def command() -> None:
+    """See the rules of a run, and check a sitter.toml before it is used."""
+
+
+@command.command("list")
+@run_option
+@json_option
+def list_rules(run: str | None, as_json: bool) -> int:
+    """Every rule: what it may do in this run, its budget, what it has found."""
+    states = _states(run)
+    for s in states:
+        if as_json:
+            print_json_line(s)
+            continue
+        budget = f"{s.limit}, {s.left} left" if s.limit else "no budget"
+        snoozed = f", snoozed until {iso(s.snoozed_until)}" if s.snoozed_until else ""
+        last = f"; last at step {s.last_step:,}: {s.last_text}" if s.last_step is not None else ""
+        click.echo(f"{s.name:<20} {s.effective:<6} {budget:<22} {s.findings} findings{snoozed}{last}")
+    return 0
+
+
+@command.command("show")
+@click.argument("name")
+@run_option
+def show(name: str, run: str | None) -> int:
+    """A rule's page: what it watches and why, its parameters, its state in this run."""
+    states = {s.name: s for s in _states(run)}
+    if name not in states:
+        raise unknown(name, list(states), "the catalogue", "rule")
+    s = states[name]
+    click.echo(f"{s.name}: {s.title}{'  (guard)' if s.guard else ''}\n")
+    click.echo("\n".join(line.removeprefix("    ") for line in s.doc.strip().splitlines()) + "\n")
+    click.echo(f"mode {s.mode}, in this run {s.effective}; delay {human(s.delay or 0)}; budget {s.limit or 'none'}{f', {s.left} left' if s.limit else ''}")
+    for key, value in s.params.items():
+        click.echo(f"  {key} = {value}")
+    click.echo(f"{s.findings} findings since the daemon started" + (f"; last at step {s.last_step:,}: {s.last_text}" if s.last_step is not None else ""))
+    return 0
+
+
+@command.command("check")
+@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+def check(file: Path) -> int:
+    """Say what is wrong in a sitter.toml, where, and the nearest right name. Exit code 0 if it can be used."""
+    try:
+        text = file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as e:
+        raise ConfigError(f"cannot read {file}: {e}") from e
+    config = parse(text, str(file))
+    build(config, str(file))
+    click.echo(f"{file} is right: mode {config.mode}, {len(config.rules)} rules changed, {len(config.notify)} notifiers")
+    return 0
+
+
+def _states(run: str | None) -> list[RuleState]:
+    with asking(find(run, acts=False)) as asked:
+        states: list[RuleState] = asked.ask(GetRules())
+    return states

@@ -1,0 +1,26 @@
+"""Opening the TUI on a run's daemon; textual is imported here and nowhere earlier."""
+
+import contextlib
+from pathlib import Path
+
+from sitter.cli.reference import reference_curves
+from sitter.client import Client
+from sitter.tui.app import App
+from sitter_wire.places import RunDir
+
+LAST_LOOK = "last_look"
+"""An empty file in the run directory; its time is when an operator last left the screen."""
+
+
+def show(run: RunDir, *, ref: str | None = None, plain: bool = False) -> None:
+    """Blocks until the operator leaves; the run goes on."""
+    mark = run.path / LAST_LOOK
+    since = mark.stat().st_mtime if mark.exists() else None
+    curves = reference_curves(ref) if ref else None
+    client = Client(run)
+    try:
+        App(client, run_name=run.name, ref=curves, since=since, ascii=plain).run()
+    finally:
+        client.close()
+        with contextlib.suppress(OSError):  # a read-only place has no memory of who looked
+            Path(mark).touch()

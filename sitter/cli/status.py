@@ -1,0 +1,80 @@
+"""``sitter status``: the present, in a few lines or as the contract's JSON."""
+
+import math
+
+import click
+
+from sitter.cli.common import asking, json_option, print_json, run_option
+from sitter.clock import human, iso
+from sitter.grammar import in_words
+from sitter.model import Status
+from sitter.paths import find
+from sitter_wire.queries import GetStatus
+
+
+@click.command("status")
+@run_option
+@json_option
+def command(run: str | None, as_json: bool) -> int:
+    """Say how the run is: verdict, step, goal, loss, rate, proposals, checkpoints."""
+    with asking(find(run, acts=False)) as asked:
+        status: Status = asked.ask(GetStatus())
+    if as_json:
+        print_json(status)
+        return 0
+    for line in lines(status):
+        click.echo(line)
+    return 0
+
+
+def lines(s: Status) -> list[str]:
+    """The status for people. Unknown is shown as –."""
+    total = f" / {s.total:,}" if s.total is not None else ""
+    step = f"{s.step:,}" if s.step is not None else "–"
+    out = [f"{s.verdict}  {s.run}  {s.state}  step {step}{total}  branch {_known(s.branch)}  mode {s.mode}"]
+    if s.ends_at is not None:
+        out.append(f"ends      {iso(s.ends_at)}")
+    if s.goal is not None:
+        best = f" (best {number(s.goal.best)} at {s.goal.best_step:,})" if s.goal.best_step is not None else ""
+        out.append(f"goal      {s.goal.name} {number(s.goal.last)}{best}, {s.goal.better} is better")
+    if "loss" in s.signals:
+        slope = f", {s.slope_per_k:+.3g} per 1,000 steps" if s.slope_per_k is not None else ""
+        out.append(f"loss      {number(s.signals['loss'].last)}{slope}")
+    for name, k in s.knobs.items():
+        out.append(f"{name:<9} {number(k.scheduled)} × {k.scale:g} = {number(k.effective)}{' held' if k.held else ''}")
+    if s.steps_per_s is not None:
+        wait = f", {100 * s.data_wait:.0f} % of it waiting for data" if s.data_wait is not None else ""
+        out.append(f"speed     {s.steps_per_s:.3g} steps/s{wait}")
+    out += [f"gpu{g.index}      {g.name}  {_known(g.util)} %  {_known(g.temp)} °C  {_known(g.power)} W" for g in s.gpus]
+    if s.blind:
+        out.append(f"guard     blind: {s.blind}")
+    elif s.watching:
+        out.append(f"watching  {', '.join(s.watching)}")
+    out += [f"warning   {w}" for w in s.warnings]
+    for p in s.proposals:
+        what = "; ".join(in_words(a) for a in p.finding.actions)
+        when = "waits for your answer" if p.due is None else f"at {iso(p.due)} unless vetoed"
+        out.append(f"proposal  {p.id}: {p.finding.text} → {what} · {when} · sitter approve {p.id} | sitter veto {p.id}")
+    if s.checkpoints:
+        newest = s.checkpoints[-1]
+        out.append(f"saved     {len(s.checkpoints)} checkpoints, newest at step {newest.step:,}, {sum(c.good for c in s.checkpoints)} good")
+    if s.incidents.total:
+        out.append(f"incidents {s.incidents.total}, {s.incidents.open} open")
+    if s.exit is not None:
+        out.append(f"exit      {'signal ' + str(s.exit.signal) if s.exit.signal is not None else 'code ' + _known(s.exit.code)}")
+    if s.agent is not None and s.agent.last_seen_s is not None and s.state not in ("finished", "stopped", "crashed", "preempted"):
+        out.append(f"agent     process {s.agent.pid}, heard {human(s.agent.last_seen_s)} ago, {s.agent.dropped} records dropped")
+    if s.daemon is None:
+        out.append("daemon    none")
+    return out
+
+
+def number(x: float | None) -> str:
+    """Four digits; – where it is not known."""
+    if x is None:
+        return "–"
+    return f"{x:.4g}" if math.isfinite(x) else str(x)
+
+
+def _known(x: object) -> str:
+    return "–" if x is None else f"{x:g}" if isinstance(x, float) else str(x)
