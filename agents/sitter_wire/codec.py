@@ -24,9 +24,11 @@ class GarbageError(ValueError):
 class VersionMismatchError(GarbageError):
     """A message that is not frozen came from another protocol version."""
 
-    def __init__(self, theirs: int) -> None:
+    def __init__(self, theirs: int, command: str = "") -> None:
         super().__init__("version", f"protocol {theirs} spoke, this side speaks {PROTOCOL}: upgrade the older of the two")
         self.theirs = theirs
+        self.command = command
+        """Id of the command that was refused, so that it can be answered."""
 
 
 _encoder = msgspec.msgpack.Encoder()
@@ -70,7 +72,7 @@ def message(parts: list[bytes]) -> AnyMessage:
     theirs = _version(parts[0])
     decoded = _decode(_messages, parts[1])
     if theirs != PROTOCOL and isinstance(decoded, Order) and not isinstance(decoded.command.action, FROZEN_ACTIONS):
-        raise VersionMismatchError(theirs)
+        raise VersionMismatchError(theirs, decoded.command.id)
     return decoded
 
 

@@ -11,7 +11,11 @@ All fields are 8 bytes, little-endian. A record is::
     seq     int64      LAST: the commit mark, 1 for a session's first record
 
 Schema 0 is an event and schema 1 declares a schema; both carry ``nbytes`` (int64) and a msgpack payload padded to 8 bytes in place
-of values. A torn record has seq 0, since segments are zeroed and never used twice (150 SIGKILLs: 5 torn, all recognised).
+of values. An event with an empty payload is a ``Hole``: it fits where any point was meant to stand. A torn record has seq 0, since
+segments are zeroed and never used twice (150 SIGKILLs: 5 torn, all recognised).
+
+Segments lie in ``recorder/<session>/`` as ``00000001.rec``, ``00000002.rec``, … (``segment_name``), in the order in which they were made. The
+last one may be prepared and not begun: then it is all zeros, the header included.
 """
 
 import struct
@@ -29,6 +33,8 @@ HEADER_BYTES = 128
 EVENT, SCHEMA, FIRST_USER_SCHEMA = 0, 1, 2
 MAX_RECORD = 1 << 20
 """Bytes; a longer one is garbage."""
+SEGMENT_SUFFIX = ".rec"
+"""Sorted by name, a session's segments are in order."""
 
 _HEADER = struct.Struct("<8sq32sqqqqq")
 _FIXED = struct.Struct("<qqqq")
@@ -86,6 +92,17 @@ def point_struct(n: int) -> struct.Struct:
 def point_word(schema: int, n: int) -> int:
     """The first word of such a record."""
     return schema << 32 | (OVERHEAD + 8 * n)
+
+
+def segment_name(index: int) -> str:
+    """File name of a session's ``index``-th segment, counted from 1."""
+    return f"{index:08d}{SEGMENT_SUFFIX}"
+
+
+def pack_hole(into: memoryview, at: int, length: int, step: int, branch: int, time: int, seq: int) -> None:
+    """Fill a reserved slot of ``length`` bytes (48 at least) that was left empty; the sequence number goes in last."""
+    _BLOB.pack_into(into, at, EVENT << 32 | length, step, branch, time, 0)
+    _SEQ.pack_into(into, at + length - _SEQ.size, seq)
 
 
 def blob_bytes(payload: bytes) -> int:
@@ -162,6 +179,8 @@ def _record_at(data: memoryview, at: int, schemas: dict[int, tuple[str, ...]]) -
         raise GarbageError("record", "payload does not fit its record")
     payload = bytes(data[at + _BLOB.size : at + _BLOB.size + nbytes])
     try:
+        if schema == EVENT and not payload:
+            return Happening(seq, step, branch, time, Hole()), length
         if schema == EVENT:
             return Happening(seq, step, branch, time, _events.decode(payload)), length
         number, declared = _schema_payload.decode(payload)

@@ -1,0 +1,27 @@
+"""The agent's own voice: one line on stderr, once per kind, and never an exception into the training."""
+
+import sys
+
+
+def say(text: str) -> None:
+    """Write ``sitter: text`` to stderr. A closed or missing stderr is nobody's fault."""
+    try:
+        sys.stderr.write(f"sitter: {text}\n")
+        sys.stderr.flush()
+    except Exception:  # noqa: BLE001, S110 — the last resort has no other place to complain to
+        pass
+
+
+class Once:
+    """Says each kind of thing once. ``seen`` counts how often each came."""
+
+    def __init__(self) -> None:
+        self.seen: dict[str, int] = {}
+
+    def __call__(self, kind: str, text: str) -> bool:
+        """Whether it was said now (the first of its kind)."""
+        n = self.seen.get(kind, 0)
+        self.seen[kind] = n + 1
+        if n == 0:
+            say(text)
+        return n == 0

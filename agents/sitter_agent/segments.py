@@ -1,0 +1,162 @@
+"""Segment files: allocated before they are mapped, touched once, found again by sequence number, deleted.
+
+A store to a page that a full disk cannot give is SIGBUS, which no ``try`` catches: so ``posix_fallocate`` comes before
+``mmap``. Every page is then touched, since ``MAP_POPULATE`` does not pre-dirty shared pages and the first store to each
+would otherwise cost the training loop a fault.
+"""
+
+import mmap
+import os
+import time
+from array import array
+from bisect import bisect_right
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from sitter_wire.records import SEGMENT_SUFFIX
+
+PAGE = 4096
+TOUCH_PAGES = 16
+"""Pages touched at a time; in between the control thread lets go of the interpreter's lock."""
+MARK_EVERY = 512
+"""Bytes between two remembered record boundaries, at least."""
+
+
+class Segment:
+    """One file of records. ``first`` and ``last`` are sequence numbers, ``end`` the offset behind the last record.
+
+    A mapping holds a file descriptor, and a training process has only so many: old segments give theirs back
+    (``unmap``) and are mapped again, read-only, when they are shipped after all. Nothing is ever closed by hand:
+    whoever still reads a view keeps it alive.
+    """
+
+    __slots__ = ("_offsets", "_seqs", "data_at", "end", "first", "last", "path", "size", "view")
+
+    def __init__(self, path: Path, size: int, view: memoryview) -> None:
+        self.path, self.size = path, size
+        self.view: memoryview | None = view
+        self.first = self.last = 0
+        self.data_at = self.end = 0
+        self._seqs, self._offsets = array("q"), array("q")
+
+    def begin(self, first: int, data_at: int) -> None:
+        """The first record will have sequence ``first`` and lie at ``data_at``."""
+        self.first, self.last = first, first - 1
+        self.data_at = self.end = data_at
+        self._seqs, self._offsets = array("q", [first]), array("q", [data_at])
+
+    def mark(self, seq: int, offset: int, every: int = MARK_EVERY) -> None:
+        """Remember that record ``seq`` begins at ``offset``, unless a mark lies closer than ``every`` bytes before
+        it."""
+        if offset - self._offsets[-1] >= every:
+            self._seqs.append(seq)
+            self._offsets.append(offset)
+
+    def data(self) -> memoryview:
+        """The file's bytes, mapped again where they were given back. Raises OSError where the file is gone."""
+        view = self.view
+        if view is None:
+            fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                view = memoryview(mmap.mmap(fd, self.size, access=mmap.ACCESS_READ))
+            finally:
+                os.close(fd)
+            self.view = view
+        return view
+
+    def unmap(self) -> None:
+        """Give the mapping back as soon as nobody reads it."""
+        self.view = None
+
+    def offset_of(self, seq: int, view: memoryview) -> int:
+        """Where record ``seq`` begins: from the nearest mark before it, record by record."""
+        i = bisect_right(self._seqs, seq) - 1
+        at, here = self._offsets[i], self._seqs[i]
+        while here < seq:
+            at += _length(view, at)
+            here += 1
+        return at
+
+    def cut(self, seq: int, at: int, max_bytes: int, end_seq: int, end: int, view: memoryview) -> tuple[int, int]:
+        """(sequence, offset) of the record to stop before, so that ``max_bytes`` are not passed but one record at least
+        is taken.
+
+        ``at`` is the offset of ``seq``; ``end_seq`` and ``end`` are where the written part ends.
+        """
+        if end - at <= max_bytes:
+            return end_seq, end
+        i = bisect_right(self._offsets, at + max_bytes) - 1
+        if seq < self._seqs[i] <= end_seq:
+            return self._seqs[i], self._offsets[i]
+        stop, here = at + _length(view, at), seq + 1
+        while stop < end and stop + _length(view, stop) <= at + max_bytes:
+            stop += _length(view, stop)
+            here += 1
+        return here, stop
+
+    def delete(self) -> None:
+        """Remove the file; a mapping that somebody still reads stays readable."""
+        self.path.unlink(missing_ok=True)
+        self.view = None
+
+
+def _length(view: memoryview, at: int) -> int:
+    return int.from_bytes(view[at : at + 4], "little")
+
+
+def schemas_used(view: memoryview, at: int, end: int) -> set[int]:
+    """The schema numbers of the records between two offsets."""
+    used = set()
+    while at < end:
+        used.add(int.from_bytes(view[at + 4 : at + 8], "little"))
+        at += _length(view, at)
+    return used
+
+
+def allocate(path: Path, size: int, breathe: Callable[[], None] | None = None) -> Segment:
+    """A new zeroed segment file, every page of it given by the disk and touched. Raises OSError (ENOSPC, EFBIG,
+    EDQUOT…) and leaves nothing.
+
+    ``breathe`` is called between stretches of pages, so that another thread can go on.
+    """
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(fd, 0, size)
+        else:  # macOS
+            for at in range(0, size, 1 << 20):
+                os.pwrite(fd, bytes(min(1 << 20, size - at)), at)
+        view = memoryview(mmap.mmap(fd, size))
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
+    finally:
+        os.close(fd)
+    stretch = TOUCH_PAGES * PAGE
+    for at in range(0, size, stretch):
+        pages = view[at : at + stretch : PAGE]
+        pages[:] = bytes(len(pages))
+        if breathe is not None:
+            breathe()
+    return Segment(path, size, view)
+
+
+def breathe() -> None:
+    """Sleep long enough that a thread waiting for the interpreter's lock surely gets it (``sleep(0)`` takes it back too
+    soon)."""
+    time.sleep(50e-6)
+
+
+def files_of_others(recorder: Path, session: str) -> Iterator[tuple[Path, int]]:
+    """Segment files of every other session of the run with their sizes, oldest session first (ids begin with the start
+    time)."""
+    try:
+        folders = sorted(p for p in recorder.iterdir() if p.name != session and p.is_dir())
+    except OSError:
+        return
+    for folder in folders:
+        try:
+            found = sorted((e.path, e.stat().st_size) for e in os.scandir(folder) if e.name.endswith(SEGMENT_SUFFIX))
+        except OSError:
+            continue
+        yield from ((Path(path), size) for path, size in found)
