@@ -39,7 +39,7 @@ def pack_points(seq: list[int], step: list[int], time: list[int], columns: Seque
 
 def unpack_axes(data: bytes, n: int) -> tuple[list[int], list[int], list[int]]:
     """Sequences, steps and times (µs) of such a blob. Raises DamagedChunkError."""
-    seq, step, time = (unpack_ints(section(data, i), n).tolist() for i in range(3))
+    seq, step, time = (unpack_ints(section(data, i), n) for i in range(3))
     return seq, step, time
 
 
@@ -49,11 +49,11 @@ def unpack_column(data: bytes, n: int, column: int) -> "array[float]":
 
 
 def closed_row(
-    chunk: int, session: int, branch: int, seq: list[int], step: list[int], time: list[int], columns: Sequence[Sequence[float]]
+    chunk: int, session: int, branch: int, seq: list[int], step: list[int], time: list[int], columns: list[list[float]]
 ) -> tuple[object, ...]:
     """The row of a closed chunk."""
     n = len(seq)
-    rolls = [blocks(list(c)) for c in columns]
+    rolls = [blocks(c) for c in columns]
     axes = fine_axes(step, time)
     sizes = block_sizes(n)
     coarse = b"".join(COARSE.pack(*merge(r, sizes)) for r in rolls)
@@ -61,6 +61,20 @@ def closed_row(
         chunk, n, session, branch, seq[0], seq[-1], min(axes.step_lo), max(axes.step_hi), min(axes.time_lo), max(axes.time_hi), coarse,
         pack_fine(axes, rolls), pack_points(seq, step, time, columns),
     )  # fmt: skip
+
+
+def _alike(points: list[Point]) -> list[list[Point]]:
+    """The points by the tuple of their names. By identity, since hashing four strings for each would cost more than storing them."""
+    names = points[0].names
+    if all([p.names is names for p in points]):
+        return [points]
+    alike: dict[int, list[Point]] = {}
+    for p in points:
+        try:
+            alike[id(p.names)].append(p)
+        except KeyError:
+            alike[id(p.names)] = [p]
+    return list(alike.values())
 
 
 class OpenChunk:
@@ -159,14 +173,8 @@ class Growing:
 
     def take(self, session: int, points: list[Point], *, host: bool = False) -> None:
         """Points of one session in sequence order, all of them new. sqlite3.Error passes; then nothing was taken."""
-        alike: dict[int, list[Point]] = {}
-        for p in points:
-            try:
-                alike[id(p.names)].append(p)
-            except KeyError:
-                alike[id(p.names)] = [p]
         by_group: dict[Group, list[Point]] = {}
-        for some in alike.values():
+        for some in _alike(points):
             group = self._group(host, some[0].names)
             if group in by_group:  # the same names by another tuple
                 by_group[group] = sorted(by_group[group] + some, key=attrgetter("seq"))

@@ -88,7 +88,7 @@ def unpack_fine(data: bytes, n: int, column: int) -> tuple[FineAxes, list[Roll]]
     """Bounds and roll-ups of one column of a chunk of ``n`` points. Raises DamagedChunkError."""
     count = -(-n // BLOCK)
     axes = section(data, 0)
-    bounds = FineAxes(*(unpack_ints(section(axes, i), count).tolist() for i in range(4)))
+    bounds = FineAxes(*(unpack_ints(section(axes, i), count) for i in range(4)))
     packed = section(data, column + 1)
     values = unpack_floats(section(packed, 0), 4 * count).tolist()
     lost = list(section(packed, 1)) or [0] * count

@@ -321,12 +321,11 @@ class Writer:
             records = [r for r in records if r.seq > known.last]
             if not records:
                 return
-        points: list[Point] = []
-        for record in records:
-            if type(record) is Point:
-                points.append(record)
-            elif isinstance(record, Happening):
-                self._happening(session, known, record)
+        points = [r for r in records if type(r) is Point]
+        if len(points) < len(records):
+            for record in records:
+                if isinstance(record, Happening):
+                    self._happening(session, known, record)
         for branch in {p.branch for p in points} - known.branches:
             # Seldom: the event that opened it is read before its points. But a stretch without a branch would never be drawn.
             known.branches.add(branch)
