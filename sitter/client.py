@@ -64,13 +64,17 @@ class Client:
                 reply = None
             if reply is None:
                 self._drop()
-                raise DaemonError(f"no daemon answers for run {self._run.name}; `sitter attach -r {self._run.path}` starts one")
+                raise DaemonError(
+                    f"no daemon answers for run {self._run.name}; `sitter attach -r {self._run.path}` starts one"
+                )
         if reply.error is not None:
             raise (UsageError if reply.usage else DaemonError)(reply.error)
         try:
             return msgspec.convert(reply.data, REPLY_TYPES.get(type(query), model.Answered))
         except msgspec.ValidationError as e:
-            raise DaemonError(f"the daemon answers in a form this version does not know ({e}); restart it or upgrade sitter") from e
+            raise DaemonError(
+                f"the daemon answers in a form this version does not know ({e}); restart it or upgrade sitter"
+            ) from e
 
     def _reply(self, socket: "zmq.Socket[bytes]", timeout: float) -> queries.Reply | None:
         until = time.monotonic() + timeout

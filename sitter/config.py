@@ -99,7 +99,10 @@ def parse(text: str, where: str) -> Config:
     if mode not in get_args(Preset):
         raise ConfigError(f"{where}: mode = {mode!r}, expected one of {', '.join(get_args(Preset))}")
     return Config(
-        mode=mode, rules=rules, notify=notify, checkpoints=_typed(checkpoints, CheckpointConfig, f"{where}: [checkpoints]")
+        mode=mode,
+        rules=rules,
+        notify=notify,
+        checkpoints=_typed(checkpoints, CheckpointConfig, f"{where}: [checkpoints]"),
     )
 
 
@@ -159,11 +162,15 @@ def _rule(section: Any, where: str) -> RuleConfig:
         if not isinstance(value, float | int | str | bool) and not (
             isinstance(value, list) and all(isinstance(v, str) for v in value)
         ):
-            raise ConfigError(f"{where}: {name} is a {type(value).__name__}, expected a number, a text or a list of texts")
+            raise ConfigError(
+                f"{where}: {name} is a {type(value).__name__}, expected a number, a text or a list of texts"
+            )
     return RuleConfig(
-        mode=mode, delay=None if delay is None else seconds(delay, f"{where}: delay"),
-        limit=None if limit is None else str(limit), params=params,
-    )  # fmt: skip
+        mode=mode,
+        delay=None if delay is None else seconds(delay, f"{where}: delay"),
+        limit=None if limit is None else str(limit),
+        params=params,
+    )
 
 
 def _notifier(name: str, section: Any, where: str) -> NotifierConfig:

@@ -54,32 +54,53 @@ class Daemon:
         places = socket_places(run, info)
         self.inbox, self.timers = Inbox(), Timers(clock)
         self.context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        self.writer = Writer(run.history, on_commit=lambda done: self.inbox.post(lambda: self.heart.committed(done)), clock=clock)
+        self.writer = Writer(
+            run.history, on_commit=lambda done: self.inbox.post(lambda: self.heart.committed(done)), clock=clock
+        )
         self.writer.start()
         self.reader = Reader(run.history)
         self.notifications = Notifications(
             config.notify, run.name, on_result=lambda *result: self.inbox.post(lambda: self.ending.notified(*result))
         )
         self.core = Core(
-            run=run, info=info, config=config, preset=preset_of(info, config), clock=clock, writer=self.writer, reader=self.reader,
-            send=self._send, notify=self.notifications.send, on_gone=lambda: self.ending.gone(),
-        )  # fmt: skip
+            run=run,
+            info=info,
+            config=config,
+            preset=preset_of(info, config),
+            clock=clock,
+            writer=self.writer,
+            reader=self.reader,
+            send=self._send,
+            notify=self.notifications.send,
+            on_gone=lambda: self.ending.gone(),
+        )
         self.link = AgentLink(
-            self.context, places, on_shipment=lambda header, raw: self.heart.shipment(header, raw),
+            self.context,
+            places,
+            on_shipment=lambda header, raw: self.heart.shipment(header, raw),
             on_message=lambda message: self.heart.message(message),
-        )  # fmt: skip
+        )
         self.heart = Heart(secrets.token_hex(8), self.core, self.link, clock)
         self.ending = Ending(run, info, self.core, self.notifications, self.reader, clock)
         self.history = HistoryDesk(lambda: Reader(run.history), self.inbox)
         self.sampler = Sampler(run.path, clock, lambda sample: self.inbox.post(lambda: self._sampled(sample)))
         reach = Reach(
-            read=self.history.ask, log=self.core.log_entry, rules=self.core.rule_states,
-            stop_now=lambda answer: self.ending.stop_now(answer, self.inbox), rollback_sent=self.core.rollback_sent,
+            read=self.history.ask,
+            log=self.core.log_entry,
+            rules=self.core.rule_states,
+            stop_now=lambda answer: self.ending.stop_now(answer, self.inbox),
+            rollback_sent=self.core.rollback_sent,
             test_notify=lambda answer: self.ending.test_notify(answer, self.inbox),
-        )  # fmt: skip
+        )
         core = self.core
         demands = Demands(
-            clock=clock, board=core.board, dispatcher=core.dispatcher, orders=core.orders, present=core.present, life=core.life, reach=reach
+            clock=clock,
+            board=core.board,
+            dispatcher=core.dispatcher,
+            orders=core.orders,
+            present=core.present,
+            life=core.life,
+            reach=reach,
         )
         self.desk = Desk(self.context, places, clock, demands)
         self.stopping = False
@@ -171,7 +192,7 @@ def watch(run: RunDir, ready: Callable[[], None]) -> int:
     """Take the run's lock and serve; ``ready`` is called once questions can be asked. Returns the exit code."""
     lock = take(run.daemon_lock)
     if lock is None:
-        print(f"sitter: another daemon (process {holder(run.daemon_lock)}) has the run {run.name}", file=sys.stderr)
+        sys.stderr.write(f"sitter: another daemon (process {holder(run.daemon_lock)}) has the run {run.name}" + "\n")
         return ANOTHER
     daemon = Daemon(run, SystemClock())
     register(run)
@@ -192,7 +213,7 @@ def main() -> None:
     """Checks what can be checked, goes into the background, serves."""
     arguments = [a for a in sys.argv[1:] if a != "--foreground"]
     if len(arguments) != 1:
-        print("usage: python -m sitter.daemon RUN_DIRECTORY [--foreground]", file=sys.stderr)
+        sys.stderr.write("usage: python -m sitter.daemon RUN_DIRECTORY [--foreground]" + "\n")
         sys.exit(2)
     run = RunDir(Path(arguments[0]).resolve())
     foreground = "--foreground" in sys.argv
@@ -207,10 +228,10 @@ def main() -> None:
     try:
         code = watch(run, ready)
     except (SitterError, PlaceError) as e:
-        print(f"sitter: {e}", file=sys.stderr)
+        sys.stderr.write(f"sitter: {e}" + "\n")
         code = e.exit_code if isinstance(e, SitterError) else 1
     except zmq.ZMQError as e:
-        print(f"sitter: cannot bind the run's sockets: {e}", file=sys.stderr)
+        sys.stderr.write(f"sitter: cannot bind the run's sockets: {e}" + "\n")
         code = 1
     sys.stderr.flush()
     report(code)

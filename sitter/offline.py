@@ -39,24 +39,44 @@ class Offline:
             history = self._copy(run)
         else:
             if self._lock is None:
-                raise DaemonError(f"a daemon (process {holder(run.daemon_lock)}) has just taken run {run.name}: ask again")
+                raise DaemonError(
+                    f"a daemon (process {holder(run.daemon_lock)}) has just taken run {run.name}: ask again"
+                )
         self._writer = Writer(history, on_commit=lambda _: None, clock=clock)
         self._writer.start()
         self._reader = Reader(history)
         core = self._core = Core(
-            run=run, info=info, config=config, preset=preset_of(info, config), clock=clock, writer=self._writer, reader=self._reader,
-            send=lambda _: False, notify=lambda *_: None, on_gone=lambda: None,
-        )  # fmt: skip
+            run=run,
+            info=info,
+            config=config,
+            preset=preset_of(info, config),
+            clock=clock,
+            writer=self._writer,
+            reader=self._reader,
+            send=lambda _: False,
+            notify=lambda *_: None,
+            on_gone=lambda: None,
+        )
         core.board.serving = False
         core.life.look()
         core.read_files(alive=core.life.alive)
         core.life.look()
         reach = Reach(
-            read=self._read, log=core.log_entry, rules=core.rule_states, stop_now=self._no_daemon, rollback_sent=lambda: None,
+            read=self._read,
+            log=core.log_entry,
+            rules=core.rule_states,
+            stop_now=self._no_daemon,
+            rollback_sent=lambda: None,
             test_notify=self._no_daemon,
-        )  # fmt: skip
+        )
         self._demands = Demands(
-            clock=clock, board=core.board, dispatcher=core.dispatcher, orders=core.orders, present=core.present, life=core.life, reach=reach
+            clock=clock,
+            board=core.board,
+            dispatcher=core.dispatcher,
+            orders=core.orders,
+            present=core.present,
+            life=core.life,
+            reach=reach,
         )
 
     def ask(self, query: queries.AnyQuery, timeout: float = 5.0) -> Any:
@@ -86,7 +106,9 @@ class Offline:
 
     def _no_daemon(self, answer: Answer, *_: object) -> None:
         state = self._core.life.state()
-        answer(Answered(status="rejected", text=f"nothing to act on: the training is {state}, and no daemon watches it"))
+        answer(
+            Answered(status="rejected", text=f"nothing to act on: the training is {state}, and no daemon watches it")
+        )
 
     def _copy(self, run: RunDir) -> Path:
         self._scratch = tempfile.TemporaryDirectory(prefix="sitter-")

@@ -99,7 +99,9 @@ def find(name: str | None, *, acts: bool) -> FoundRun:
         return (live or matches)[0]
     known_runs = runs()
     if not known_runs:
-        raise RunError("no run found here or in the registry; start one with `sitter run -- python train.py`, or name its directory with -r")
+        raise RunError(
+            "no run found here or in the registry; start one with `sitter run -- python train.py`, or name its directory with -r"
+        )
     live = [f for f in known_runs if f.live]
     if acts and len(live) > 1:
         names = ", ".join(f"{f.info.name} ({f.run.path})" for f in live)

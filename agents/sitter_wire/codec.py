@@ -25,7 +25,9 @@ class VersionMismatchError(GarbageError):
     """A message that is not frozen came from another protocol version."""
 
     def __init__(self, theirs: int, command: str = "") -> None:
-        super().__init__("version", f"protocol {theirs} spoke, this side speaks {PROTOCOL}: upgrade the older of the two")
+        super().__init__(
+            "version", f"protocol {theirs} spoke, this side speaks {PROTOCOL}: upgrade the older of the two"
+        )
         self.theirs = theirs
         self.command = command
         """Id of the command that was refused, so that it can be answered."""

@@ -161,6 +161,19 @@ class GoodBye(Event, frozen=True, tag="goodbye"):
 
 
 AnyEvent = (
-    SessionStart | LoopStart | KnobDeclared | KnobChanged | SnapshotTaken | Restored | CheckpointWritten
-    | CheckpointFailed | CheckpointRemoved | Done | Paused | Gap | Hole | Remark | GoodBye
+    SessionStart
+    | LoopStart
+    | KnobDeclared
+    | KnobChanged
+    | SnapshotTaken
+    | Restored
+    | CheckpointWritten
+    | CheckpointFailed
+    | CheckpointRemoved
+    | Done
+    | Paused
+    | Gap
+    | Hole
+    | Remark
+    | GoodBye
 )

@@ -19,13 +19,15 @@ def runtime_dir() -> Path:
     Not ``$XDG_RUNTIME_DIR``: it dies with the last login and differs under cron, slurm and sudo. Raises PlaceError where it is a link, not a
     directory, somebody else's, or open to others.
     """
-    path = Path(os.environ.get("SITTER_RUNTIME_DIR") or f"/tmp/sitter-{os.getuid()}")  # noqa: S108 — checked below
+    path = Path(os.environ.get("SITTER_RUNTIME_DIR") or f"/tmp/sitter-{os.getuid()}")
     try:
         path.mkdir(mode=0o700, parents=False, exist_ok=True)
     except FileExistsError:
         pass  # a link or a file: told apart below
     except OSError as e:
-        raise PlaceError(f"cannot make the runtime directory {path}: {e.strerror}; set SITTER_RUNTIME_DIR elsewhere") from e
+        raise PlaceError(
+            f"cannot make the runtime directory {path}: {e.strerror}; set SITTER_RUNTIME_DIR elsewhere"
+        ) from e
     check_owned_dir(path)
     return path
 
@@ -41,7 +43,9 @@ def check_owned_dir(path: Path) -> None:
     if found.st_uid != os.getuid():
         raise PlaceError(f"runtime directory {path} belongs to user {found.st_uid}, expected {os.getuid()}{hint}")
     if found.st_mode & 0o077:
-        raise PlaceError(f"runtime directory {path} is open to others (mode {found.st_mode & 0o777:03o}), expected 700{hint}")
+        raise PlaceError(
+            f"runtime directory {path} is open to others (mode {found.st_mode & 0o777:03o}), expected 700{hint}"
+        )
 
 
 class Endpoints:

@@ -100,8 +100,20 @@ class TestNotify(Query, frozen=True, tag="notify_test"):
 
 
 AnyQuery = (
-    GetStatus | GetCurves | GetLogbook | GetDays | GetSince | GetRules | Act | StopNow | Approve | Veto | Snooze | SetMode
-    | AddNote | TestNotify
+    GetStatus
+    | GetCurves
+    | GetLogbook
+    | GetDays
+    | GetSince
+    | GetRules
+    | Act
+    | StopNow
+    | Approve
+    | Veto
+    | Snooze
+    | SetMode
+    | AddNote
+    | TestNotify
 )
 
 

@@ -127,7 +127,15 @@ def pack_segment_header(into: memoryview, header: SegmentHeader) -> int:
     data_at = HEADER_BYTES + (len(blob) + 7 & ~7)
     into[HEADER_BYTES : HEADER_BYTES + len(blob)] = blob
     _HEADER.pack_into(
-        into, 0, MAGIC, LAYOUT, header.session.encode()[:32], header.first_seq, header.wall_ns, header.mono_ns, header.size,
+        into,
+        0,
+        MAGIC,
+        LAYOUT,
+        header.session.encode()[:32],
+        header.first_seq,
+        header.wall_ns,
+        header.mono_ns,
+        header.size,
         len(blob),
     )
     return data_at
@@ -150,7 +158,12 @@ def read_segment_header(data: bytes | memoryview) -> SegmentHeader:
     except (msgspec.DecodeError, UnicodeDecodeError) as e:
         raise GarbageError("segment", f"header is damaged: {e}") from e
     return SegmentHeader(
-        session=name, first_seq=first, wall_ns=wall, mono_ns=mono, size=size, data_at=HEADER_BYTES + (nblob + 7 & ~7),
+        session=name,
+        first_seq=first,
+        wall_ns=wall,
+        mono_ns=mono,
+        size=size,
+        data_at=HEADER_BYTES + (nblob + 7 & ~7),
         schemas=schemas,
     )
 
@@ -190,7 +203,9 @@ def _record_at(data: memoryview, at: int, schemas: dict[int, tuple[str, ...]]) -
     return Happening(seq, step, branch, time, Hole()), length
 
 
-def decode_stream(data: bytes | memoryview, schemas: dict[int, tuple[str, ...]], first: int, count: int) -> list[Record]:
+def decode_stream(
+    data: bytes | memoryview, schemas: dict[int, tuple[str, ...]], first: int, count: int
+) -> list[Record]:
     """A shipment's raw records, which must be exactly ``count`` with sequences first, first+1, …
 
     ``schemas`` is updated by declarations met on the way; a declaration itself comes out as a ``Hole`` (it takes a sequence number and

@@ -49,13 +49,23 @@ def default_name(script: str) -> str:
 
 
 def create(
-    root: Path, name: str, *, command: list[str], supervised: bool, sockets: str, version: str, mode: str = "", then: str = "",
+    root: Path,
+    name: str,
+    *,
+    command: list[str],
+    supervised: bool,
+    sockets: str,
+    version: str,
+    mode: str = "",
+    then: str = "",
     rules: Path | None = None,
-) -> RunDir:  # fmt: skip
+) -> RunDir:
     """Make ``root/name`` (``name-2``, ``-3``… where it is taken) with its run.toml, and a copy of ``rules`` (else of ``./sitter.toml``
     where there is one) as its sitter.toml. Raises PlaceError."""
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", name):
-        raise PlaceError(f"run name {name!r}: expected letters, digits, dot, dash, underscore, at most 64; choose another")
+        raise PlaceError(
+            f"run name {name!r}: expected letters, digits, dot, dash, underscore, at most 64; choose another"
+        )
     for i in range(1, 1000):
         run = RunDir(root / (name if i == 1 else f"{name}-{i}"))
         try:
@@ -63,17 +73,31 @@ def create(
         except FileExistsError:
             continue
         except OSError as e:
-            raise PlaceError(f"cannot make the run directory {run.path}: {e.strerror}; run from a place that can be written") from e
+            raise PlaceError(
+                f"cannot make the run directory {run.path}: {e.strerror}; run from a place that can be written"
+            ) from e
         break
     else:
         raise PlaceError(f"a thousand runs are named {name} in {root}: choose another name")
     for d in (run.recorder, run.checkpoints, run.reports):
         d.mkdir()
-    write(run, RunInfo(
-        name=run.name, created=datetime.datetime.now().astimezone().isoformat(timespec="seconds"), command=command,
-        cwd=str(Path.cwd()), git_commit=_git_commit(), host=platform.node(), python=sys.executable, sitter=version, sockets=sockets,
-        supervised=supervised, mode=mode, then=then,
-    ))  # fmt: skip
+    write(
+        run,
+        RunInfo(
+            name=run.name,
+            created=datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
+            command=command,
+            cwd=str(Path.cwd()),
+            git_commit=_git_commit(),
+            host=platform.node(),
+            python=sys.executable,
+            sitter=version,
+            sockets=sockets,
+            supervised=supervised,
+            mode=mode,
+            then=then,
+        ),
+    )
     settings = rules or Path("sitter.toml")
     if settings.is_file():
         shutil.copyfile(settings, run.sitter_toml)
@@ -103,7 +127,9 @@ def read(run: RunDir) -> RunInfo:
         raise PlaceError(f"cannot read {run.run_toml}: {e}; restore it, or start a new run") from e
     found = raw.get("format")
     if isinstance(found, int) and found > FORMAT:
-        raise PlaceError(f"{run.path} was written by a newer sitter (format {found}, this one reads {FORMAT}): upgrade sitter")
+        raise PlaceError(
+            f"{run.path} was written by a newer sitter (format {found}, this one reads {FORMAT}): upgrade sitter"
+        )
     try:
         return msgspec.convert(raw, RunInfo)
     except msgspec.ValidationError as e:
@@ -126,7 +152,12 @@ def _git_commit() -> str:
         return ""
     try:
         done = subprocess.run(
-            ["git", "rev-parse", "HEAD"], capture_output=True, text=True, timeout=2, check=False, stdin=subprocess.DEVNULL
+            ["git", "rev-parse", "HEAD"],
+            capture_output=True,
+            text=True,
+            timeout=2,
+            check=False,
+            stdin=subprocess.DEVNULL,
         )
     except (OSError, subprocess.SubprocessError):
         return ""

@@ -10,7 +10,9 @@ from sitter.supervise.daemon_process import start_daemon
 
 @click.command("attach")
 @run_option
-@click.option("--ref", "ref", metavar="RUN|CSV", help="A finished run, or a CSV with step and loss, drawn dashed beside this one.")
+@click.option(
+    "--ref", "ref", metavar="RUN|CSV", help="A finished run, or a CSV with step and loss, drawn dashed beside this one."
+)
 @click.option("--ascii", "plain", is_flag=True, help="Only ASCII characters.")
 def command(run: str | None, ref: str | None, plain: bool) -> int:
     """Open the screen on a run. Leaving it (q) leaves the run alone."""

@@ -18,8 +18,16 @@ from sitter.paths import FoundRun, find
 from sitter.supervise.daemon_process import start_daemon
 from sitter_wire.queries import AnyQuery
 
-run_option = click.option("-r", "--run", "run", metavar="RUN", help="Name or directory of the run; without it the only live one, else the newest.")
-json_option = click.option("--json", "as_json", is_flag=True, help="Machine-readable; times in ISO 8601, unknown as null.")
+run_option = click.option(
+    "-r",
+    "--run",
+    "run",
+    metavar="RUN",
+    help="Name or directory of the run; without it the only live one, else the newest.",
+)
+json_option = click.option(
+    "--json", "as_json", is_flag=True, help="Machine-readable; times in ISO 8601, unknown as null."
+)
 
 
 class Asked(Protocol):
@@ -63,7 +71,10 @@ def demand(verb: str, words: Sequence[str], run: str | None) -> int:
 
 def say(what: str, answer: Answered) -> None:
     """One line: what was asked, what became of it, why."""
-    click.echo(f"{what}: {answer.status}: {answer.text}" if answer.status != "applied" else f"{what}: {answer.text}", err=answer.status != "applied")
+    click.echo(
+        f"{what}: {answer.status}: {answer.text}" if answer.status != "applied" else f"{what}: {answer.text}",
+        err=answer.status != "applied",
+    )
 
 
 def demand_command(verb: str, text: str) -> click.Command:

@@ -13,7 +13,15 @@ from sitter_wire.queries import GetLogbook
 @click.command("logbook")
 @run_option
 @json_option
-@click.option("-n", "--last", "last", default=10_000, show_default=True, type=click.IntRange(1), help="At most so many lines, the newest.")
+@click.option(
+    "-n",
+    "--last",
+    "last",
+    default=10_000,
+    show_default=True,
+    type=click.IntRange(1),
+    help="At most so many lines, the newest.",
+)
 def command(run: str | None, as_json: bool, last: int) -> int:
     """Print the run's logbook, oldest first."""
     with asking(find(run, acts=False)) as asked:
@@ -34,4 +42,6 @@ def line(e: LogEntry) -> str:
     branch = f"/{e.branch}" if e.branch else ""
     who = f" {e.rule}" if e.rule else ""
     what = f" [{e.action}]" if e.action else ""
-    return f"{iso(e.time)[:19].replace('T', ' ')}  {where + branch:>14}  {e.kind}{who} {e.status or ''}{what}: {e.detail}"
+    return (
+        f"{iso(e.time)[:19].replace('T', ' ')}  {where + branch:>14}  {e.kind}{who} {e.status or ''}{what}: {e.detail}"
+    )

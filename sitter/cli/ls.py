@@ -31,6 +31,11 @@ def _state(found: FoundRun) -> str:
 
 def _row(found: FoundRun) -> dict[str, object]:
     return {
-        "run": found.info.name, "directory": str(found.run.path), "created": found.info.created, "live": found.live,
-        "agent_pid": found.agent_pid, "daemon_pid": found.daemon_pid, "command": found.info.command,
-    }  # fmt: skip
+        "run": found.info.name,
+        "directory": str(found.run.path),
+        "created": found.info.created,
+        "live": found.live,
+        "agent_pid": found.agent_pid,
+        "daemon_pid": found.daemon_pid,
+        "command": found.info.command,
+    }

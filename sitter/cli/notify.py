@@ -9,7 +9,13 @@ from sitter_wire.queries import TestNotify
 
 @click.command("notify")
 @run_option
-@click.option("--test", "test", is_flag=True, required=True, help="Send a test through every notifier of the run and wait for each.")
+@click.option(
+    "--test",
+    "test",
+    is_flag=True,
+    required=True,
+    help="Send a test through every notifier of the run and wait for each.",
+)
 def command(run: str | None, test: bool) -> int:
     """Try the notifiers that sitter.toml sets up."""
     with asking(find(run, acts=True), acts=True) as asked:

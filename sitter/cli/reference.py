@@ -53,6 +53,9 @@ def _curve(rows: list[dict[str, str]], name: str, path: Path) -> Curve:
     chunks = [points[i : i + bucket] for i in range(0, len(points), bucket)]
     finite = [[v for _, v in c if math.isfinite(v)] or [math.nan] for c in chunks]
     return Curve(
-        signal=NAMES[name], x=[c[-1][0] for c in chunks], low=[min(f) for f in finite], high=[max(f) for f in finite],
+        signal=NAMES[name],
+        x=[c[-1][0] for c in chunks],
+        low=[min(f) for f in finite],
+        high=[max(f) for f in finite],
         mean=[sum(f) / len(f) for f in finite],
-    )  # fmt: skip
+    )

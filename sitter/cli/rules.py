@@ -47,10 +47,15 @@ def show(name: str, run: str | None) -> int:
     s = states[name]
     click.echo(f"{s.name}: {s.title}{'  (guard)' if s.guard else ''}\n")
     click.echo("\n".join(line.removeprefix("    ") for line in s.doc.strip().splitlines()) + "\n")
-    click.echo(f"mode {s.mode}, in this run {s.effective}; delay {human(s.delay or 0)}; budget {s.limit or 'none'}{f', {s.left} left' if s.limit else ''}")
+    click.echo(
+        f"mode {s.mode}, in this run {s.effective}; delay {human(s.delay or 0)}; budget {s.limit or 'none'}{f', {s.left} left' if s.limit else ''}"
+    )
     for key, value in s.params.items():
         click.echo(f"  {key} = {value}")
-    click.echo(f"{s.findings} findings since the daemon started" + (f"; last at step {s.last_step:,}: {s.last_text}" if s.last_step is not None else ""))
+    click.echo(
+        f"{s.findings} findings since the daemon started"
+        + (f"; last at step {s.last_step:,}: {s.last_text}" if s.last_step is not None else "")
+    )
     return 0
 
 
@@ -64,7 +69,9 @@ def check(file: Path) -> int:
         raise ConfigError(f"cannot read {file}: {e}") from e
     config = parse(text, str(file))
     build(config, str(file))
-    click.echo(f"{file} is right: mode {config.mode}, {len(config.rules)} rules changed, {len(config.notify)} notifiers")
+    click.echo(
+        f"{file} is right: mode {config.mode}, {len(config.rules)} rules changed, {len(config.notify)} notifiers"
+    )
     return 0
 
 

@@ -21,12 +21,25 @@ from sitter_wire.places import Endpoints, RunDir
 
 @click.command("run", context_settings={"ignore_unknown_options": True})
 @click.option("--name", metavar="N", help="Name of the run; without it month, day and the script's name.")
-@click.option("--rules", "rules", type=click.Path(dir_okay=False, path_type=Path), help="Settings for this run (else ./sitter.toml, else the defaults).")
-@click.option("--mode", type=click.Choice(["watch", "guard", "act"]), help="watch: nothing acts. guard (default): the guard acts, the rest asks. act: all act.")
-@click.option("--no-ui", "no_ui", is_flag=True, help="Stay in the foreground, follow the output, return the training's exit code.")
+@click.option(
+    "--rules",
+    "rules",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Settings for this run (else ./sitter.toml, else the defaults).",
+)
+@click.option(
+    "--mode",
+    type=click.Choice(["watch", "guard", "act"]),
+    help="watch: nothing acts. guard (default): the guard acts, the rest asks. act: all act.",
+)
+@click.option(
+    "--no-ui", "no_ui", is_flag=True, help="Stay in the foreground, follow the output, return the training's exit code."
+)
 @click.option("--then", "then", metavar="CMD", default="", help="A command for when the run is finished or given up.")
 @click.argument("command_line", nargs=-1, required=True, type=click.UNPROCESSED, metavar="-- CMD…")
-def command(name: str | None, rules: Path | None, mode: str | None, no_ui: bool, then: str, command_line: tuple[str, ...]) -> int:
+def command(
+    name: str | None, rules: Path | None, mode: str | None, no_ui: bool, then: str, command_line: tuple[str, ...]
+) -> int:
     """Start a training and open the screen on it. Leaving the screen (q), or closing the terminal, stops nothing."""
     run = prepare(list(command_line), name=name, rules=rules, mode=mode or "", then=then)
     start_daemon(run)
@@ -49,9 +62,16 @@ def prepare(command_line: list[str], *, name: str | None, rules: Path | None, mo
     build(read, str(settings))
     script = next((word for word in command_line if word.endswith((".py", ".sh"))), command_line[0])
     run = rundir.create(
-        Path.cwd() / RUNS, name or rundir.default_name(script), command=command_line, supervised=True, sockets="", version=VERSION, mode=mode,
-        then=then, rules=rules,
-    )  # fmt: skip
+        Path.cwd() / RUNS,
+        name or rundir.default_name(script),
+        command=command_line,
+        supervised=True,
+        sockets="",
+        version=VERSION,
+        mode=mode,
+        then=then,
+        rules=rules,
+    )
     info = rundir.read(run)
     preset_of(info, read)
     places = Endpoints.of_run(run.path)

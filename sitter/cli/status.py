@@ -57,13 +57,23 @@ def lines(s: Status) -> list[str]:
         out.append(f"proposal  {p.id}: {p.finding.text} → {what} · {when} · sitter approve {p.id} | sitter veto {p.id}")
     if s.checkpoints:
         newest = s.checkpoints[-1]
-        out.append(f"saved     {len(s.checkpoints)} checkpoints, newest at step {newest.step:,}, {sum(c.good for c in s.checkpoints)} good")
+        out.append(
+            f"saved     {len(s.checkpoints)} checkpoints, newest at step {newest.step:,}, {sum(c.good for c in s.checkpoints)} good"
+        )
     if s.incidents.total:
         out.append(f"incidents {s.incidents.total}, {s.incidents.open} open")
     if s.exit is not None:
-        out.append(f"exit      {'signal ' + str(s.exit.signal) if s.exit.signal is not None else 'code ' + _known(s.exit.code)}")
-    if s.agent is not None and s.agent.last_seen_s is not None and s.state not in ("finished", "stopped", "crashed", "preempted"):
-        out.append(f"agent     process {s.agent.pid}, heard {human(s.agent.last_seen_s)} ago, {s.agent.dropped} records dropped")
+        out.append(
+            f"exit      {'signal ' + str(s.exit.signal) if s.exit.signal is not None else 'code ' + _known(s.exit.code)}"
+        )
+    if (
+        s.agent is not None
+        and s.agent.last_seen_s is not None
+        and s.state not in ("finished", "stopped", "crashed", "preempted")
+    ):
+        out.append(
+            f"agent     process {s.agent.pid}, heard {human(s.agent.last_seen_s)} ago, {s.agent.dropped} records dropped"
+        )
     if s.daemon is None:
         out.append("daemon    none")
     return out

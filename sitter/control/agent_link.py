@@ -23,9 +23,13 @@ class AgentLink:
     """Both sockets, bound in the run's folder of the runtime directory."""
 
     def __init__(
-        self, context: "zmq.Context[zmq.Socket[bytes]]", places: Endpoints, *,
-        on_shipment: Callable[[ShipmentHeader, bytes], None], on_message: Callable[[AnyMessage], None],
-    ) -> None:  # fmt: skip
+        self,
+        context: "zmq.Context[zmq.Socket[bytes]]",
+        places: Endpoints,
+        *,
+        on_shipment: Callable[[ShipmentHeader, bytes], None],
+        on_message: Callable[[AnyMessage], None],
+    ) -> None:
         self._places, self._on_shipment, self._on_message = places, on_shipment, on_message
         self.garbage: Counter[str] = Counter()
         self.data = context.socket(zmq.PULL)
@@ -96,7 +100,9 @@ class AgentLink:
     def _garbage(self, error: codec.GarbageError) -> None:
         self.garbage[error.kind] += 1
         if self.garbage[error.kind] == 1:
-            log.warning("dropped what arrived from the agent's side: %s (further ones of this kind are only counted)", error)
+            log.warning(
+                "dropped what arrived from the agent's side: %s (further ones of this kind are only counted)", error
+            )
 
 
 def rebind(socket: "zmq.Socket[bytes]", path: Path) -> bool:

@@ -32,9 +32,18 @@ class Board:
     """Puts the status together. On the loop's thread."""
 
     def __init__(
-        self, *, run: RunDir, clock: Clock, present: Present, engine: Engine, dispatcher: Dispatcher, incidents: Incidents, life: Life,
-        last_log_id: Callable[[], int], trouble: Callable[[], list[str]],
-    ) -> None:  # fmt: skip
+        self,
+        *,
+        run: RunDir,
+        clock: Clock,
+        present: Present,
+        engine: Engine,
+        dispatcher: Dispatcher,
+        incidents: Incidents,
+        life: Life,
+        last_log_id: Callable[[], int],
+        trouble: Callable[[], list[str]],
+    ) -> None:
         self._run, self._clock, self._present, self._engine = run, clock, present, engine
         self._dispatcher, self._incidents, self._life = dispatcher, incidents, life
         self._last_log_id, self._trouble = last_log_id, trouble
@@ -51,17 +60,37 @@ class Board:
         wait, step_time = p.signals.get("data_wait"), p.signals.get("step_time")
         share = wait.last / step_time.last if wait and step_time and step_time.last > 0 else None
         return Status(
-            run=self._run.name, verdict=self._verdict(state), state=state, step=p.step, micro=p.micro, branch=p.branch, total=p.total,
-            ends_at=None if ends_in is None else self._clock.wall() + ends_in, mode=self._dispatcher.preset,
-            watching=self._engine.watching(), goal=p.goal_now(),
-            daemon=DaemonNow(pid=os.getpid(), version=VERSION, started=self.started) if self.serving else None, agent=self._agent(),
-            signals={name: now for name, now in p.signals.items() if name not in HIDDEN}, knobs=p.knobs(), gpus=self.gpus,
-            proposals=list(self._dispatcher.proposals.values()), checkpoints=self._checkpoints(),
-            incidents=IncidentCount(open=len(self._incidents.open), total=self._incidents.total), exit=self._life.exit,
-            directory=str(self._run.path), host=self.host, started=self.run_started, steps_per_s=p.steps_per_s() if state == "running" else None,
-            data_wait=share, slope_per_k=p.slope_per_k(), blind=self._engine.blind(), warnings=self._trouble(), epochs=p.epochs,
+            run=self._run.name,
+            verdict=self._verdict(state),
+            state=state,
+            step=p.step,
+            micro=p.micro,
+            branch=p.branch,
+            total=p.total,
+            ends_at=None if ends_in is None else self._clock.wall() + ends_in,
+            mode=self._dispatcher.preset,
+            watching=self._engine.watching(),
+            goal=p.goal_now(),
+            daemon=DaemonNow(pid=os.getpid(), version=VERSION, started=self.started) if self.serving else None,
+            agent=self._agent(),
+            signals={name: now for name, now in p.signals.items() if name not in HIDDEN},
+            knobs=p.knobs(),
+            gpus=self.gpus,
+            proposals=list(self._dispatcher.proposals.values()),
+            checkpoints=self._checkpoints(),
+            incidents=IncidentCount(open=len(self._incidents.open), total=self._incidents.total),
+            exit=self._life.exit,
+            directory=str(self._run.path),
+            host=self.host,
+            started=self.run_started,
+            steps_per_s=p.steps_per_s() if state == "running" else None,
+            data_wait=share,
+            slope_per_k=p.slope_per_k(),
+            blind=self._engine.blind(),
+            warnings=self._trouble(),
+            epochs=p.epochs,
             log_id=self._last_log_id(),
-        )  # fmt: skip
+        )
 
     def _verdict(self, state: State) -> Verdict:
         if state in ("crashed", "hung", "preempted"):
@@ -80,9 +109,12 @@ class Board:
         seen = self._present.pong_at
         start = session.start
         return AgentNow(
-            pid=session.pid, last_seen_s=None if seen is None else max(0.0, self._clock.monotonic() - seen), dropped=pong.dropped if pong else 0,
-            session=session.id, version=start.versions.get("sitter", "") if start else "",
-        )  # fmt: skip
+            pid=session.pid,
+            last_seen_s=None if seen is None else max(0.0, self._clock.monotonic() - seen),
+            dropped=pong.dropped if pong else 0,
+            session=session.id,
+            version=start.versions.get("sitter", "") if start else "",
+        )
 
     def _checkpoints(self) -> list[CheckpointInfo]:
         return [

@@ -10,7 +10,7 @@ from sitter.clock import Clock
 from sitter.config import Config
 from sitter.control.board import Board
 from sitter.control.dispatcher import Dispatcher
-from sitter.control.flow import Flow, describe, entry
+from sitter.control.flow import Flow, entry
 from sitter.control.incidents import Incidents
 from sitter.control.life import Life
 from sitter.control.orders import Orders
@@ -18,6 +18,7 @@ from sitter.control.present import Present
 from sitter.control.ruleset import build, parameters
 from sitter.ingest import files
 from sitter.ingest.intake import Intake
+from sitter.grammar import spelled
 from sitter.model import EntryKind, Finding, Notification, Preset, RuleState
 from sitter.rules.base import Rule
 from sitter.rules.engine import Engine
@@ -39,10 +40,27 @@ class Core:
     """One run's state. Also the dispatcher's hands. All on one thread but for what ``writer`` does on its own."""
 
     def __init__(
-        self, *, run: RunDir, info: RunInfo, config: Config, preset: Preset, clock: Clock, writer: Writer, reader: Reader,
-        send: Callable[[Command], bool], notify: Callable[[str, str, str], None], on_gone: Callable[[], None],
-    ) -> None:  # fmt: skip
-        self.run, self.info, self.config, self.clock, self.writer, self._notify = run, info, config, clock, writer, notify
+        self,
+        *,
+        run: RunDir,
+        info: RunInfo,
+        config: Config,
+        preset: Preset,
+        clock: Clock,
+        writer: Writer,
+        reader: Reader,
+        send: Callable[[Command], bool],
+        notify: Callable[[str, str, str], None],
+        on_gone: Callable[[], None],
+    ) -> None:
+        self.run, self.info, self.config, self.clock, self.writer, self._notify = (
+            run,
+            info,
+            config,
+            clock,
+            writer,
+            notify,
+        )
         self._log_id = 0
         rules, chosen = build(config, str(run.sitter_toml))
         self._rules: dict[str, Rule] = {r.name: r for r in rules}
@@ -55,13 +73,28 @@ class Core:
         self.dispatcher = Dispatcher(chosen, reader.get("preset") or preset, clock, self)
         self.life = Life(run, clock, self.present, supervised=info.supervised, on_gone=on_gone)
         self.flow = Flow(
-            info=info, clock=clock, writer=writer, present=self.present, engine=self.engine, dispatcher=self.dispatcher,
-            incidents=self.incidents, orders=self.orders, log_entry=self.log_entry, on_catch_up=lambda: None,
-        )  # fmt: skip
+            info=info,
+            clock=clock,
+            writer=writer,
+            present=self.present,
+            engine=self.engine,
+            dispatcher=self.dispatcher,
+            incidents=self.incidents,
+            orders=self.orders,
+            log_entry=self.log_entry,
+            on_catch_up=lambda: None,
+        )
         self.board = Board(
-            run=run, clock=clock, present=self.present, engine=self.engine, dispatcher=self.dispatcher, incidents=self.incidents,
-            life=self.life, last_log_id=lambda: self._log_id, trouble=self.trouble,
-        )  # fmt: skip
+            run=run,
+            clock=clock,
+            present=self.present,
+            engine=self.engine,
+            dispatcher=self.dispatcher,
+            incidents=self.incidents,
+            life=self.life,
+            last_log_id=lambda: self._log_id,
+            trouble=self.trouble,
+        )
         self._counts: dict[str, tuple[int, int, str]] = {}
         self._recall(reader)
 
@@ -99,7 +132,11 @@ class Core:
                 if not self.writer.room:
                     self.writer.flush(60.0)
                 self.flow.session(header.session, (header.wall_ns, header.mono_ns))
-                self.flow.records(header.session, self.intake.take_read(header.session, segment.records, live=alive and folder == folders[-1]), past=True)
+                self.flow.records(
+                    header.session,
+                    self.intake.take_read(header.session, segment.records, live=alive and folder == folders[-1]),
+                    past=True,
+                )
 
     # -- the present -----------------------------------------------------------------------------------------------------
 
@@ -151,7 +188,13 @@ class Core:
                 good = msgspec.structs.replace(info, good=True)
                 self.present.checkpoints[path] = good
                 self.writer.checkpoint(good)
-                self.log_entry("checkpoint", step=info.step, branch=info.branch, status="good", detail=f"{healthy} healthy steps followed it")
+                self.log_entry(
+                    "checkpoint",
+                    step=info.step,
+                    branch=info.branch,
+                    status="good",
+                    detail=f"{healthy} healthy steps followed it",
+                )
 
     def trouble(self) -> list[str]:
         """What the operator should know of sitter itself."""
@@ -172,12 +215,22 @@ class Core:
             count, step, text = self._counts.get(name, (0, None, ""))
             out.append(
                 RuleState(
-                    name=name, title=rule.title, guard=rule.guard, mode=setting.mode, effective=self.dispatcher.mode_of(name),
-                    params=parameters(rule), findings=count, last_step=step, last_text=text,
-                    snoozed_until=self.dispatcher.snoozed.get(name), limit=setting.limit_text, left=self.dispatcher.left(name),
-                    delay=setting.delay, doc=type(rule).__doc__ or "",
+                    name=name,
+                    title=rule.title,
+                    guard=rule.guard,
+                    mode=setting.mode,
+                    effective=self.dispatcher.mode_of(name),
+                    params=parameters(rule),
+                    findings=count,
+                    last_step=step,
+                    last_text=text,
+                    snoozed_until=self.dispatcher.snoozed.get(name),
+                    limit=setting.limit_text,
+                    left=self.dispatcher.left(name),
+                    delay=setting.delay,
+                    doc=type(rule).__doc__ or "",
                 )
-            )  # fmt: skip
+            )
         return out
 
     # -- the dispatcher's hands --------------------------------------------------------------------------------------------
@@ -190,15 +243,25 @@ class Core:
                 continue
             session = self.present.session
             if not self.life.alive or session is None:
-                self.log("outcome", finding, "rejected", f"{describe(action)}: the training does not run")
+                self.log("outcome", finding, "rejected", f"{spelled(action)}: the training does not run")
                 continue
             if isinstance(action, Rollback):
                 self.rollback_sent()
             branch = finding.branch if isinstance(action, Rollback) else None
-            self.orders.give(action, session=session.id, by=by, branch=branch, done=lambda outcome, f=finding: self._acted(f, outcome))  # type: ignore[misc]
-            self.log("command", finding, "sent", f"{describe(action)}: {finding.text}")
+            self.orders.give(
+                action,
+                session=session.id,
+                by=by,
+                branch=branch,
+                done=lambda outcome, f=finding: self._acted(f, outcome),
+            )  # type: ignore[misc]
+            self.log("command", finding, "sent", f"{spelled(action)}: {finding.text}")
             if finding.severity != "info":
-                self._notify("guard_acted" if self._rules[finding.rule].guard else "acted", f"{finding.text} → {describe(action)}", finding.key)
+                self._notify(
+                    "guard_acted" if self._rules[finding.rule].guard else "acted",
+                    f"{finding.text} → {spelled(action)}",
+                    finding.key,
+                )
 
     def _acted(self, finding: Finding, outcome: Any) -> None:
         if outcome is None:
@@ -232,8 +295,16 @@ class Core:
         if kind == "finding":
             count, _, _ = self._counts.get(finding.rule, (0, 0, ""))
             self._counts[finding.rule] = (count + 1, finding.step, finding.text)
-        action = "; ".join(describe(a) for a in finding.actions) or None
-        self.log_entry(kind, step=finding.step, branch=finding.branch, rule=finding.rule, action=action, status=status, detail=detail)
+        action = "; ".join(spelled(a) for a in finding.actions) or None
+        self.log_entry(
+            kind,
+            step=finding.step,
+            branch=finding.branch,
+            rule=finding.rule,
+            action=action,
+            status=status,
+            detail=detail,
+        )
 
     def log_entry(self, kind: EntryKind, **fields: object) -> None:
         """A line for the logbook."""

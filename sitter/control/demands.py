@@ -8,10 +8,10 @@ from sitter.clock import Clock, human
 from sitter.control.board import Board
 from sitter.control.desk import Answer, Refused
 from sitter.control.dispatcher import Dispatcher
-from sitter.control.flow import describe
 from sitter.control.life import Life
 from sitter.control.orders import Orders
 from sitter.control.present import Present
+from sitter.grammar import spelled
 from sitter.model import Answered
 from sitter_wire import commands, queries
 
@@ -35,7 +35,15 @@ class Demands:
     """All on the loop's thread; what takes time is answered later."""
 
     def __init__(
-        self, *, clock: Clock, board: Board, dispatcher: Dispatcher, orders: Orders, present: Present, life: Life, reach: Reach
+        self,
+        *,
+        clock: Clock,
+        board: Board,
+        dispatcher: Dispatcher,
+        orders: Orders,
+        present: Present,
+        life: Life,
+        reach: Reach,
     ) -> None:
         self._clock, self._board, self._dispatcher, self._orders = clock, board, dispatcher, orders
         self._present, self._life, self._reach = present, life, reach
@@ -57,7 +65,11 @@ class Demands:
     def _act(self, query: queries.Act, answer: Answer) -> None:
         action, session = query.action, self._present.session
         if not self._life.alive or session is None:
-            answer(Answered(status="rejected", text=f"nothing to act on: the training is {self._life.state()}, not running"))
+            answer(
+                Answered(
+                    status="rejected", text=f"nothing to act on: the training is {self._life.state()}, not running"
+                )
+            )
             return
         wait = min(max(query.wait, 0.1), 3600.0)
         stop = isinstance(action, commands.Stop)
@@ -69,15 +81,31 @@ class Demands:
                 answer(Answered(status=outcome.status, text=outcome.text, detail=outcome.detail))
                 return
             hint = "; `sitter stop --now` ends it without waiting for a safe point" if stop else ""
-            answer(Answered(status="unanswered", text=f"not answered within {human(wait)}; it can no longer start{hint}"))
+            answer(
+                Answered(status="unanswered", text=f"not answered within {human(wait)}; it can no longer start{hint}")
+            )
 
         if isinstance(action, commands.Rollback):
             self._reach.rollback_sent()
         self._orders.give(action, session=session.id, by="operator", wait=wait, done=done)
-        self._reach.log("command", step=self._present.step, branch=self._present.branch, action=describe(action), status="sent", detail="by the operator")
+        self._reach.log(
+            "command",
+            step=self._present.step,
+            branch=self._present.branch,
+            action=spelled(action),
+            status="sent",
+            detail="by the operator",
+        )
 
     def _stop_now(self, query: queries.StopNow, answer: Answer) -> None:
-        self._reach.log("command", step=self._present.step, branch=self._present.branch, action="stop --now", status="sent", detail="by the operator")
+        self._reach.log(
+            "command",
+            step=self._present.step,
+            branch=self._present.branch,
+            action="stop --now",
+            status="sent",
+            detail="by the operator",
+        )
         self._reach.stop_now(answer)
 
     def _approve(self, query: queries.Approve, answer: Answer) -> None:
@@ -120,14 +148,23 @@ class Demands:
         if not text:
             answer(Refused("an empty note: expected some text", usage=True))
             return
-        self._reach.log("note", step=self._present.step, branch=self._present.branch, status="operator", detail=text[:4000])
+        self._reach.log(
+            "note", step=self._present.step, branch=self._present.branch, status="operator", detail=text[:4000]
+        )
         answer(Answered(status="applied", text="noted"))
 
     def _notify(self, query: queries.TestNotify, answer: Answer) -> None:
         self._reach.test_notify(answer)
 
     _HANDLERS: dict[type[queries.Query], Callable[..., None]] = {  # noqa: RUF012 — a table, never changed
-        queries.GetStatus: _status, queries.GetRules: _rules, queries.Act: _act, queries.StopNow: _stop_now,
-        queries.Approve: _approve, queries.Veto: _veto, queries.Snooze: _snooze, queries.SetMode: _mode, queries.AddNote: _note,
+        queries.GetStatus: _status,
+        queries.GetRules: _rules,
+        queries.Act: _act,
+        queries.StopNow: _stop_now,
+        queries.Approve: _approve,
+        queries.Veto: _veto,
+        queries.Snooze: _snooze,
+        queries.SetMode: _mode,
+        queries.AddNote: _note,
         queries.TestNotify: _notify,
-    }  # fmt: skip
+    }

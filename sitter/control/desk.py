@@ -34,7 +34,11 @@ class Desk:
     """Requests in, replies out. ``on_query`` gets the query and the function that answers it, now or later."""
 
     def __init__(
-        self, context: "zmq.Context[zmq.Socket[bytes]]", places: Endpoints, clock: Clock, on_query: Callable[[AnyQuery, Answer], None]
+        self,
+        context: "zmq.Context[zmq.Socket[bytes]]",
+        places: Endpoints,
+        clock: Clock,
+        on_query: Callable[[AnyQuery, Answer], None],
     ) -> None:
         self._places, self._clock, self._on_query = places, clock, on_query
         self.garbage: Counter[str] = Counter()
@@ -75,10 +79,8 @@ class Desk:
 
     def _serve(self, who: bytes, number: int, query: AnyQuery) -> None:
         def answer(data: Any) -> None:
-            if isinstance(data, Refused):
-                reply = Reply(id=number, error=data.text, usage=data.usage)
-            else:
-                reply = Reply(id=number, data=data)
+            refused = data if isinstance(data, Refused) else None
+            reply = Reply(id=number, error=refused.text, usage=refused.usage) if refused else Reply(id=number, data=data)
             try:
                 self.socket.send_multipart([who, codec.encode(reply)], zmq.DONTWAIT)
             except zmq.ZMQError:
@@ -86,9 +88,13 @@ class Desk:
 
         try:
             self._on_query(query, answer)
-        except Exception:  # noqa: BLE001 — one bad question must not end the daemon
+        except Exception:
             log.exception("a question could not be answered: %s", type(query).__name__)
-            answer(Refused(f"the daemon failed on this question ({type(query).__name__}); see daemon.log in the run directory"))
+            answer(
+                Refused(
+                    f"the daemon failed on this question ({type(query).__name__}); see daemon.log in the run directory"
+                )
+            )
 
     def close(self) -> None:
         """Lingers 200 ms for what is being sent."""

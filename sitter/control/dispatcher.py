@@ -2,7 +2,6 @@
 
 import itertools
 from collections import deque
-from collections.abc import Callable
 from typing import Protocol
 
 import msgspec
@@ -83,9 +82,11 @@ class Dispatcher:
         setting = self.settings[finding.rule]
         if self.left(finding.rule) == 0 and self._hands.spends(finding):
             self._hands.log(
-                "finding", finding, "budget spent",
+                "finding",
+                finding,
+                "budget spent",
                 f"would act, but its budget of {setting.limit_text} is spent: it only watches until some of it is back",
-            )  # fmt: skip
+            )
             self._declined[finding.key] = "budget"
             self._hands.budget_spent(finding)
             return
@@ -119,18 +120,18 @@ class Dispatcher:
             if until <= now:
                 del self.snoozed[rule]
 
-    def approve(self, id: str) -> Finding | None:  # noqa: A002 — the operator's own word
+    def approve(self, name: str) -> Finding | None:
         """Do it now; None where there is no such proposal."""
-        proposal = self.proposals.get(id)
+        proposal = self.proposals.get(name)
         if proposal is None:
             return None
         self._drop(proposal, "approved", "by the operator")
         self._do(proposal.finding, "operator")
         return proposal.finding
 
-    def veto(self, id: str) -> Finding | None:  # noqa: A002
+    def veto(self, name: str) -> Finding | None:
         """Drop it; the same finding does not propose again. None where there is no such proposal."""
-        proposal = self.proposals.get(id)
+        proposal = self.proposals.get(name)
         if proposal is None:
             return None
         self._drop(proposal, "vetoed", "by the operator")
@@ -171,15 +172,15 @@ class Dispatcher:
 
     def restore(self, kept: dict[str, object]) -> None:
         """What an earlier daemon kept. A delay that ran out while none lived is not made up for: it is ``skipped``."""
-        import msgspec
-
         now = self._clock.wall()
         for raw in kept.get("proposals") or []:  # type: ignore[attr-defined]
             proposal = msgspec.convert(raw, Proposal)
             if proposal.finding.rule not in self.settings:
                 continue
             if proposal.due is not None and proposal.due <= now:
-                self._hands.log("proposal", proposal.finding, "skipped", f"{proposal.id}: its delay ran out while no daemon lived")
+                self._hands.log(
+                    "proposal", proposal.finding, "skipped", f"{proposal.id}: its delay ran out while no daemon lived"
+                )
                 continue
             self.proposals[proposal.id] = proposal
         numbers = [int(id_[1:]) for id_ in self.proposals if id_[1:].isdigit()]

@@ -3,8 +3,8 @@
 import threading
 from typing import Any
 
-from sitter.actions.notify.notifier import Notifications
 from sitter.actions.hooks import then
+from sitter.actions.notify.notifier import Notifications
 from sitter.clock import Clock, human
 from sitter.control.board import ENDED
 from sitter.control.core import Core
@@ -25,7 +25,9 @@ WAIT_FOR_START_S = 60.0
 class Ending:
     """Ticks once a second after the core."""
 
-    def __init__(self, run: RunDir, info: RunInfo, core: Core, notifications: Notifications, reader: Reader, clock: Clock) -> None:
+    def __init__(
+        self, run: RunDir, info: RunInfo, core: Core, notifications: Notifications, reader: Reader, clock: Clock
+    ) -> None:
         self._run, self._info, self._core, self._notifications, self._clock = run, info, core, notifications, clock
         self._concluded: str | None = reader.get("concluded")
         self._began = clock.monotonic()
@@ -37,7 +39,9 @@ class Ending:
         core, present = self._core, self._core.present
         core.read_files()
         if present.session is not None:
-            for command, outcome in core.orders.session_over(present.session.id, present.step or 0, present.branch or 0):
+            for command, outcome in core.orders.session_over(
+                present.session.id, present.step or 0, present.branch or 0
+            ):
                 core.flow.concluded(command, outcome)
 
     def tick(self) -> None:
@@ -46,7 +50,9 @@ class Ending:
         if core.life.alive:
             self._ended_at = None
             if state != self._was and state in ("stalled", "hung"):
-                self._notifications.send("stalled", f"{self._run.name}: {state} at step {core.present.step}", f"{state} {core.present.step}")
+                self._notifications.send(
+                    "stalled", f"{self._run.name}: {state} at step {core.present.step}", f"{state} {core.present.step}"
+                )
             self._was = state
             return
         self._was = state
@@ -63,10 +69,20 @@ class Ending:
         core, step = self._core, self._core.present.step
         how = _how(exit_)
         text = f"{self._run.name}: {state} at step {step if step is not None else 'unknown'}{how}"
-        core.log_entry("incident" if state == "crashed" else "note", step=step, branch=core.present.branch, status=state, detail=text)
+        core.log_entry(
+            "incident" if state == "crashed" else "note",
+            step=step,
+            branch=core.present.branch,
+            status=state,
+            detail=text,
+        )
         for incident in core.incidents.open:
             core.incidents.over(incident.key or incident.rule, f"open when the run was {state}")
-        self._notifications.send("crashed" if state == "crashed" else "finished", text, f"ended {core.present.session and core.present.session.id}")
+        self._notifications.send(
+            "crashed" if state == "crashed" else "finished",
+            text,
+            f"ended {core.present.session and core.present.session.id}",
+        )
         if self._info.then and state in ("finished", "crashed"):
             then(self._info.then, self._run.path, {"SITTER_RUN": str(self._run.path), "SITTER_STATE": state})
             core.log_entry("command", action="then", status="started", detail=self._info.then)
@@ -91,7 +107,14 @@ class Ending:
     def alarms(self, alarms: list[str]) -> None:
         """What the driver said."""
         for alarm in alarms:
-            self._core.log_entry("finding", rule="gpu", status="warning", step=self._core.present.step, branch=self._core.present.branch, detail=alarm)
+            self._core.log_entry(
+                "finding",
+                rule="gpu",
+                status="warning",
+                step=self._core.present.step,
+                branch=self._core.present.branch,
+                detail=alarm,
+            )
 
     def test_notify(self, answer: Answer, inbox: Inbox) -> None:
         """Waits for every notifier in a thread of its own."""
@@ -99,7 +122,9 @@ class Ending:
         def work() -> None:
             results = self._notifications.test()
             failed = [r for r in results if not r.ok]
-            lines = [f"{r.notifier}: {'ok' if r.ok else r.detail}" for r in results] or ["no notifier is set up: add [notify.NAME] to sitter.toml"]
+            lines = [f"{r.notifier}: {'ok' if r.ok else r.detail}" for r in results] or [
+                "no notifier is set up: add [notify.NAME] to sitter.toml"
+            ]
             reply = Answered(status="applied" if results and not failed else "rejected", text="; ".join(lines))
             inbox.post(lambda: answer(reply))
 
@@ -118,7 +143,9 @@ class Ending:
             began = self._clock.monotonic()
             how = process.terminate_group()
             took = human(self._clock.monotonic() - began)
-            reply: Any = Answered(status="applied", text=f"ended with {how} after {took}; steps since the last checkpoint are lost")
+            reply: Any = Answered(
+                status="applied", text=f"ended with {how} after {took}; steps since the last checkpoint are lost"
+            )
             inbox.post(lambda: answer(reply))
 
         threading.Thread(target=work, name="sitter-stop-now", daemon=True).start()

@@ -10,6 +10,7 @@ from sitter.control.dispatcher import Dispatcher
 from sitter.control.incidents import Incidents
 from sitter.control.orders import Orders
 from sitter.control.present import Present, Session
+from sitter.grammar import spelled
 from sitter.model import CheckpointInfo, EntryKind, Finding, LogEntry
 from sitter.rules.base import gave_up, recovered
 from sitter.rules.engine import Engine
@@ -30,9 +31,19 @@ class Flow:
     """Feeds every stage; the stages do not know each other."""
 
     def __init__(
-        self, *, info: RunInfo, clock: Clock, writer: Writer, present: Present, engine: Engine, dispatcher: Dispatcher,
-        incidents: Incidents, orders: Orders, log_entry: Callable[..., None], on_catch_up: Callable[[], None],
-    ) -> None:  # fmt: skip
+        self,
+        *,
+        info: RunInfo,
+        clock: Clock,
+        writer: Writer,
+        present: Present,
+        engine: Engine,
+        dispatcher: Dispatcher,
+        incidents: Incidents,
+        orders: Orders,
+        log_entry: Callable[..., None],
+        on_catch_up: Callable[[], None],
+    ) -> None:
         self._info, self._clock, self._writer = info, clock, writer
         self._present, self._engine, self._dispatcher = present, engine, dispatcher
         self._incidents, self._orders, self._log = incidents, orders, log_entry
@@ -75,7 +86,10 @@ class Flow:
     def _point(self, point: Point, late: bool) -> None:
         self._present.point(point)
         sample = Sample(
-            step=point.step, branch=point.branch, time=point.time / 1e9, values=dict(zip(point.names, point.values, strict=True))
+            step=point.step,
+            branch=point.branch,
+            time=point.time / 1e9,
+            values=dict(zip(point.names, point.values, strict=True)),
         )
         for finding in self._engine.observe(sample, late=late):
             self.finding(finding, late=late)
@@ -90,17 +104,29 @@ class Flow:
             incident = self._incidents.found(finding)
             if incident is not None and self._incidents.total > known:
                 self._log(
-                    "incident", step=finding.step, branch=finding.branch, rule=finding.rule, status="open", detail=finding.text
-                )  # fmt: skip
+                    "incident",
+                    step=finding.step,
+                    branch=finding.branch,
+                    rule=finding.rule,
+                    status="open",
+                    detail=finding.text,
+                )
         self._dispatcher.finding(finding, late=late)
 
     def _over(self, finding: Finding) -> None:
         self._dispatcher.withdrawn(finding.key, "no longer true")
-        ended = self._incidents.over(finding.key, "recovered" if recovered(finding) else "stayed, and is now taken for usual")
+        ended = self._incidents.over(
+            finding.key, "recovered" if recovered(finding) else "stayed, and is now taken for usual"
+        )
         if ended is not None:
             self._log(
-                "incident", step=finding.step, branch=finding.branch, rule=finding.rule, status=ended.verdict, detail=finding.text
-            )  # fmt: skip
+                "incident",
+                step=finding.step,
+                branch=finding.branch,
+                rule=finding.rule,
+                status=ended.verdict,
+                detail=finding.text,
+            )
         if ended is None or finding.actions:
             self._dispatcher.finding(finding)
 
@@ -125,18 +151,32 @@ class Flow:
         parent = event.resumed
         wall = self._present.session.wall(h.time) if self._present.session else None
         self._writer.branch(
-            event.branch, self._present.session.id if self._present.session else "", parent[0] if parent else None,
-            parent[1] if parent else None, wall if wall is not None else self._clock.wall(),
-        )  # fmt: skip
+            event.branch,
+            self._present.session.id if self._present.session else "",
+            parent[0] if parent else None,
+            parent[1] if parent else None,
+            wall if wall is not None else self._clock.wall(),
+        )
         began = f"process {event.pid} on {event.host}"
         came = f", goes on from step {parent[1]} of branch {parent[0]}" if parent else ""
-        self._log("restart" if event.branch else "note", step=h.step, branch=event.branch, status="started", detail=began + came, time=wall)
+        self._log(
+            "restart" if event.branch else "note",
+            step=h.step,
+            branch=event.branch,
+            status="started",
+            detail=began + came,
+            time=wall,
+        )
 
     def _restored(self, h: Happening, event: events.Restored, late: bool) -> None:
         session = self._present.session
         wall = session.wall(h.time) if session else None
         self._writer.branch(
-            event.branch, session.id if session else "", event.from_branch, event.step, wall if wall is not None else self._clock.wall()
+            event.branch,
+            session.id if session else "",
+            event.from_branch,
+            event.step,
+            wall if wall is not None else self._clock.wall(),
         )
         self._incidents.restored(event)
         for path, info in list(self._present.checkpoints.items()):
@@ -146,17 +186,27 @@ class Flow:
     def _checkpoint(self, h: Happening, event: events.CheckpointWritten, late: bool) -> None:
         session = self._present.session
         info = CheckpointInfo(
-            branch=event.branch, step=event.step, path=event.path, bytes=event.bytes, good=False, verified=event.verified,
-            pinned=event.pinned, time=session.wall(h.time) if session else None, sha256=event.sha256,
-        )  # fmt: skip
+            branch=event.branch,
+            step=event.step,
+            path=event.path,
+            bytes=event.bytes,
+            good=False,
+            verified=event.verified,
+            pinned=event.pinned,
+            time=session.wall(h.time) if session else None,
+            sha256=event.sha256,
+        )
         self._present.checkpoints[info.path] = info
         self._writer.checkpoint(info)
         words = "written and verified" if event.verified else "written, not verified"
         self._log(
-            "checkpoint", step=event.step, branch=event.branch, status="verified" if event.verified else "written",
+            "checkpoint",
+            step=event.step,
+            branch=event.branch,
+            status="verified" if event.verified else "written",
             detail=f"checkpoint {event.step} {words}, {event.bytes / 1e6:.1f} MB in {event.seconds:.2f} s{': ' + event.why if event.why else ''}",
             time=info.time,
-        )  # fmt: skip
+        )
 
     def _checkpoint_failed(self, h: Happening, event: events.CheckpointFailed, late: bool) -> None:
         self._log("checkpoint", step=event.step, branch=event.branch, status="failed", detail=event.why)
@@ -169,11 +219,19 @@ class Flow:
         self.outcome(event.outcome, late=late)
 
     def _paused(self, h: Happening, event: events.Paused, late: bool) -> None:
-        self._log("note", step=h.step, branch=h.branch, status="paused" if event.paused else "goes on", detail=event.why)
+        self._log(
+            "note", step=h.step, branch=h.branch, status="paused" if event.paused else "goes on", detail=event.why
+        )
 
     def _gap(self, h: Happening, event: events.Gap, late: bool) -> None:
         self.gaps += event.last - event.first + 1
-        self._log("note", step=h.step, branch=h.branch, status="gap", detail=f"{event.last - event.first + 1} records are gone: {event.why}")
+        self._log(
+            "note",
+            step=h.step,
+            branch=h.branch,
+            status="gap",
+            detail=f"{event.last - event.first + 1} records are gone: {event.why}",
+        )
 
     def _remark(self, h: Happening, event: events.Remark, late: bool) -> None:
         self._log("note", step=h.step, branch=h.branch, status=event.level, detail=event.text)
@@ -182,10 +240,17 @@ class Flow:
         self._log("note", step=h.step, branch=h.branch, status="loop ended", detail=event.how)
 
     _HANDLERS: dict[type[events.Event], Callable[..., None]] = {  # noqa: RUF012 — a table, never changed
-        events.SessionStart: _session_start, events.Restored: _restored, events.CheckpointWritten: _checkpoint,
-        events.CheckpointFailed: _checkpoint_failed, events.CheckpointRemoved: _checkpoint_removed, events.Done: _done,
-        events.Paused: _paused, events.Gap: _gap, events.Remark: _remark, events.GoodBye: _goodbye,
-    }  # fmt: skip
+        events.SessionStart: _session_start,
+        events.Restored: _restored,
+        events.CheckpointWritten: _checkpoint,
+        events.CheckpointFailed: _checkpoint_failed,
+        events.CheckpointRemoved: _checkpoint_removed,
+        events.Done: _done,
+        events.Paused: _paused,
+        events.Gap: _gap,
+        events.Remark: _remark,
+        events.GoodBye: _goodbye,
+    }
 
     # -- outcomes --------------------------------------------------------------------------------------------------------
 
@@ -198,28 +263,20 @@ class Flow:
 
     def concluded(self, command: Command | None, outcome: Outcome) -> None:
         """Into the logbook; and a restore that did not happen lets the guard trip again."""
-        action = describe(command.action) if command else None
+        action = spelled(command.action) if command else None
         by = command.by if command else "operator"
         rule = by.removeprefix("rule:") if by.startswith("rule:") else None
         self._log(
-            "outcome", step=outcome.step, branch=outcome.branch, rule=rule, action=action, status=outcome.status, detail=outcome.text
+            "outcome",
+            step=outcome.step,
+            branch=outcome.branch,
+            rule=rule,
+            action=action,
+            status=outcome.status,
+            detail=outcome.text,
         )
         if command is not None and isinstance(command.action, Rollback) and outcome.status != "applied":
             self._engine.restoring(False)
-
-
-def describe(action: object) -> str:
-    """An action in the command line's own words."""
-    name = getattr(action, "__struct_config__").tag  # noqa: B009 — msgspec puts it there for every tagged struct
-    amount = getattr(action, "amount", None)
-    if amount is not None:
-        knob = getattr(action, "knob", "")
-        return f"set {knob}={amount:g}{'x' if getattr(action, 'op', '') == 'scale' else ''}"
-    if isinstance(action, Rollback):
-        where = f" --to {action.to}" if action.to is not None else f" before {action.before}" if action.before is not None else ""
-        return f"rollback{where}{' --replay' if action.replay else ''}"
-    count = getattr(action, "count", None)
-    return f"{name} {count}" if count is not None else str(name)
 
 
 def entry(kind: EntryKind, clock: Clock, **fields: object) -> LogEntry:

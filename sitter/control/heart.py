@@ -2,7 +2,6 @@
 
 import logging
 
-
 from sitter.clock import Clock
 from sitter.control.agent_link import AgentLink
 from sitter.control.core import Core
@@ -71,9 +70,13 @@ class Heart:
         if session is None or not self._core.life.alive:
             return None
         return Ack(
-            incarnation=self._incarnation, session=session.id, wanted=self._core.intake.wanted(session.id),
-            committed=self._committed.get(session.id, 0), hole=session.id in self._core.intake.holes, clear=self._core.engine.clear(),
-        )  # fmt: skip
+            incarnation=self._incarnation,
+            session=session.id,
+            wanted=self._core.intake.wanted(session.id),
+            committed=self._committed.get(session.id, 0),
+            hole=session.id in self._core.intake.holes,
+            clear=self._core.engine.clear(),
+        )
 
     # -- from the agent ----------------------------------------------------------------------------------------------------
 

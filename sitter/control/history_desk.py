@@ -56,9 +56,11 @@ class HistoryDesk:
                 found = look_up(reader, query)
             except SitterError as e:
                 found = Refused(str(e))
-            except Exception:  # noqa: BLE001 — one bad question must not end the service
+            except Exception:
                 log.exception("a question to the history failed: %s", type(query).__name__)
-                found = Refused(f"the history could not answer ({type(query).__name__}); see daemon.log in the run directory")
+                found = Refused(
+                    f"the history could not answer ({type(query).__name__}); see daemon.log in the run directory"
+                )
             self._inbox.post(lambda answer=answer, found=found: answer(found))  # type: ignore[misc]
         if reader is not None:
             reader.close()

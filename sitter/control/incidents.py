@@ -30,9 +30,14 @@ class Incidents:
         if known is not None or finding.severity != "critical":
             return known
         incident = Incident(
-            id=self._next, rule=finding.rule, branch=finding.branch, onset=finding.onset, began=self._clock.wall(), text=finding.text,
+            id=self._next,
+            rule=finding.rule,
+            branch=finding.branch,
+            onset=finding.onset,
+            began=self._clock.wall(),
+            text=finding.text,
             key=key,
-        )  # fmt: skip
+        )
         self._next += 1
         self.total += 1
         self._keep(incident)

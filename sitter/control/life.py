@@ -18,7 +18,9 @@ EXIT_WAIT_S = 5.0
 class Life:
     """Looks once a second; ``on_end`` is called once when the process is gone and its end is known as well as it will be."""
 
-    def __init__(self, run: RunDir, clock: Clock, present: Present, *, supervised: bool, on_gone: Callable[[], None]) -> None:
+    def __init__(
+        self, run: RunDir, clock: Clock, present: Present, *, supervised: bool, on_gone: Callable[[], None]
+    ) -> None:
         self._run, self._clock, self._present = run, clock, present
         self._supervised, self._on_gone = supervised, on_gone
         self.pid: int | None = None
@@ -86,5 +88,10 @@ class Life:
                 return "stopped"
             return "finished" if clean else "crashed"
         goodbye = self._present.session.goodbye if self._present.session else None
-        endings: dict[str | None, State] = {"total": "finished", "closed": "finished", "stopped": "stopped", "left early": "stopped"}
+        endings: dict[str | None, State] = {
+            "total": "finished",
+            "closed": "finished",
+            "stopped": "stopped",
+            "left early": "stopped",
+        }
         return endings.get(goodbye, "crashed")

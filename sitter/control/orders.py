@@ -34,15 +34,23 @@ class Orders:
         self._answered: dict[str, None] = {}
 
     def give(
-        self, action: AnyAction, *, session: str, by: str, branch: int | None = None, wait: float = 60.0,
+        self,
+        action: AnyAction,
+        *,
+        session: str,
+        by: str,
+        branch: int | None = None,
+        wait: float = 60.0,
         done: Callable[[Outcome | None], None] | None = None,
-    ) -> Command:  # fmt: skip
+    ) -> Command:
         """Send an action; ``done`` is called once with its outcome, or with None when it was not answered ``GRACE_S`` after its deadline.
 
         ``wait`` seconds until its deadline.
         """
         now = self._clock.monotonic()
-        command = Command(id=secrets.token_hex(6), session=session, action=action, deadline=now + wait, branch=branch, by=by)
+        command = Command(
+            id=secrets.token_hex(6), session=session, action=action, deadline=now + wait, branch=branch, by=by
+        )
         self._standing[command.id] = Standing(command=command, sent=now, given=now, done=[done] if done else [])
         self._send(command)
         return command
@@ -65,9 +73,9 @@ class Orders:
             done(outcome)
         return standing.command
 
-    def known(self, id: str) -> bool:  # noqa: A002 — the wire's own word
+    def known(self, command_id: str) -> bool:
         """Whether an outcome for this id has been seen."""
-        return id in self._answered
+        return command_id in self._answered
 
     def tick(self) -> None:
         """Send again what is due, and give up on what can no longer start."""
@@ -86,9 +94,12 @@ class Orders:
         over = []
         for standing in [s for s in self._standing.values() if s.command.session == session]:
             outcome = Outcome(
-                id=standing.command.id, status="expired", step=step, branch=branch,
+                id=standing.command.id,
+                status="expired",
+                step=step,
+                branch=branch,
                 text="the training process ended before it could be applied",
-            )  # fmt: skip
+            )
             over.append((standing.command, outcome))
             self.outcome(outcome)
         return over

@@ -147,7 +147,13 @@ class Present:
             elif effective is not None and scale:
                 scheduled = effective / scale
             out[name] = KnobNow(
-                scheduled=scheduled, scale=scale, effective=effective, low=spec.low, high=spec.high, held=held, note=spec.note
+                scheduled=scheduled,
+                scale=scale,
+                effective=effective,
+                low=spec.low,
+                high=spec.high,
+                held=held,
+                note=spec.note,
             )
         return out
 
@@ -159,9 +165,13 @@ class Present:
         last = self.signals.get(name)
         best = self._goal_best
         return GoalNow(
-            name=name, better="higher" if better == "higher" else "lower", last=last.last if last else None,
-            last_step=last.step if last else None, best=best[0] if best else None, best_step=best[1] if best else None,
-        )  # fmt: skip
+            name=name,
+            better="higher" if better == "higher" else "lower",
+            last=last.last if last else None,
+            last_step=last.step if last else None,
+            best=best[0] if best else None,
+            best_step=best[1] if best else None,
+        )
 
     def ends_in(self) -> float | None:
         """Seconds until ``total`` at the present rate; None where either is unknown."""

@@ -12,7 +12,8 @@ from sitter.rules.catalogue import RULES
 def build(config: Config, where: str) -> tuple[list[Rule], dict[str, RuleSetting]]:
     """Every rule with its parameters, and what each may do. Raises ConfigError: an unknown rule or parameter, a wrong type."""
     defaults = [
-        RuleDefaults(name=r.name, guard=r.guard, mode=r.default_mode, delay=r.default_delay, limit=r.default_limit) for r in RULES
+        RuleDefaults(name=r.name, guard=r.guard, mode=r.default_mode, delay=r.default_delay, limit=r.default_limit)
+        for r in RULES
     ]
     chosen = settings(defaults, config, where)
     return [_make(kind, config, where) for kind in RULES], chosen

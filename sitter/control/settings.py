@@ -39,11 +39,14 @@ def settings(defaults: list[RuleDefaults], config: Config, where: str) -> dict[s
         mine = config.rules.get(d.name)
         limit = d.limit if mine is None or mine.limit is None else mine.limit
         out[d.name] = RuleSetting(
-            name=d.name, guard=d.guard, mode=d.mode if mine is None or mine.mode is None else mine.mode,
+            name=d.name,
+            guard=d.guard,
+            mode=d.mode if mine is None or mine.mode is None else mine.mode,
             explicit=mine is not None and mine.mode is not None,
             delay=d.delay if mine is None or mine.delay is None else mine.delay,
-            limit=parse_limit(limit, f"{where}: [rules.{d.name}] limit"), limit_text=limit,
-        )  # fmt: skip
+            limit=parse_limit(limit, f"{where}: [rules.{d.name}] limit"),
+            limit_text=limit,
+        )
     return out
 
 

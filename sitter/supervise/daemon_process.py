@@ -15,11 +15,22 @@ def start_daemon(run: RunDir) -> None:
     """Returns once a daemon answers for this run. Raises DaemonError with the daemon's own sentence where it could not start."""
     try:
         done = subprocess.run(
-            [sys.executable, "-m", "sitter.daemon", str(run.path)], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE, text=True, timeout=PATIENCE_S, check=False, start_new_session=True, cwd="/",
-        )  # fmt: skip
+            [sys.executable, "-m", "sitter.daemon", str(run.path)],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=PATIENCE_S,
+            check=False,
+            start_new_session=True,
+            cwd="/",
+        )
     except (OSError, subprocess.TimeoutExpired) as e:
         raise DaemonError(f"the daemon for {run.name} could not be started: {e}; see {run.daemon_log}") from e
     if done.returncode not in (0, ANOTHER):
         said = [line for line in done.stderr.strip().splitlines() if line]
-        raise DaemonError((said[-1].removeprefix("sitter: ") if said else f"the daemon for {run.name} could not be started; see {run.daemon_log}"))
+        raise DaemonError(
+            said[-1].removeprefix("sitter: ")
+            if said
+            else f"the daemon for {run.name} could not be started; see {run.daemon_log}"
+        )
