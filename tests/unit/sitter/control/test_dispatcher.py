@@ -1,0 +1,169 @@
+"""From finding to action: modes, budgets, delays, answers."""
+
+import pytest
+
+from sitter.config import parse
+from sitter.control.dispatcher import COOL_DOWN_S, Dispatcher
+from sitter.control.settings import RuleDefaults, settings
+from sitter.errors import ConfigError
+from sitter.model import Finding
+from sitter.testing.manual_clock import ManualClock
+from sitter_wire.commands import Rollback, TakeCheckpoint
+
+DEFAULTS = [
+    RuleDefaults(name="guard", guard=True, mode="act", delay=0.0, limit="3 per hour"),
+    RuleDefaults(name="hot", guard=False, mode="ask", delay=0.0, limit=""),
+]
+
+
+class Hands:
+    def __init__(self):
+        self.acted, self.lines, self.spent, self.kept, self.vetoed = [], [], [], {}, []
+
+    def act(self, finding, by):
+        self.acted.append((finding.rule, by))
+
+    def log(self, kind, finding, status, detail):
+        self.lines.append((kind, status))
+
+    def spends(self, finding):
+        return True
+
+    def budget_spent(self, finding):
+        self.spent.append(finding.rule)
+
+    def refused(self, rule):
+        self.vetoed.append(rule)
+
+    def keep(self, key, value):
+        self.kept[key] = value
+
+
+def finding(rule="guard", key="k", actions=None):
+    return Finding(
+        rule=rule, severity="critical", step=10, branch=0, onset=9, text="it is bad", key=key,
+        actions=[Rollback()] if actions is None else actions,
+    )  # fmt: skip
+
+
+def make(toml="", preset="guard"):
+    hands, clock = Hands(), ManualClock()
+    return Dispatcher(settings(DEFAULTS, parse(toml, "sitter.toml"), "sitter.toml"), preset, clock, hands), hands, clock
+
+
+def test_under_guard_the_guard_acts_and_the_rest_asks():
+    dispatcher, hands, _ = make()
+    dispatcher.finding(finding("guard"))
+    dispatcher.finding(finding("hot", "h", [TakeCheckpoint()]))
+    assert hands.acted == [("guard", "rule:guard")]
+    assert [p.finding.rule for p in dispatcher.proposals.values()] == ["hot"]
+
+
+def test_under_watch_nothing_acts_and_nothing_is_asked():
+    dispatcher, hands, _ = make(preset="watch")
+    dispatcher.finding(finding("guard"))
+    dispatcher.finding(finding("hot", "h"))
+    assert not hands.acted
+    assert not dispatcher.proposals
+    assert [kind for kind, _ in hands.lines] == ["finding", "finding"]
+
+
+def test_under_act_what_would_ask_acts_unless_the_file_says_otherwise():
+    dispatcher, hands, _ = make(preset="act")
+    dispatcher.finding(finding("hot", "h"))
+    assert hands.acted == [("hot", "rule:hot")]
+    dispatcher, hands, _ = make('[rules.hot]\nmode = "ask"', preset="act")
+    dispatcher.finding(finding("hot", "h"))
+    assert not hands.acted
+
+
+def test_late_findings_propose_nothing():
+    dispatcher, hands, _ = make()
+    dispatcher.finding(finding(), late=True)
+    assert not hands.acted
+    assert hands.lines == [("finding", "late")]
+
+
+def test_a_delay_can_be_vetoed_and_otherwise_passes():
+    dispatcher, hands, clock = make('[rules.guard]\ndelay = "60s"')
+    dispatcher.finding(finding(key="a"))
+    dispatcher.finding(finding(key="b"))
+    first, second = dispatcher.proposals
+    dispatcher.veto(first)
+    clock.advance(61)
+    dispatcher.tick()
+    assert hands.acted == [("guard", "rule:guard")]
+    assert hands.vetoed == ["guard"]
+    assert second not in dispatcher.proposals
+
+
+def test_the_same_trouble_is_not_proposed_twice_nor_again_after_a_veto_until_it_was_over():
+    dispatcher, _, _ = make()
+    for _ in range(3):
+        dispatcher.finding(finding("hot", "h"))
+    (proposal,) = dispatcher.proposals
+    dispatcher.veto(proposal)
+    dispatcher.finding(finding("hot", "h"))
+    assert not dispatcher.proposals
+    dispatcher.withdrawn("h", "cool again")
+    dispatcher.finding(finding("hot", "h"))
+    assert len(dispatcher.proposals) == 1
+
+
+def test_a_spent_budget_says_so_once_and_comes_back_with_time():
+    dispatcher, hands, clock = make()
+    for i in range(5):
+        dispatcher.finding(finding(key=f"{i}"))
+    assert len(hands.acted) == 3
+    assert hands.spent == ["guard", "guard"]
+    clock.advance(3601)
+    dispatcher.finding(finding(key="later"))
+    assert len(hands.acted) == 4
+
+
+def test_budgets_snoozes_and_proposals_outlive_the_daemon_and_a_missed_delay_is_skipped():
+    dispatcher, hands, clock = make('[rules.hot]\nmode = "act"\ndelay = "60s"')
+    dispatcher.finding(finding(key="1"))
+    dispatcher.finding(finding("hot", "h"))
+    dispatcher.snooze("hot", 1000)
+    successor, hands2, clock2 = make('[rules.hot]\nmode = "act"\ndelay = "60s"')
+    clock2.advance(clock.monotonic() - clock2.monotonic() + 100)
+    successor.restore({k: __import__("msgspec").to_builtins(v) for k, v in hands.kept.items()})
+    assert successor.left("guard") == 2
+    assert not successor.proposals
+    assert ("proposal", "skipped") in hands2.lines
+    assert not hands2.acted
+    assert successor.snoozed["hot"] > clock2.wall()
+
+
+def test_snoozed_rules_are_seen_and_not_acted_on():
+    dispatcher, hands, clock = make()
+    dispatcher.snooze("guard", 30)
+    dispatcher.finding(finding(key="1"))
+    assert not hands.acted
+    clock.advance(31)
+    dispatcher.finding(finding(key="2"))
+    assert len(hands.acted) == 1
+
+
+def test_rules_outside_the_guard_cool_down():
+    dispatcher, hands, clock = make('[rules.hot]\nmode = "act"')
+    dispatcher.finding(finding("hot", "1"))
+    dispatcher.finding(finding("hot", "2"))
+    assert len(hands.acted) == 1
+    clock.advance(COOL_DOWN_S)
+    dispatcher.finding(finding("hot", "3"))
+    assert len(hands.acted) == 2
+
+
+def test_a_change_to_watch_drops_what_may_no_longer_be_done():
+    dispatcher, hands, _ = make()
+    dispatcher.finding(finding("hot", "h"))
+    dispatcher.set_preset("watch")
+    assert not dispatcher.proposals
+    assert hands.kept["preset"] == "watch"
+
+
+def test_a_rule_that_is_not_there_is_named_with_the_nearest_one():
+    with pytest.raises(ConfigError, match="did you mean guard"):
+        make("[rules.gaurd]\nmode = 'off'")

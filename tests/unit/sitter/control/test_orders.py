@@ -1,0 +1,61 @@
+"""A command ends applied, rejected or expired; silence is never success."""
+
+from sitter.control.orders import GRACE_S, RESEND_S, Orders
+from sitter.testing.manual_clock import ManualClock
+from sitter_wire.commands import Outcome, Pause, SetKnob
+
+HALVE = SetKnob(knob="lr", op="scale", amount=0.5)
+
+
+def outcome(command, status="applied"):
+    return Outcome(id=command.id, status=status, step=3, branch=0, text="done")
+
+
+def make():
+    clock, sent = ManualClock(), []
+    return clock, sent, Orders(clock, lambda command: sent.append(command) or True)
+
+
+def test_an_order_is_sent_again_until_it_is_answered_and_only_its_id_tells_that_it_is_the_same():
+    clock, sent, orders = make()
+    command = orders.give(HALVE, session="s", by="operator")
+    clock.advance(RESEND_S)
+    orders.tick()
+    assert sent == [command, command]
+    orders.outcome(outcome(command))
+    clock.advance(RESEND_S)
+    orders.tick()
+    assert len(sent) == 2
+
+
+def test_the_second_way_of_an_outcome_is_no_news():
+    _, _, orders = make()
+    told = []
+    command = orders.give(HALVE, session="s", by="operator", done=told.append)
+    assert orders.outcome(outcome(command)) is command
+    assert orders.outcome(outcome(command)) is None
+    assert len(told) == 1
+
+
+def test_past_its_deadline_it_is_not_sent_again_and_its_asker_learns_that_nobody_answered():
+    clock, sent, orders = make()
+    told = []
+    orders.give(HALVE, session="s", by="operator", wait=10.0, done=told.append)
+    clock.advance(10.0 + GRACE_S / 2)
+    orders.tick()
+    assert len(sent) == 1
+    assert told == []
+    clock.advance(GRACE_S)
+    orders.tick()
+    assert told == [None]
+
+
+def test_what_a_dead_process_has_not_answered_has_expired():
+    _, _, orders = make()
+    told = []
+    orders.give(HALVE, session="s", by="operator", done=told.append)
+    other = orders.give(Pause(), session="next", by="operator")
+    over = orders.session_over("s", 7, 0)
+    assert [o.status for _, o in over] == ["expired"]
+    assert told[0].status == "expired"
+    assert [s.command for s in orders.standing()] == [other]

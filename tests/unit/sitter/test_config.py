@@ -1,0 +1,50 @@
+"""sitter.toml: what is wrong, where, and what would be right."""
+
+import pytest
+
+from sitter.config import Config, load, parse, parse_limit
+from sitter.errors import ConfigError
+
+
+def test_no_file_means_the_defaults(tmp_path):
+    assert load(tmp_path / "sitter.toml") == Config()
+
+
+def test_everything_that_can_be_said(tmp_path):
+    config = parse(
+        'mode = "act"\n[rules.gpu_hot]\nmode = "act"\ndelay = "2m"\nlimit = "3 per day"\ncelsius = 88\n'
+        '[notify.me]\nkind = "command"\ncommand = "cat"\nevents = ["crashed"]\n[checkpoints]\nhealthy_steps = 50\n',
+        "sitter.toml",
+    )
+    assert config.mode == "act"
+    assert (config.rules["gpu_hot"].delay, config.rules["gpu_hot"].params) == (120.0, {"celsius": 88})
+    assert config.notify[0].name == "me"
+    assert config.checkpoints.healthy_steps == 50
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("mode = ", "is not TOML"),
+        ("mode = 'gaurd'", "expected one of watch, guard, act"),
+        ("mdoe = 'guard'", "did you mean mode"),
+        ("rules = 3", "expected a table"),
+        ("[rules.x]\nmode = 'on'", "expected one of off, watch, ask, act"),
+        ("[rules.x]\ndelay = 'soon'", "expected a length of time"),
+        ("[rules.x]\ndelay = -5", "expected a length of time"),
+        ("[rules.x]\nlimit = 'often'", "such as '3 per day'"),
+        ("[rules.x]\nthreshold = {a = 1}", "expected a number"),
+        ("[notify.a]\nurl = 'x'", "has no kind"),
+        ("[notify.a]\nkind = 'ntfy'\nurll = 'x'", "did you mean url"),
+        ("[checkpoints]\nhealthy_steps = 'many'", "checkpoints"),
+    ],
+)
+def test_each_mistake_is_one_clear_sentence(text, says):
+    with pytest.raises(ConfigError, match=says) as raised:
+        parse(text, "my.toml")
+    assert "my.toml" in str(raised.value)
+
+
+def test_limits():
+    assert parse_limit("3 per hour", "") == (3, 3600.0)
+    assert parse_limit("", "") is None
