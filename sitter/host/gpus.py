@@ -1,9 +1,10 @@
 """All GPUs of the machine: opening the driver, finding them by UUID, noticing when they go and when they come back."""
 
 import queue
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import NamedTuple
 
+from sitter.clock import Clock
 from sitter.host.device import Device
 from sitter.host.figures import FAST, SLOW
 from sitter.host.nvml import Answer, Backoff, Driver, Fate, library_present
@@ -20,12 +21,14 @@ XID_END_S = 2.5
 
 
 class Seen(NamedTuple):
-    """``note`` says in a sentence why there are no figures at all; empty where there are."""
+    """``note`` says in a sentence why there are no figures at all; empty where there are.
+
+    ``alarms``: what went wrong, or right again, and what the driver reported as Xid since the last look.
+    """
 
     gpus: list[GpuNow]
     note: str
     alarms: list[str]
-    xids: list[str]
 
 
 class Gpus:
@@ -34,10 +37,10 @@ class Gpus:
     ``present`` says whether there is anything to ask every second.
     """
 
-    def __init__(self, monotonic: Callable[[], float]) -> None:
-        self.driver = Driver(monotonic)
+    def __init__(self, clock: Clock) -> None:
+        self.driver = Driver(clock.monotonic)
         self.present = False
-        self._monotonic = monotonic
+        self._monotonic = clock.monotonic
         self._devices: list[Device] = []
         self._open = False
         self._initialised = False
@@ -49,7 +52,7 @@ class Gpus:
         self._xid: XidWatch | None = None
         self._slices: tuple[str, ...] = ()
 
-    def sample(self, *, slow: bool, pid: int | None, uuids: tuple[str, ...]) -> Seen:
+    def look(self, *, slow: bool, pid: int | None = None, uuids: tuple[str, ...] = ()) -> Seen:
         """Fast figures of the run's GPUs (of all, where it is not known which); with ``slow`` everything of all."""
         wanting = not self._open or any(d.lost for d in self._devices)
         fresh = wanting and self._again.due(self._monotonic()) and self._reopen()
@@ -68,8 +71,8 @@ class Gpus:
                     self._say_lost(device)
                     self._again.failed(self._monotonic())
         used = self._used(pid, uuids)
-        alarms, self._alarms = self._alarms, []
-        return Seen([d.now(used.get(d.uuid)) for d in self._devices], self._note, alarms, list(self._drain()))
+        alarms, self._alarms = [*self._alarms, *self._drain()], []
+        return Seen([d.now(used.get(d.uuid)) for d in self._devices], self._note, alarms)
 
     def close(self) -> None:
         """End the Xid thread, as far as it ends; the library is left to the end of the process."""

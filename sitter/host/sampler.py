@@ -24,18 +24,30 @@ HANG_S = 10.0
 """A driver call that takes longer is called hung: opening the driver may take seconds, a figure takes milliseconds."""
 
 
-class HostSample(Struct, frozen=True):
-    """One look. ``time``: unix seconds. ``host`` is read every 10 s and repeated between.
+KEPT_OF_GPU = ("util", "mem_used", "temp", "power", "sm_clock")
+KEPT_OF_HOST = ("cpu", "mem_used", "disk_free", "train_rss", "train_cpu")
 
-    ``alarms``: sentences about what has just gone wrong (or right again) with a GPU or its driver; ``xids``: what the
-    driver reported of broken hardware or programs. Both are said once.
+
+class HostSample(Struct, frozen=True):
+    """One look. ``time``: unix seconds. ``host`` is read every 10 s (then ``fresh``) and repeated between.
+
+    ``alarms``: sentences, each said once, about what has just gone wrong (or right again) with a GPU or its driver, and
+    what the driver reported as Xid.
     """
 
     time: float
     gpus: list[GpuNow]
     host: HostNow
     alarms: list[str]
-    xids: list[str]
+    fresh: bool = True
+
+    def figures(self) -> dict[str, float | None]:
+        """What is worth keeping, by signal name: ``gpu0.util`` … of the run's GPUs, ``host.cpu`` … where read anew."""
+        gpus = [g for g in self.gpus if g.used_by_run is not False]
+        kept = {f"gpu{g.index}.{name}": getattr(g, name) for g in gpus for name in KEPT_OF_GPU}
+        if self.fresh:
+            kept |= {f"host.{name}": getattr(self.host, name) for name in KEPT_OF_HOST}
+        return kept
 
 
 class _Asker:
@@ -84,10 +96,10 @@ class _Asker:
                     break
             slow, pid, uuids = question
             try:
-                seen = self._gpus.sample(slow=slow, pid=pid, uuids=uuids)
+                seen = self._gpus.look(slow=slow, pid=pid, uuids=uuids)
             except Exception as e:  # a mistake of ours in here must not end the host's figures
                 log.exception("sampling the GPUs failed")
-                seen = Seen([], f"no GPU figures: {type(e).__name__}: {e}", [], [])
+                seen = Seen([], f"no GPU figures: {type(e).__name__}: {e}", [])
             with self._wake:
                 self._answer, self._busy = seen, False
                 self._wake.notify_all()
@@ -108,14 +120,14 @@ class Sampler:
         self._clock, self._on_sample = clock, on_sample
         self._fast_s, self._slow_s, self._hang_s = fast_s, slow_s, hang_s
         self._machine = Machine(run_dir, clock.monotonic)
-        self._gpus = Gpus(clock.monotonic)
+        self._gpus = Gpus(clock)
         self._asker = _Asker(self._gpus)
         self._lock = threading.Lock()
         self._watched: tuple[int | None, tuple[str, ...]] = (None, ())
         self._wake = threading.Event()
         self._closing = False
         self._hung: tuple[str, float] | None = None
-        self._seen = Seen([], "looking for GPUs", [], [])
+        self._seen = Seen([], "looking for GPUs", [])
         self._host = HostNow()
         self._thread = threading.Thread(target=self._run, name="sitter-host", daemon=True)
 
@@ -180,11 +192,9 @@ class Sampler:
             self._host = self._machine.now(self._seen.note)
         elif self._host.gpu_note != self._seen.note:
             self._host = msgspec.structs.replace(self._host, gpu_note=self._seen.note)
-        fresh = seen or Seen([], "", [], [])
-        self._on_sample(HostSample(
-            time=self._clock.wall(), gpus=self._seen.gpus, host=self._host,
-            alarms=fresh.alarms + alarms, xids=fresh.xids,
-        ))  # fmt: skip
+        alarms = [*(seen.alarms if seen else []), *alarms]
+        gpus = self._seen.gpus
+        self._on_sample(HostSample(time=self._clock.wall(), gpus=gpus, host=self._host, alarms=alarms, fresh=slow))
 
     def _notice_hang(self) -> list[str]:
         """Say once that a call does not come back, and stop showing figures that are no longer true."""
@@ -193,5 +203,5 @@ class Sampler:
             return []
         self._hung = asking
         text = f"the NVIDIA driver has not answered {asking[0]} for {human(now - asking[1])}"
-        self._seen = Seen(nothing_known(self._seen.gpus, text), text, [], [])
+        self._seen = Seen(nothing_known(self._seen.gpus, text), text, [])
         return [f"{text}; GPU figures are unknown, and the run may hang in it too"]

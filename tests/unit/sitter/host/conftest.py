@@ -73,8 +73,8 @@ class Probe:
             if right(sample):
                 return sample
 
-    def said(self, kind: str = "alarms") -> list[str]:
-        return [text for s in self.samples for text in s[kind]]
+    def said(self) -> list[str]:
+        return [text for s in self.samples for text in s["alarms"]]
 
     def close(self) -> float:
         """Seconds that an orderly end takes."""

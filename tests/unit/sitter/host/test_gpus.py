@@ -189,11 +189,11 @@ def test_an_xid_event_becomes_a_sentence_with_its_gpu(probe: Probe) -> None:
     probe.start()
     probe.until(lambda s: s["gpus"])
     probe.driver(*two, "xid 1:1:79")
-    seen = probe.until(lambda s: s["xids"])
-    assert seen["xids"][0].startswith("GPU 1 (NVIDIA Stub 80GB): Xid 79: the GPU fell off the bus; ")
+    seen = probe.until(lambda s: s["alarms"])
+    assert seen["alarms"][0].startswith("GPU 1 (NVIDIA Stub 80GB): Xid 79: the GPU fell off the bus; ")
     probe.driver(*two, "xid 2:0:4711")
-    assert "Xid 4711; see docs.nvidia.com" in probe.until(lambda s: s["xids"])["xids"][0]
-    assert len(probe.said("xids")) == 2
+    assert "Xid 4711; see docs.nvidia.com" in probe.until(lambda s: s["alarms"])["alarms"][0]
+    assert len(probe.said()) == 2
 
 
 def test_xid_events_are_heard_again_after_the_driver_was_opened_again(probe: Probe) -> None:
@@ -205,7 +205,7 @@ def test_xid_events_are_heard_again_after_the_driver_was_opened_again(probe: Pro
     probe.driver(*HEALTHY)
     probe.until(lambda s: gpu(s)["util"] == 86)
     probe.driver(*HEALTHY, "xid 1:0:48")
-    assert "uncorrectable memory error" in probe.until(lambda s: s["xids"])["xids"][0]
+    assert "uncorrectable memory error" in probe.until(lambda s: s["alarms"])["alarms"][0]
     assert probe.samples[-1]["threads"].count("sitter-xid") == 1
 
 
