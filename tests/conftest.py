@@ -1,0 +1,52 @@
+"""Every test has places of its own for sockets and state, and leaves no process behind."""
+
+import contextlib
+import os
+import shutil
+import signal
+import tempfile
+import time
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def _own_places(monkeypatch, request):
+    """A short runtime directory (socket paths are limited to 107 bytes), an own registry; processes that still have it are ended."""
+    base = Path(tempfile.mkdtemp(prefix="st-"))
+    runtime = base / "r"
+    runtime.mkdir(mode=0o700)
+    monkeypatch.setenv("SITTER_RUNTIME_DIR", str(runtime))
+    monkeypatch.setenv("XDG_STATE_HOME", str(base / "state"))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    for name in ("SITTER", "SITTER_RUN", "SITTER_MODE", "SITTER_RESUME"):
+        monkeypatch.delenv(name, raising=False)
+    yield
+    end_processes(f"SITTER_RUNTIME_DIR={runtime}")
+    shutil.rmtree(base, ignore_errors=True)
+
+
+def end_processes(mark: str) -> None:
+    """SIGKILL to every process but this one whose environment holds ``mark``; returns when they are gone."""
+    mine = os.getpid()
+    needle = mark.encode()
+    left = []
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit() or int(entry.name) == mine:
+            continue
+        with contextlib.suppress(OSError):
+            if needle in (entry / "environ").read_bytes().split(b"\0"):
+                os.kill(int(entry.name), signal.SIGKILL)
+                left.append(entry)
+    until = time.monotonic() + 5
+    while left and time.monotonic() < until:
+        left = [e for e in left if e.exists() and _state(e) not in "ZX"]
+        time.sleep(0.005)
+
+
+def _state(entry: Path) -> str:
+    try:
+        return (entry / "stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return "X"

@@ -1,0 +1,87 @@
+"""The command line as a user types it, and a training of a few lines, each in processes of their own."""
+
+import json
+import os
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+
+class Shell:
+    """Runs ``sitter …`` in a directory of its own."""
+
+    def __init__(self, cwd: Path) -> None:
+        self.cwd = cwd
+
+    def __call__(self, *words: str, timeout: float = 60.0, **env: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "sitter.cli.main", *words], cwd=self.cwd, env={**os.environ, **env}, capture_output=True, text=True,
+            timeout=timeout, check=False, stdin=subprocess.DEVNULL,
+        )  # fmt: skip
+
+    def json(self, *words: str) -> object:
+        done = self(*words, "--json")
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+    def lines(self, *words: str) -> list[dict]:
+        done = self(*words, "--json")
+        assert done.returncode == 0, done.stderr
+        return [json.loads(line) for line in done.stdout.splitlines()]
+
+    def status(self) -> dict:
+        return self.json("status")
+
+    def until(self, what: Callable[[dict], bool], timeout: float = 30.0) -> dict:
+        """The first status of which ``what`` is true; there is no event to wait for across processes."""
+        end = time.monotonic() + timeout
+        status: dict = {}
+        while time.monotonic() < end:
+            done = self("status", "--json")
+            if done.returncode == 0:
+                status = json.loads(done.stdout)
+                if what(status):
+                    return status
+        raise AssertionError(f"never so within {timeout} s; last: {json.dumps(status)[:3000]}")
+
+
+@pytest.fixture
+def sitter(tmp_path):
+    return Shell(tmp_path)
+
+
+@pytest.fixture
+def script(tmp_path):
+    """Writes train.py from its body; returns its path."""
+
+    def write(body: str, name: str = "train.py") -> Path:
+        path = tmp_path / name
+        path.write_text(textwrap.dedent(body), encoding="utf-8")
+        return path
+
+    return write
+
+
+@pytest.fixture
+def start(tmp_path):
+    """Starts a process in the test's directory and ends it afterwards."""
+    started: list[subprocess.Popen] = []
+
+    def begin(*words: str, **env: str) -> subprocess.Popen:
+        process = subprocess.Popen(
+            list(words), cwd=tmp_path, env={**os.environ, **env}, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT, text=True,
+        )  # fmt: skip
+        started.append(process)
+        return process
+
+    yield begin
+    for process in started:
+        if process.poll() is None:
+            process.kill()
+        process.communicate()
