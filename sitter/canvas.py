@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 Xy = tuple[float, float]
 Dash = tuple[float, float]
 Anchor = Literal["start", "middle", "end"]
+ENDINGS = (".png", ".svg")
 
 
 class Canvas(Protocol):

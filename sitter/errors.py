@@ -1,11 +1,11 @@
 """The errors a person may see, as a tree. ``main`` prints the text of any SitterError as one sentence and exits with ``exit_code``.
 
-    SitterError          1   something could not be done
-    ├── UsageError       2   asked in the wrong way
-    │   └── ConfigError  2   sitter.toml, or a rule file
-    ├── RunError         1   not a run directory, none, newer, several
-    ├── DaemonError      1   not there, does not answer, another one holds the run
-    └── StoreError       1   the history cannot be read or written
+SitterError          1   something could not be done
+├── UsageError       2   asked in the wrong way
+│   └── ConfigError  2   sitter.toml, or a rule file
+├── RunError         1   not a run directory, none, newer, several
+├── DaemonError      1   not there, does not answer, another one holds the run
+└── StoreError       1   the history cannot be read or written
 """
 
 

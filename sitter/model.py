@@ -99,7 +99,6 @@ class Incident(Struct, frozen=True):
     text: str
     ended: float | None = None
     verdict: str | None = None
-    key: str = ""
     steps_lost: int | None = None
     seconds_lost: float | None = None
 

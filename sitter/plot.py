@@ -143,7 +143,9 @@ def _marker_texts(canvas: Canvas, frame: _Frame, markers: Sequence[Marker]) -> N
             continue
         wide = canvas.width(m.text, 13) + 8
         left = at + 12 if at + 12 + wide <= WIDTH - RIGHT else at - 12 - wide
-        row = next((i for i, end in enumerate(ends) if end <= left), len(ends))
+        over_a_sign = any(left - 8 < frame.across(other.x) < left + wide + 8 for other in markers if other is not m)
+        ends = ends or [0.0]  # the first row is that of the signs
+        row = next((i for i, end in enumerate(ends) if end <= left and not (i == 0 and over_a_sign)), len(ends))
         ends[row : row + 1] = [left + wide]
         y = TOP + 2 + 20 * row
         canvas.area(_box(left - 4, y - 9, wide, 18), PAPER, opacity=0.85)

@@ -2,6 +2,9 @@
 
 import sys
 
-from sitter_demo.train import main
+from sitter_demo import threads  # noqa: F401 — before anything imports numpy
 
-sys.exit(main())
+if __name__ == "__main__":
+    from sitter_demo.train import main
+
+    sys.exit(main())

@@ -103,6 +103,7 @@ def train(training: Training, turns: Iterable[tuple[int, Any]], log: Log, plants
             diary.val_step.append(step)
             diary.val_loss.append(training.validate())
             log(val_loss=diary.val_loss[-1])
+            print(f"step {step:>6,}  loss {loss:.3f}  val_loss {diary.val_loss[-1]:.3f}", flush=True)
         bad = 0 if math.isfinite(loss) else bad + 1
         if bad >= PATIENCE:
             print(f"the loss has not been finite for {PATIENCE} turns: giving up at step {step}", file=sys.stderr)

@@ -154,6 +154,16 @@ class Remark(Event, frozen=True, tag="remark"):
     level: Literal["info", "warning"] = "info"
 
 
+class Preempted(Event, frozen=True, tag="preempted"):
+    """A notice from outside (``signal``, by name) was taken at a safe point; ``text`` says what became of its checkpoint.
+
+    What follows is what the script does with that signal, most often its end.
+    """
+
+    signal: str
+    text: str
+
+
 class GoodBye(Event, frozen=True, tag="goodbye"):
     """The loop ended: ``total`` reached it, ``stopped`` by command, ``left early`` otherwise (break or exception)."""
 
@@ -175,5 +185,6 @@ AnyEvent = (
     | Gap
     | Hole
     | Remark
+    | Preempted
     | GoodBye
 )

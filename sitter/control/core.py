@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable
-from typing import Any
+from functools import partial
 
 import msgspec
 
@@ -25,7 +25,7 @@ from sitter.rules.engine import Engine
 from sitter.rules.view import RunView, Sample
 from sitter.store.reader import Reader
 from sitter.store.writer import Writer
-from sitter_wire.commands import Command, Rollback
+from sitter_wire.commands import Command, Outcome, Rollback
 from sitter_wire.messages import ShipmentHeader
 from sitter_wire.places import RunDir
 from sitter_wire.rundir import RunInfo
@@ -253,7 +253,7 @@ class Core:
                 session=session.id,
                 by=by,
                 branch=branch,
-                done=lambda outcome, f=finding: self._acted(f, outcome),
+                done=partial(self._acted, finding, action),
             )  # type: ignore[misc]
             self.log("command", finding, "sent", f"{spelled(action)}: {finding.text}")
             if finding.severity != "info":
@@ -263,11 +263,14 @@ class Core:
                     finding.key,
                 )
 
-    def _acted(self, finding: Finding, outcome: Any) -> None:
+    def _acted(self, finding: Finding, action: object, outcome: Outcome | None) -> None:
+        """What became of it. A restore that was not made is told to all rules by ``restoring``."""
         if outcome is None:
             self.log("outcome", finding, "unanswered", "not answered in time; it can no longer start")
-            self.engine.restoring(False)
-        if outcome is None or outcome.status != "applied":
+        if isinstance(action, Rollback):
+            if outcome is None:
+                self.engine.restoring(False)
+        elif outcome is None or outcome.status != "applied":
             self.refused(finding.rule)
 
     def rollback_sent(self) -> None:

@@ -77,7 +77,7 @@ class Ending:
             detail=text,
         )
         for incident in core.incidents.open:
-            core.incidents.over(incident.key or incident.rule, f"open when the run was {state}")
+            core.incidents.over(incident.rule, f"open when the run was {state}")
         self._notifications.send(
             "crashed" if state == "crashed" else "finished",
             text,

@@ -116,7 +116,7 @@ class Flow:
     def _over(self, finding: Finding) -> None:
         self._dispatcher.withdrawn(finding.key, "no longer true")
         ended = self._incidents.over(
-            finding.key, "recovered" if recovered(finding) else "stayed, and is now taken for usual"
+            finding.rule, "recovered" if recovered(finding) else "stayed, and is now taken for usual"
         )
         if ended is not None:
             self._log(

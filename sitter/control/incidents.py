@@ -10,12 +10,12 @@ from sitter_wire.events import Restored
 
 
 class Incidents:
-    """Opens on a finding that matters, closes when its rule says recovered. One open incident per key (a rule's trouble)."""
+    """Opens on a finding that matters, closes when its rule says recovered. One open incident per rule."""
 
     def __init__(self, clock: Clock, store: Callable[[Incident], None], known: list[Incident]) -> None:
         self._clock, self._store = clock, store
         self._next = max((i.id for i in known), default=0) + 1
-        self._open = {i.key or i.rule: i for i in known if i.ended is None}
+        self._open = {i.rule: i for i in known if i.ended is None}
         self.total = len(known)
 
     @property
@@ -24,9 +24,8 @@ class Incidents:
         return list(self._open.values())
 
     def found(self, finding: Finding) -> Incident | None:
-        """A critical finding opens an incident, or belongs to the one its key has open."""
-        key = finding.key or finding.rule
-        known = self._open.get(key)
+        """A critical finding opens an incident, or belongs to the one its rule has open."""
+        known = self._open.get(finding.rule)
         if known is not None or finding.severity != "critical":
             return known
         incident = Incident(
@@ -36,7 +35,6 @@ class Incidents:
             onset=finding.onset,
             began=self._clock.wall(),
             text=finding.text,
-            key=key,
         )
         self._next += 1
         self.total += 1
@@ -51,9 +49,9 @@ class Incidents:
         lost = (newest.steps_lost or 0) + max(0, event.left - event.step)
         self._keep(msgspec.structs.replace(newest, steps_lost=lost))
 
-    def over(self, key: str, verdict: str) -> Incident | None:
+    def over(self, rule: str, verdict: str) -> Incident | None:
         """It is over. ``recovered, N steps lost`` where steps were lost: never ``helped``, it might have healed by itself."""
-        incident = self._open.pop(key, None)
+        incident = self._open.pop(rule, None)
         if incident is None:
             return None
         if incident.steps_lost:
@@ -64,5 +62,5 @@ class Incidents:
         return ended
 
     def _keep(self, incident: Incident) -> None:
-        self._open[incident.key] = incident
+        self._open[incident.rule] = incident
         self._store(incident)

@@ -40,14 +40,16 @@ class DamagedChunkError(ValueError):
     """The bytes are not what ``pack_*`` wrote."""
 
 
-def _bytes(values: "array[float] | array[int]") -> bytes:
+def to_bytes(values: "array[float] | array[int]") -> bytes:
+    """An array of 8-byte numbers, little-endian."""
     if sys.byteorder == "big":
         values = values[:]
         values.byteswap()
     return values.tobytes()
 
 
-def _array(kind: str, data: bytes | bytearray | memoryview) -> "array[float] | array[int]":
+def from_bytes(kind: str, data: bytes | bytearray | memoryview) -> "array[float] | array[int]":
+    """The array again; ``kind`` is ``d`` or ``q``."""
     values: array[float] | array[int] = array(kind)
     values.frombytes(data)
     if sys.byteorder == "big":
@@ -103,7 +105,7 @@ def _unpack_planes(data: memoryview, n: int) -> bytearray:
 
 def pack_floats(values: "array[float]") -> bytes:
     """A column of float64 (array ``d``)."""
-    data = _bytes(values)
+    data = to_bytes(values)
     if len(data) > 8 and data == data[:8] * len(values):
         return bytes((_CONSTANT,)) + data[:8]
     if len(values) < BLOCK // 2:
@@ -115,7 +117,7 @@ def pack_ints(values: list[int]) -> bytes:
     """A column of int64, of which neighbours are close: steps, sequence numbers, times."""
     n = len(values)
     if n < 2:
-        return bytes((_RAW,)) + _bytes(array("q", values))
+        return bytes((_RAW,)) + to_bytes(array("q", values))
     stride = values[1] - values[0]
     if stride and values[-1] - values[0] == stride * (n - 1):
         if values == list(range(values[0], values[-1] + (1 if stride > 0 else -1), stride)):
@@ -123,8 +125,8 @@ def pack_ints(values: list[int]) -> bytes:
     try:
         deltas = array("q", list(map(sub, values[1:], values)))  # a list fills an array twice as fast as an iterator
     except OverflowError:
-        return bytes((_RAW,)) + _bytes(array("q", values))
-    return bytes((_DELTA,)) + _FIRST.pack(values[0]) + _pack_planes(_bytes(deltas))
+        return bytes((_RAW,)) + to_bytes(array("q", values))
+    return bytes((_DELTA,)) + _FIRST.pack(values[0]) + _pack_planes(to_bytes(deltas))
 
 
 def unpack_floats(data: bytes | memoryview, n: int) -> "array[float]":
@@ -133,11 +135,11 @@ def unpack_floats(data: bytes | memoryview, n: int) -> "array[float]":
     try:
         codec, body = view[0], view[1:]
         if codec == _RAW:
-            out = _array("d", body)
+            out = from_bytes("d", body)
         elif codec == _CONSTANT:
-            out = _array("d", bytes(body) * n)
+            out = from_bytes("d", bytes(body) * n)
         elif codec == _PLANES:
-            out = _array("d", _unpack_planes(body, n))
+            out = from_bytes("d", _unpack_planes(body, n))
         else:
             raise DamagedChunkError(f"unknown codec {codec} of floats")
     except (struct.error, zlib.error, ValueError, IndexError, StopIteration) as e:
@@ -153,12 +155,12 @@ def unpack_ints(data: bytes | memoryview, n: int) -> list[int]:
     try:
         codec, body = view[0], view[1:]
         if codec == _RAW:
-            out = _array("q", body).tolist()
+            out = from_bytes("q", body).tolist()
         elif codec == _ARITHMETIC:
             first, stride = _PAIR.unpack(body)
             out = list(range(first, first + stride * n, stride))
         elif codec == _DELTA:
-            deltas = _array("q", _unpack_planes(body[8:], n - 1))
+            deltas = from_bytes("q", _unpack_planes(body[8:], n - 1))
             out = list(accumulate(deltas, initial=_FIRST.unpack_from(body)[0]))
         else:
             raise DamagedChunkError(f"unknown codec {codec} of ints")

@@ -9,7 +9,18 @@ import struct
 from array import array
 from typing import NamedTuple
 
-from sitter.store.chunks import BLOCK, DamagedChunkError, join, pack_floats, pack_ints, section, unpack_floats, unpack_ints
+from sitter.store.chunks import (
+    BLOCK,
+    DamagedChunkError,
+    from_bytes,
+    join,
+    pack_floats,
+    pack_ints,
+    section,
+    to_bytes,
+    unpack_floats,
+    unpack_ints,
+)
 
 Roll = tuple[float, float, float, float, int]
 """(min, max, mean, last, count of non-finite)."""
@@ -17,8 +28,6 @@ Roll = tuple[float, float, float, float, int]
 COARSE = struct.Struct("<ddddq")
 PAGE = 64
 """Chunks whose coarse roll-ups make one page: 65,536 points."""
-
-_AXES = 8
 
 
 def roll(values: list[float]) -> Roll:
@@ -98,63 +107,58 @@ def unpack_fine(data: bytes, n: int, column: int) -> tuple[FineAxes, list[Roll]]
 
 
 class Entries(NamedTuple):
-    """Chunks of a group as parallel lists: number, points, session, branch, steps and times (µs) they span, last sequence."""
+    """Chunks of a group as parallel arrays ``q``: number, points, session, branch, steps and times (µs) they span."""
 
-    no: list[int]
-    n: list[int]
-    session: list[int]
-    branch: list[int]
-    step_lo: list[int]
-    step_hi: list[int]
-    time_lo: list[int]
-    time_hi: list[int]
+    no: "array[int]"
+    n: "array[int]"
+    session: "array[int]"
+    branch: "array[int]"
+    step_lo: "array[int]"
+    step_hi: "array[int]"
+    time_lo: "array[int]"
+    time_hi: "array[int]"
 
 
 class Coarse(NamedTuple):
-    """A column's coarse roll-ups as parallel lists."""
+    """A column's coarse roll-ups as parallel arrays (``lost``: the count of non-finite, as floats too)."""
 
-    low: list[float]
-    high: list[float]
-    mean: list[float]
-    last: list[float]
-    lost: list[int]
+    low: "array[float]"
+    high: "array[float]"
+    mean: "array[float]"
+    last: "array[float]"
+    lost: "array[float]"
 
 
 def pack_page_axes(rows: list[tuple[int, ...]]) -> bytes:
     """``rows``: one ``Entries`` row for each chunk."""
-    return b"".join(struct.pack(f"<{len(c)}q", *c) for c in zip(*rows, strict=True))
+    return b"".join(to_bytes(array("q", c)) for c in zip(*rows, strict=True))
 
 
 def pack_page_column(rolls: list[Roll]) -> bytes:
     """The coarse roll-ups of one column of a page."""
-    low, high, mean, last, lost = zip(*rolls, strict=True)
-    n = len(rolls)
-    return struct.pack(f"<{4 * n}d{n}q", *low, *high, *mean, *last, *lost)
+    return b"".join(to_bytes(array("d", c)) for c in zip(*rolls, strict=True))
+
+
+def _unpack_page(kind: str, columns: int, data: bytes, out: "tuple[array[float], ...] | tuple[array[int], ...]") -> None:
+    n, rest = divmod(len(data), 8 * columns)
+    if rest:
+        raise DamagedChunkError("a page of roll-ups is cut short")
+    values = from_bytes(kind, data)
+    for i, column in enumerate(out):
+        column += values[i * n : (i + 1) * n]  # type: ignore[assignment,arg-type]  # both of one kind
 
 
 def unpack_page_axes(pages: list[bytes]) -> Entries:
     """Several pages as one. Raises DamagedChunkError."""
-    out: tuple[list[int], ...] = tuple([] for _ in range(_AXES))
+    out = Entries(*(array("q") for _ in Entries._fields))
     for data in pages:
-        n, rest = divmod(len(data), 8 * _AXES)
-        if rest:
-            raise DamagedChunkError("a page of roll-ups is cut short")
-        values = struct.unpack(f"<{_AXES * n}q", data)
-        for i, column in enumerate(out):
-            column += values[i * n : (i + 1) * n]
-    return Entries(*out)
+        _unpack_page("q", len(out), data, out)
+    return out
 
 
 def unpack_page_column(pages: list[bytes]) -> Coarse:
     """Several pages as one. Raises DamagedChunkError."""
-    floats: tuple[list[float], ...] = ([], [], [], [])
-    lost: list[int] = []
+    out = Coarse(*(array("d") for _ in Coarse._fields))
     for data in pages:
-        n, rest = divmod(len(data), COARSE.size)
-        if rest:
-            raise DamagedChunkError("a page of roll-ups is cut short")
-        values = struct.unpack(f"<{4 * n}d{n}q", data)
-        for i, column in enumerate(floats):
-            column += values[i * n : (i + 1) * n]
-        lost += values[4 * n :]
-    return Coarse(*floats, lost)
+        _unpack_page("d", len(out), data, out)
+    return out
