@@ -1,0 +1,243 @@
+"""What a training script sees: ``start``, and the agent it returns. Nothing in here raises into the training."""
+
+import atexit
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, Literal
+
+from sitter_agent import loops
+from sitter_agent.counting import Counting
+from sitter_agent.feed import Feed
+from sitter_agent.fork import watch
+from sitter_agent.knobs import FreeKnob, Scale
+from sitter_agent.names import Names
+from sitter_agent.opening import Opened, open_session
+from sitter_agent.progress import Progress
+from sitter_agent.safe_point import SafePoint
+from sitter_agent.say import say
+from sitter_agent.state import Adapter, RestoreHook
+from sitter_agent.tensors import on_gpu
+from sitter_wire.events import KnobDeclared
+
+_current: "Agent | None" = None
+
+
+def start(
+    model: Any = None, optimizer: Any = None, scheduler: Any = None, *, scaler: Any = None, loader: Any = None,
+    extra: dict[str, Any] | None = None, goal: str | None = None, better: Literal["lower", "higher"] = "lower",
+    kind: str = "supervised", name: str | None = None, total: int | None = None, daemon: bool = True,
+    pause_gives_way_s: float = 60.0,
+) -> "Agent":  # fmt: skip
+    """Begin looking after this training. Returns an agent whatever goes wrong; one line says how it stands.
+
+    ``model``, ``optimizer``, ``scheduler``, ``scaler``: torch's, or dicts of them; ``extra``: more state by name (an EMA). ``goal`` names the
+    signal that says how good the model is, ``better`` which way. ``kind``: ``supervised``, ``rl`` or ``gan``. ``total`` optimizer steps, where
+    the script's own loop runs. ``daemon=False`` (or ``SITTER=off`` in the environment) only records. Called again, it ends the first session.
+    """
+    global _current
+    if _current is not None:
+        _current.close()
+    opened: Opened | None = None
+    adapter, text = None, ""
+    try:
+        opened, adapter, text = open_session(
+            model, optimizer, scheduler, scaler, extra, goal=goal, better=better, kind=kind, name=name, total=total, daemon=daemon,
+            pause_gives_way_s=pause_gives_way_s,
+        )  # fmt: skip
+    except Exception as e:  # noqa: BLE001 — nothing of ours escapes into training
+        text = f"recording nothing, nobody is watching: {type(e).__name__}: {e}"
+    say(text)
+    _current = Agent(opened, adapter, total)
+    atexit.register(_current.close)
+    return _current
+
+
+def current() -> "Agent | None":
+    """The agent that ``start`` returned last in this process, or None."""
+    return _current
+
+
+class Agent:
+    """One session. Where nothing can be recorded, the loops go on just the same."""
+
+    def __init__(self, opened: Opened | None, adapter: Adapter | None, total: int | None = None) -> None:
+        self._opened = opened
+        self._host: Counting
+        if opened is not None:
+            self._host = opened.safe_point
+            self._host.progress.total = total
+        else:
+            self._host = Counting(adapter, Progress(total=total))
+        self._progress = self._host.progress
+        self._core = opened.core if opened is not None else None
+        self._names = Names()
+        self._feeds: list[Feed] = []
+        self._last_logged = -1
+        watch(self)
+
+    # -- loops -----------------------------------------------------------------------------------------------------------
+
+    def loop(self, loader: Iterable[Any], total: int | None = None) -> Iterator[tuple[int, Any]]:
+        """(step, batch) until ``total`` optimizer steps are done, the loader again and again; without ``total`` one pass."""
+        return loops.loop(self._host, self._feed(loader), total)
+
+    def steps(self, total: int) -> Iterator[int]:
+        """Steps until ``total`` are done, for scripts that fetch their batches themselves."""
+        return loops.steps(self._host, total)
+
+    def epochs(self, count: int) -> Iterator[int]:
+        """Epochs from 0; inside, ``for batch in agent.batches(loader)``."""
+        return loops.epochs(self._host, count)
+
+    def batches(self, loader: Iterable[Any]) -> Iterator[Any]:
+        """One pass over the loader."""
+        return loops.batches(self._host, self._feed(loader))
+
+    # -- every step ------------------------------------------------------------------------------------------------------
+
+    def log(self, values: Mapping[str, Any] | None = None, /, *, step: int | None = None, **named: Any) -> None:
+        """Record values of the present step: floats, ints, numpy scalars, tensors with one element. ``step`` in a loop of one's own.
+
+        Names that are no Python names go in a dict: ``agent.log({"train/loss": loss})``. Never raises, never waits for a GPU.
+        """
+        core = self._core
+        if core is None or not core.rail.on:
+            return
+        try:
+            p = core.progress
+            if step is not None and not p.managed:
+                p.current, p.given = int(step), True
+            known = self._names({**values, **named} if values else named)
+            for value in known.values():
+                if type(value) is not float and on_gpu(value):
+                    known = self._to_come(known)
+                    break
+            if not core.logged.issuperset(known):
+                core.logged.update(known)
+                if "grad_norm" in known and hasattr(core.adapter, "user_logs_grad_norm"):
+                    core.adapter.user_logs_grad_norm = True
+            if p.current != self._last_logged:
+                self._last_logged = p.current
+                core.points += 1
+            if core.goal in known:
+                core.goal_value = float(known[core.goal])  # type: ignore[arg-type, index]
+            core.recorder.log(p.current, p.branch, known)  # type: ignore[arg-type]
+        except Exception as e:  # noqa: BLE001 — nothing of ours escapes into training
+            core.rail.caught("log", e)
+
+    def safe_point(self, step: int | None = None) -> None:
+        """In a loop of one's own: call it once a turn, after the optimizer's step. Raises KeyboardInterrupt once, where a stop was commanded."""
+        if isinstance(self._host, SafePoint):
+            self._host.own(step)
+        elif not self._progress.managed:
+            self._host.turn_over(0.0)
+
+    # -- set-up ----------------------------------------------------------------------------------------------------------
+
+    def knob(
+        self,
+        name: str,
+        *,
+        get: Callable[[], float],
+        set: Callable[[float], object],
+        low: float,
+        high: float,
+        scale: Scale = "linear",  # noqa: A002
+    ) -> None:
+        """Something that may be changed in flight. ``get`` and ``set`` are of the same value, ``low`` and ``high`` its bounds."""
+        core = self._core
+        if core is None:
+            return
+        with core.rail.around("knob"):
+            try:
+                knob = FreeKnob(name, get, set, low, high, scale)
+                knob.effective()
+            except Exception as e:  # noqa: BLE001 — said to the user, and training goes on without the knob
+                say(f"{e}; the knob is not offered")
+                core.remark(f"{e}; the knob is not offered", "warning")
+                return
+            core.free_knobs[name] = knob
+            core.event(KnobDeclared(spec=knob.spec))
+
+    def state(self, *, save: Callable[[], Any], load: Callable[[Any], Any]) -> None:
+        """The whole training state, framework-free. ``save()`` returns arrays, numbers and texts in dicts and lists (it is copied);
+        ``load(state)`` puts such a thing back, in place."""
+        core = self._core
+        if core is None or self._opened is None:
+            return
+        with core.rail.around("state"):
+            if core.adapter is not core.generic:
+                text = "agent.state() is for training without a framework: give start(…, extra={…}) what belongs to the state; it is NOT covered now"
+                say(text)
+                core.remark(text, "warning")
+                return
+            core.generic.register(save, load)
+            self._opened.resume()
+
+    def on_restore(self, hook: RestoreHook) -> RestoreHook:
+        """``hook(step)`` is called after the state of ``step`` was put back: for averages and counters of one's own. Usable as a decorator."""
+        if self._core is not None:
+            self._core.hooks.append(hook)
+        return hook
+
+    # -- where it stands -------------------------------------------------------------------------------------------------
+
+    @property
+    def step(self) -> int:
+        """Optimizer steps done before this turn."""
+        return self._progress.current
+
+    @property
+    def micro(self) -> int:
+        """Turns of the loop."""
+        return self._progress.micro
+
+    @property
+    def recording(self) -> bool:
+        """Whether anything is recorded here."""
+        return self._core is not None and self._core.rail.on
+
+    @property
+    def run(self) -> str | None:
+        """The run directory."""
+        return str(self._core.run.path) if self._core is not None else None
+
+    def close(self) -> None:
+        """End the session: what is on its way is written, the daemon told. Called at exit by itself; again does nothing."""
+        opened, self._opened, self._core = self._opened, None, None
+        atexit.unregister(self.close)
+        if opened is None:
+            return
+        self._host = Counting(opened.core.adapter, self._progress)
+        with contextlib.suppress(Exception):
+            opened.close()
+
+    def forked(self) -> None:
+        """In a forked child: nothing is recorded, and the loops go on."""
+        self._opened = self._core = None
+        self._host = Counting(None, self._progress)
+
+    # -- inside ----------------------------------------------------------------------------------------------------------
+
+    def _feed(self, loader: Any) -> Feed:
+        for feed in self._feeds:
+            if feed.loader is loader:
+                break
+        else:
+            feed = Feed(loader)
+            self._feeds.append(feed)
+        if self._core is not None:
+            self._core.feed = feed
+        return feed
+
+    def _to_come(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Start the copies of what lies on a GPU; what is left can be recorded at once."""
+        core = self._core
+        assert core is not None
+        here = {}
+        for name, value in values.items():
+            if on_gpu(value):
+                core.pending.add(core.progress.current, core.progress.branch, name, value)
+            else:
+                here[name] = value
+        return here

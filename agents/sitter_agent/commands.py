@@ -1,0 +1,269 @@
+"""Commands on the training thread: checked, carried out at a safe point, answered once. Idempotent by id."""
+
+import threading
+from collections import OrderedDict, deque
+from collections.abc import Callable
+
+from sitter_agent.checkpoint_files import Sidecar
+from sitter_agent.core import Core
+from sitter_agent.knobs import check_expected
+from sitter_agent.rollback import Refused, roll_back
+from sitter_agent.state_copy import copy_for_checkpoint
+from sitter_wire import commands as wire
+from sitter_wire.events import Done, KnobChanged, Paused
+
+REMEMBERED = 10_000
+"""Answers kept for repeats; each a few hundred bytes."""
+
+Detail = dict[str, float | int | str | bool | list[str] | None]
+Said = tuple[str, Detail]
+"""What was done, in a sentence and in numbers."""
+
+
+class Commands:
+    """``take`` is called by the control thread; everything else by the training thread."""
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+        self._inbox: deque[wire.Command] = deque()
+        self._answers: OrderedDict[str, wire.Outcome | None] = OrderedDict()
+        self._lock = threading.Lock()
+        self.arrived = threading.Event()
+        self.pause: wire.Pause | None = None
+        self.unpaused_by = ""
+        self._do: dict[type[wire.Action], Callable[[wire.Command], Said | None]] = {
+            wire.SetKnob: self._set,
+            wire.Rollback: self._rollback,
+            wire.TakeCheckpoint: self._checkpoint,
+            wire.DropBatches: self._drop,
+            wire.Pause: self._pause,
+            wire.Unpause: self._unpause,
+            wire.Stop: self._stop,
+        }
+
+    # -- control thread ----------------------------------------------------------------------------------------------------
+
+    def take(self, command: wire.Command) -> None:
+        """Hold a command for the safe point; a repeat of one that was answered is answered again at once."""
+        with self._lock:
+            if command.id in self._answers:
+                outcome = self._answers[command.id]
+            elif any(c.id == command.id for c in self._inbox):
+                return
+            else:
+                self._inbox.append(command)
+                self.arrived.set()
+                return
+        if outcome is not None and self._core.link is not None:
+            self._core.link.answer(outcome)
+
+    # -- training thread -----------------------------------------------------------------------------------------------------
+
+    def waiting(self) -> bool:
+        """Whether there is anything to do. One look at a deque: this is asked at every safe point."""
+        return bool(self._inbox)
+
+    def carry_out(self) -> None:
+        """Everything that has arrived; unpause and stop first while paused."""
+        self.arrived.clear()
+        while True:
+            with self._lock:
+                if not self._inbox:
+                    return
+                command = self._first()
+                self._answers[command.id] = None
+                while len(self._answers) > REMEMBERED:
+                    self._answers.popitem(last=False)
+            self._one(command)
+
+    def _first(self) -> wire.Command:
+        if self.pause is not None:
+            for command in self._inbox:
+                if isinstance(command.action, wire.Unpause | wire.Stop):
+                    self._inbox.remove(command)
+                    return command
+        return self._inbox.popleft()
+
+    def _one(self, command: wire.Command) -> None:
+        try:
+            why_not = self._refusal(command)
+            if why_not is not None:
+                self._answer(command, *why_not)
+                return
+            said = self._do[type(command.action)](command)
+            if said is not None:
+                self._answer(command, "applied", *said)
+        except Refused as e:
+            self._answer(command, "rejected", str(e), e.detail)
+        except ValueError as e:
+            self._answer(command, "rejected", str(e))
+        except Exception as e:  # noqa: BLE001 — whatever went wrong, silence is never success, and training goes on
+            self._answer(command, "rejected", f"it failed inside the training process: {type(e).__name__}: {e}")
+            self._core.rail.caught(f"command {type(command.action).__name__}", e)
+
+    def _refusal(self, command: wire.Command) -> tuple[wire.OutcomeStatus, str] | None:
+        core = self._core
+        if command.session != core.session:
+            return (
+                "rejected",
+                f"it was meant for session {command.session[:8]}, this is {core.session[:8]}: the training was restarted since",
+            )
+        if core.clock() > command.deadline:
+            return (
+                "expired",
+                f"it came {core.clock() - command.deadline:.1f} s after its deadline, before the next safe point",
+            )
+        if command.branch is not None and command.branch != core.progress.branch:
+            return (
+                "rejected",
+                f"it was decided on branch {command.branch}, the training is on {core.progress.branch}: look again, then decide",
+            )
+        return None
+
+    def _answer(
+        self, command: wire.Command, status: wire.OutcomeStatus, text: str, detail: Detail | None = None
+    ) -> None:
+        p = self._core.progress
+        outcome = wire.Outcome(
+            id=command.id, status=status, step=p.done, branch=p.branch, text=text, detail=detail or {}
+        )
+        with self._lock:
+            self._answers[command.id] = outcome
+        self._core.event(Done(outcome=outcome))
+        if self._core.link is not None:
+            self._core.link.answer(outcome)
+
+    # -- the actions -----------------------------------------------------------------------------------------------------------
+
+    def _set(self, command: wire.Command) -> Said:
+        action = command.action
+        assert isinstance(action, wire.SetKnob)
+        knobs = self._core.knobs()
+        knob = knobs.get(action.knob)
+        if knob is None:
+            known = ", ".join(sorted(knobs)) or "none"
+            raise Refused(f"there is no knob {action.knob}; known here: {known}")
+        if action.hold and action.op == "scale":
+            raise Refused(f"only a value can be held, not a scale: give {action.knob} as a number")
+        check_expected(knob, action.expect)
+        old, new = knob.change(action.op, action.amount, group=action.group, hold=action.hold)
+        self._changed(knob.spec.name, old, new, command.by)
+        note = f" ({knob.spec.note})" if knob.spec.note else ""
+        held = ", held" if knob.held else ""
+        return f"{action.knob} {old:g} → {new:g}{held}{note}", {
+            "old": old,
+            "new": new,
+            "scale": knob.scale,
+            "held": knob.held,
+        }
+
+    def _rollback(self, command: wire.Command) -> Said:
+        action = command.action
+        assert isinstance(action, wire.Rollback)
+        text, detail = roll_back(self._core, action)
+        knobs = self._core.knobs()
+        for name, factor in action.also_scale.items():
+            try:
+                knob = knobs.get(name)
+                if knob is None:
+                    raise ValueError(f"there is no knob {name}")
+                old, new = knob.change("scale", factor, group=None, hold=False)
+            except ValueError as e:
+                text += f"; {name} × {factor:g} refused: {e}"
+                detail[f"{name}_refused"] = str(e)
+                continue
+            self._changed(name, old, new, command.by)
+            text += f"; {name} {old:g} → {new:g}"
+            detail[f"{name}_old"], detail[f"{name}_new"] = old, new
+        return text, detail
+
+    def _changed(self, name: str, old: float, new: float, by: str) -> None:
+        knob = self._core.knobs()[name]
+        self._core.event(KnobChanged(knob=name, old=old, new=new, scale=knob.scale, held=knob.held, by=by))
+
+    def _checkpoint(self, command: wire.Command) -> Said | None:
+        action = command.action
+        assert isinstance(action, wire.TakeCheckpoint)
+        refused = copy_for_checkpoint(
+            self._core, why=action.why or command.by, cleared=action.cleared, pinned=action.pinned,
+            done=lambda side, why: self._checkpoint_done(command, side, why),
+        )  # fmt: skip
+        if refused is not None:
+            raise Refused(refused)
+        return None
+
+    def _checkpoint_done(self, command: wire.Command, side: Sidecar | None, why: str) -> None:
+        """On the writer thread: only now is it known what became of it."""
+        if side is None:
+            self._answer(command, "rejected", f"no checkpoint: {why}")
+            return
+        place = str(self._core.run.checkpoints / side.file)
+        self._answer(
+            command, "applied", f"checkpoint of step {side.step} written and read back: {place}",
+            {"step": side.step, "branch": side.branch, "path": place, "bytes": side.bytes, "verified": side.verified, "cleared": side.cleared},
+        )  # fmt: skip
+
+    def _drop(self, command: wire.Command) -> Said:
+        action = command.action
+        assert isinstance(action, wire.DropBatches)
+        if self._core.feed is None:
+            raise Refused("batches can only be dropped in agent.loop or agent.batches, which fetch them")
+        if not 0 < action.count <= 1_000_000:
+            raise Refused(f"drop {action.count}: expected a number of batches from 1 to 1,000,000")
+        self._core.feed.drop += action.count
+        return f"the next {self._core.feed.drop} batches are dropped", {"count": self._core.feed.drop}
+
+    def _pause(self, command: wire.Command) -> Said:
+        assert isinstance(command.action, wire.Pause)
+        if self.pause is None:
+            self._core.event(Paused(paused=True, why=command.by))
+        self.pause = command.action
+        self._core.progress.paused = True
+        return f"paused at step {self._core.progress.done}" + (", held" if command.action.hold else ""), {
+            "hold": command.action.hold
+        }
+
+    def _unpause(self, command: wire.Command) -> Said:
+        if self.pause is None:
+            raise Refused("the training is not paused")
+        self.end_pause(command.by)
+        return f"going on from step {self._core.progress.done}", {}
+
+    def end_pause(self, why: str) -> None:
+        """Go on."""
+        if self.pause is not None:
+            self.pause = None
+            self._core.progress.paused = False
+            self._core.event(Paused(paused=False, why=why))
+
+    def _stop(self, command: wire.Command) -> Said:
+        action = command.action
+        assert isinstance(action, wire.Stop)
+        p = self._core.progress
+        text, detail = f"stopped after step {p.done}", Detail()
+        if action.checkpoint:
+            text += self._last_checkpoint(detail, action.why or "stop")
+        self.stop_now(action.why or command.by)
+        return text, detail
+
+    def _last_checkpoint(self, detail: Detail, why: str) -> str:
+        """The training ends here, so here it is waited for: what the outcome says of it must be true."""
+        told: list[tuple[Sidecar | None, str]] = []
+        refused = copy_for_checkpoint(
+            self._core,
+            why=why,
+            cleared=False,
+            pinned=False,
+            full_check=True,
+            done=lambda side, why: told.append((side, why)),
+        )
+        if refused is None:
+            self._core.vault.wait(600.0)
+        side, reason = told[0] if told else (None, refused or "it was not written within 10 minutes")
+        detail["checkpoint"] = None if side is None else str(self._core.run.checkpoints / side.file)
+        return f"; no checkpoint: {reason}" if side is None else f"; checkpoint {side.file} written and read back"
+
+    def stop_now(self, why: str) -> None:
+        """The loop ends here as if ``total`` were reached."""
+        self.end_pause(f"stop: {why}")
+        self._core.progress.stopping = True

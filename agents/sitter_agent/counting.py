@@ -1,0 +1,54 @@
+"""Counting turns and optimizer steps. Works even where nothing is recorded: a loop must end at the same step with us or without."""
+
+from sitter_agent.progress import Progress
+from sitter_agent.state import Adapter
+
+
+class Counting:
+    """What a loop needs to know to go on and to end."""
+
+    def __init__(self, adapter: Adapter | None, progress: Progress) -> None:
+        self.progress = progress
+        self._adapter = adapter
+        self._seen: int | None = None
+
+    def steps_taken(self) -> int:
+        """Optimizer steps since the last call; 1 where no optimizer is known, since then every turn is one."""
+        if self._adapter is None:
+            return 1
+        try:
+            now = self._adapter.steps_done()
+        except Exception:  # noqa: BLE001 — a count that cannot be had must not end the training early or late
+            self._adapter = None
+            return 1
+        if now is None:
+            return 1
+        seen, self._seen = self._seen, now
+        return now - (seen if seen is not None else now - 1)
+
+    def begin(self) -> None:
+        """What the optimizer did before the loop does not count."""
+        if self._adapter is not None:
+            try:
+                self._seen = self._adapter.steps_done()
+            except Exception:  # noqa: BLE001 — as above
+                self._adapter = None
+
+    # What a loop tells. Here: nothing to be done but count.
+
+    def loop_begins(self, feed: object, total: int | None, epochs: int | None = None) -> None:
+        """A loop of ours takes over."""
+        self.progress.managed = True
+        self.progress.current = self.progress.done
+        self.progress.total = total if total is not None else self.progress.total
+        self.begin()
+
+    def turn_over(self, waited: float) -> None:
+        """One turn of the loop is over; ``waited`` seconds of it went into fetching the batch."""
+        self.progress.micro += 1
+        self.progress.done += max(0, self.steps_taken())
+        self.progress.current = self.progress.done
+
+    def loop_over(self, how: str) -> None:
+        """It ended."""
+        self.progress.managed = False

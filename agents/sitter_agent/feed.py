@@ -1,0 +1,150 @@
+"""The loader, iterated again and again, with its position: so that batches can be dropped, and rewound for a replay."""
+
+import copy
+from collections.abc import Iterator
+from typing import Any
+
+from sitter_agent import rng
+
+
+class Position:
+    """Where a feed stood: passes begun, batches taken of the present one, and what it takes to come back there."""
+
+    __slots__ = ("at_start", "loader_state", "own", "own_at_start", "passes", "taken")
+
+    def __init__(
+        self,
+        passes: int,
+        taken: int,
+        at_start: dict[str, Any] | None,
+        own_at_start: list[Any],
+        own: list[Any],
+        loader_state: Any,
+    ) -> None:
+        self.passes, self.taken = passes, taken
+        self.at_start, self.own_at_start, self.own = at_start, own_at_start, own
+        self.loader_state = loader_state
+
+    def plain(self) -> dict[str, Any]:
+        """What a checkpoint says of it. The loader's own state is left to the script."""
+        return {"passes": self.passes, "taken": self.taken}
+
+
+class Feed:
+    """Batches of any iterable. ``passes`` counts from 0; None of its methods but ``next_batch`` runs the loader unasked.
+
+    Exceptions of the loader itself are the script's and pass through.
+    """
+
+    def __init__(self, loader: Any) -> None:
+        self.loader = loader
+        self.passes = 0
+        self.taken = 0
+        self.drop = 0
+        self.dropped = 0
+        self.at_pass_end = False
+        self._it: Iterator[Any] | None = None
+        self._one_shot = False
+        self._stateful = hasattr(loader, "state_dict") and hasattr(loader, "load_state_dict")
+        self._unknown = False
+        """Whether the random state at the beginning of the pass could not be read."""
+        try:
+            self._generators = rng.generators_of(loader)
+        except Exception:  # noqa: BLE001 — a strange loader must still be iterated
+            self._generators, self._unknown = [], True
+        self._at_start: dict[str, Any] | None = None
+        self._own_at_start: list[Any] = []
+
+    def next_batch(self, *, one_pass: bool = False) -> tuple[bool, Any]:
+        """(True, batch), or (False, None) at the end: of the pass where ``one_pass``, else where a whole pass yields nothing."""
+        while True:
+            if self._it is None:
+                if one_pass and self.at_pass_end:
+                    self.at_pass_end = False
+                    return False, None
+                self._begin()
+            assert self._it is not None
+            try:
+                batch = next(self._it)
+            except StopIteration:
+                empty = self.taken == 0
+                self._it = None
+                self.passes += 1
+                self.taken = 0
+                self.at_pass_end = one_pass and not empty
+                if empty:
+                    return False, None
+                continue
+            self.taken += 1
+            if self.drop > 0:
+                self.drop -= 1
+                self.dropped += 1
+                continue
+            return True, batch
+
+    def new_pass(self) -> None:
+        """The next batch begins a pass, wherever the last one was left."""
+        if self._it is not None:
+            self._it = None
+            self.passes += 1
+            self.taken = 0
+        self.at_pass_end = False
+
+    def position(self) -> Position:
+        """Where it stands now. Cheap, but for what the loader's own ``state_dict`` costs."""
+        loader_state = copy.deepcopy(self.loader.state_dict()) if self._stateful else None
+        own = [rng.state_of(g) for _, g in self._generators]
+        return Position(self.passes, self.taken if self._it is not None else 0, self._at_start if self._it is not None else None,
+                        self._own_at_start, own, loader_state)  # fmt: skip
+
+    def rewind(self, to: Position) -> list[str]:
+        """Go back there; the process's generators are the caller's to put back AFTERWARDS (``iter(loader)`` draws from them).
+
+        Returns in words why what follows may not be the same batches; empty where it will be.
+        """
+        if self._stateful:
+            self.loader.load_state_dict(copy.deepcopy(to.loader_state))
+            self._it = iter(self.loader) if to.at_start is not None else None
+            self.passes, self.taken = to.passes, to.taken
+            self._at_start, self._own_at_start = to.at_start, to.own_at_start
+            return self._doubts()
+        if self._one_shot or (self._it is None and self.passes == 0 and iter(self.loader) is self.loader):
+            return ["the loader is an iterator that cannot be begun again: the data went on"]
+        if self._unknown:
+            return ["the loader's random state could not be read: the data went on"]
+        self._it, self.passes, self.taken = None, to.passes, 0
+        if to.at_start is not None:
+            rng.restore(to.at_start)
+            for (_, g), state in zip(self._generators, to.own_at_start, strict=True):
+                rng.set_state(g, state)
+            self._begin()
+            assert self._it is not None
+            for k in range(to.taken):
+                try:
+                    next(self._it)
+                except StopIteration:
+                    return [
+                        f"the loader ended after {k} of {to.taken} batches when it was begun again: the data are not those of then"
+                    ]
+            self.taken = to.taken
+        for (_, g), state in zip(self._generators, to.own, strict=True):
+            rng.set_state(g, state)
+        return self._doubts()
+
+    def _begin(self) -> None:
+        self._at_start, self._own_at_start = {}, []
+        if not self._stateful:
+            try:
+                self._at_start = rng.capture()
+                self._own_at_start = [rng.state_of(g) for _, g in self._generators]
+            except Exception:  # noqa: BLE001 — the batches must come; only a replay will not be had
+                self._unknown = True
+        self._it = iter(self.loader)
+        self._one_shot = self._it is self.loader
+        self.taken = 0
+
+    def _doubts(self) -> list[str]:
+        workers = getattr(self.loader, "num_workers", 0)
+        if isinstance(workers, int) and workers > 0:
+            return [f"the loader's {workers} worker processes have random numbers of their own, which were not rewound"]
+        return []

@@ -1,0 +1,166 @@
+"""The run directory, and the daemon beside it: started where none runs, and again where it died, three times at most."""
+
+import fcntl
+import os
+import struct
+import subprocess
+import sys
+import threading
+import time
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+
+from sitter_wire import rundir
+from sitter_wire.places import Endpoints, PlaceError, RunDir
+
+RUNS = "sitter-runs"
+START_S = 20.0
+"""The daemon answers within 0.2 to 2 s and goes into the background; a cold disk takes longer."""
+SILENT_S = 5.0
+"""A daemon pings once a second: so long without a word, its lock is looked at."""
+LOOK_S = 1.0
+RESTARTS = 3
+ANOTHER = 3
+"""Its exit code where another daemon has the run: then all is well."""
+
+
+def open_run(name: str | None, version: str) -> tuple[RunDir, rundir.RunInfo]:
+    """``$SITTER_RUN``, or a new run directory below ``./sitter-runs``. Raises PlaceError."""
+    joined = os.environ.get("SITTER_RUN")
+    if joined:
+        run = RunDir(Path(joined).absolute())
+        info = rundir.read(run)
+        for folder in (run.recorder, run.checkpoints, run.reports):
+            folder.mkdir(exist_ok=True)
+    else:
+        command = [sys.executable, *sys.argv] if sys.argv and sys.argv[0] else [sys.executable]
+        chosen = name or rundir.default_name(sys.argv[0] if sys.argv else "")
+        run = rundir.create(Path.cwd() / RUNS, chosen, command=command, supervised=False, sockets="", version=version)
+        info = rundir.read(run)
+    return run, info
+
+
+def endpoints(run: RunDir, info: rundir.RunInfo) -> Endpoints:
+    """The addresses that run.toml records; written there by whoever comes first. Raises PlaceError."""
+    places = Endpoints(Path(info.sockets)) if info.sockets else Endpoints.of_run(run.path)
+    places.create()
+    if not info.sockets:
+        rundir.write(run, msgspec.structs.replace(info, sockets=str(places.directory)))
+    return places
+
+
+def mode_of(run: RunDir) -> str:
+    """``watch``, ``guard`` or ``act``, as sitter.toml says; the daemon checks the file, here it is only named."""
+    try:
+        mode = tomllib.loads(run.sitter_toml.read_text(encoding="utf-8")).get("mode", "guard")
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError):
+        return "guard"
+    return mode if mode in ("watch", "guard", "act") else "guard"
+
+
+class Launcher:
+    """Starts the daemon of one run. ``tend`` costs a comparison and, once a second, one look at when it was heard."""
+
+    def __init__(
+        self, run: RunDir, heard: Callable[[], float | None], tell: Callable[[str], object],
+        clock: Callable[[], float] = time.monotonic, command: list[str] | None = None,
+    ) -> None:  # fmt: skip
+        self._run, self._heard, self._tell, self._clock = run, heard, tell, clock
+        # -P: a folder named `sitter` where the script was started must not be taken for the package.
+        self._command = command or [sys.executable, "-P", "-m", "sitter.daemon", str(run.path)]
+        self.restarts = 0
+        self.enabled = False
+        self._looked = self._started = clock()
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> str:
+        """Start one where none runs. Empty where it watches, else why not."""
+        self.enabled = True
+        self._started = self._clock()
+        if is_held(self._run.daemon_lock):
+            return ""
+        return self._spawn()
+
+    def tend(self) -> None:
+        """Start it again where it died. Called at safe points; the starting itself is done by a thread that ends with it."""
+        now = self._clock()
+        if not self.enabled or now - self._looked < LOOK_S:
+            return
+        self._looked = now
+        last = max(self._heard() or 0.0, self._started)
+        if now - last < SILENT_S or (self._thread is not None and self._thread.is_alive()):
+            return
+        if is_held(self._run.daemon_lock):  # stopped or very busy, but there
+            return
+        if self.restarts >= RESTARTS:
+            self.enabled = False
+            self._tell(f"the daemon died {self.restarts + 1} times and is not started again: recording only, nobody is watching; "
+                       f"see {self._run.daemon_log}")  # fmt: skip
+            return
+        self.restarts += 1
+        self._started = now
+        self._thread = threading.Thread(target=self._again, name="sitter-launcher", daemon=True)
+        self._thread.start()
+
+    def _again(self) -> None:
+        try:
+            why = self._spawn()
+            self._tell(
+                f"the daemon was gone and is started again ({self.restarts} of {RESTARTS})"
+                + (f": {why}" if why else "")
+            )
+        except Exception as e:  # noqa: BLE001 — no traceback of ours on the user's terminal
+            self._tell(f"the daemon is gone and could not be started again ({type(e).__name__}: {e})")
+
+    def _spawn(self) -> str:
+        if not self._command[0]:
+            return "this Python does not know its own executable; start one with `sitter attach`"
+        try:
+            at = self._run.daemon_log.stat().st_size if self._run.daemon_log.exists() else 0
+            with self._run.daemon_log.open("ab") as log:
+                process = subprocess.Popen(
+                    self._command, start_new_session=True, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+                )
+            code = process.wait(START_S)
+        except subprocess.TimeoutExpired:
+            return f"the daemon did not answer within {START_S:.0f} s; see {self._run.daemon_log}"
+        except OSError as e:
+            return f"the daemon could not be started: {e.strerror}"
+        if code in (0, ANOTHER):
+            return ""
+        return f"the daemon did not start (exit code {code}): {_last_line(self._run.daemon_log, at)}"
+
+
+def is_held(lock: Path) -> bool:
+    """Whether another process holds this POSIX lock. Only asks, so whoever wants it at this moment is not refused because of us."""
+    if not sys.platform.startswith("linux"):
+        return False  # then the daemon itself finds out, and says so by its exit code
+    try:
+        fd = os.open(lock, os.O_RDONLY)
+    except OSError:
+        return False
+    try:
+        answer = fcntl.fcntl(fd, fcntl.F_GETLK, struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0))
+        return int(struct.unpack("hhqqi4x", answer)[0]) != fcntl.F_UNLCK
+    except OSError:
+        return False
+    finally:
+        os.close(fd)
+
+
+def _last_line(path: Path, since: int) -> str:
+    try:
+        with path.open("rb") as file:
+            file.seek(since)
+            lines = [
+                line.strip() for line in file.read(1 << 16).decode("utf-8", "replace").splitlines() if line.strip()
+            ]
+    except OSError:
+        lines = []
+    return lines[-1] if lines else f"see {path}"
+
+
+__all__ = ["Endpoints", "Launcher", "PlaceError", "endpoints", "is_held", "mode_of", "open_run"]

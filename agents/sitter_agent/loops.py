@@ -1,0 +1,90 @@
+"""The loops: the script's own turns, with a safe point after every full optimizer step. Exceptions in here are the script's."""
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from sitter_agent.counting import Counting
+from sitter_agent.feed import Feed
+from sitter_agent.say import say
+
+
+def loop(host: Counting, feed: Feed, total: int | None) -> Iterator[tuple[int, Any]]:
+    """(step, batch) until ``total`` steps are done, over the loader again and again; one pass where ``total`` is None."""
+    p = host.progress
+    host.loop_begins(feed, total)
+    how = "left early"
+    try:
+        while (total is None or p.done < total) and not p.stopping:
+            asked = time.perf_counter()
+            there, batch = feed.next_batch(one_pass=total is None)
+            waited = time.perf_counter() - asked
+            if not there:
+                if total is not None:
+                    say(f"the loader yielded nothing in a whole pass: the loop ends at step {p.done} of {total}")
+                break
+            yield p.current, batch
+            host.turn_over(waited)
+        how = _how(host, total)
+    finally:
+        host.loop_over(how)
+
+
+def steps(host: Counting, total: int) -> Iterator[int]:
+    """Steps until ``total`` are done."""
+    p = host.progress
+    host.loop_begins(None, total)
+    how = "left early"
+    try:
+        while p.done < total and not p.stopping:
+            yield p.current
+            host.turn_over(0.0)
+        how = _how(host, total)
+    finally:
+        host.loop_over(how)
+
+
+def epochs(host: Counting, count: int) -> Iterator[int]:
+    """Epoch numbers from 0. After a replay of an earlier epoch's batches it goes on with the one after that."""
+    p = host.progress
+    host.loop_begins(None, None, count)
+    how = "left early"
+    epoch = p.epoch if p.epoch is not None else 0
+    try:
+        while epoch < count and not p.stopping:
+            p.epoch = epoch
+            yield epoch
+            epoch = (p.epoch if p.epoch is not None else epoch) + 1
+        how = "stopped" if p.stopping else "total"
+    finally:
+        host.loop_over(how)
+
+
+def batches(host: Counting, feed: Feed) -> Iterator[Any]:
+    """One pass over the loader, with a safe point after every full optimizer step."""
+    p = host.progress
+    alone = not p.managed
+    if alone:
+        host.loop_begins(feed, None)
+    how = "left early"
+    feed.new_pass()
+    try:
+        while not p.stopping:
+            asked = time.perf_counter()
+            there, batch = feed.next_batch(one_pass=True)
+            waited = time.perf_counter() - asked
+            if not there:
+                break
+            yield batch
+            host.turn_over(waited)
+        how = "stopped" if p.stopping else "total"
+    finally:
+        if alone:
+            host.loop_over(how)
+
+
+def _how(host: Counting, total: int | None) -> str:
+    p = host.progress
+    if p.stopping:
+        return "stopped"
+    return "total" if total is None or p.done >= total else "left early"

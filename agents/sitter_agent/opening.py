@@ -1,0 +1,266 @@
+"""Wires one session together: run directory, lock, recorder, link, daemon. The agent's composition root."""
+
+import contextlib
+import importlib.metadata
+import multiprocessing
+import os
+import platform
+import socket
+import sys
+import time
+from pathlib import Path
+from typing import Any, Literal
+
+from sitter_agent import launcher as launching
+from sitter_agent.checkpoint_files import DamagedError, Sidecar, check, read_sidecar
+from sitter_agent.checkpoints import Vault, load
+from sitter_agent.commands import Commands
+from sitter_agent.core import Core
+from sitter_agent.guard_rail import GuardRail
+from sitter_agent.launcher import Launcher
+from sitter_agent.link import Link, Status
+from sitter_agent.names import canonical
+from sitter_agent.notices import Notices
+from sitter_agent.recorder import Recorder
+from sitter_agent.resuming import take_up
+from sitter_agent.safe_point import SafePoint
+from sitter_agent.say import say
+from sitter_agent.session import Session, claim
+from sitter_agent.snapshots import Ring
+from sitter_agent.state import Adapter
+from sitter_wire.events import SessionStart
+from sitter_wire.places import PlaceError
+
+LAST_WRITE_S = 120.0
+"""At exit a checkpoint that is being written is waited for so long."""
+PENDING_S = 1.0
+
+try:
+    VERSION = importlib.metadata.version("train-sitter")
+except importlib.metadata.PackageNotFoundError:
+    VERSION = "0+unknown"
+
+
+class Opened:
+    """A session that records."""
+
+    def __init__(
+        self, core: Core, session: Session, recorder: Recorder, link: Link | None, launcher: Launcher, safe_point: SafePoint,
+        notices: Notices, resume: tuple[Path, Sidecar] | None,
+    ) -> None:  # fmt: skip
+        self.core, self.session, self.recorder, self.link = core, session, recorder, link
+        self.launcher, self.safe_point, self.notices = launcher, safe_point, notices
+        self._resume = resume
+
+    def resume(self) -> None:
+        """Put the state of ``SITTER_RESUME`` back, once it is known what the state is."""
+        if self._resume is None or not self.core.has_state():
+            return
+        (path, side), self._resume = self._resume, None
+        try:
+            captured, meta = load(self.core.adapter, path, side)
+            text = take_up(self.core, captured, meta, side)
+        except Exception as e:  # noqa: BLE001 — said loudly; what the script has is what it trains
+            text = f"could NOT go on from {path}: {e}; the training begins with the script's own state"
+            say(text)
+            self.core.remark(text, "warning")
+            return
+        say(text)
+        self.core.remark(text)
+
+    def close(self) -> None:
+        """In the order in which things depend on each other; each part bounded in time."""
+        core = self.core
+        self.launcher.enabled = False
+        with core.rail.around("closing"):
+            self.notices.remove()
+        with core.rail.around("closing the checkpoints"):
+            if not core.vault.close(LAST_WRITE_S):
+                core.remark("a checkpoint was still being written at exit: it is not there", "warning")
+        with core.rail.around("closing"):
+            until = time.monotonic() + PENDING_S
+            while len(core.pending) and time.monotonic() < until:
+                core.pending.poll()
+                time.sleep(0.001)
+        with core.rail.around("the good-bye"):
+            p = core.progress
+            done = p.total is not None and p.done >= p.total - (1 if p.given else 0)
+            self.safe_point.good_bye("total" if done else "left early" if p.managed else "closed")
+        for part in (self.link, self.recorder):
+            if part is not None:
+                with core.rail.around("closing"):
+                    part.close()
+        with core.rail.around("closing"):
+            core.adapter.close()
+        with core.rail.around("closing"):
+            self.session.release()
+        core.ring.drop_all()
+
+
+def open_session(
+    model: Any, optimizer: Any, scheduler: Any, scaler: Any, extra: dict[str, Any] | None, *, goal: str | None,
+    better: Literal["lower", "higher"], kind: str, name: str | None, total: int | None, daemon: bool, pause_gives_way_s: float,
+) -> tuple[Opened | None, Adapter | None, str]:  # fmt: skip
+    """The session (None: nothing is recorded), the framework's adapter, and the one line that says how it stands."""
+    adapter, doubts = framework(model, optimizer, scheduler, scaler, extra)
+    not_here = _not_the_agent()
+    if not_here:
+        return None, adapter, f"recording nothing here: {not_here}"
+    try:
+        run, info = launching.open_run(name, VERSION)
+    except OSError as e:
+        return None, adapter, f"recording nothing, nobody is watching: {e}"
+    session, why = claim(run)
+    if session is None:
+        return None, adapter, f"recording nothing here: {why}"
+    resume, side, trouble = _resume_from(doubts)
+    branch = session.new_branch()
+    recorder = Recorder(run.recorder, session.id, branch=branch)
+    rail = GuardRail()
+    ring = Ring()
+    vault = Vault(run, session.id, recorder.event, ring.release, better=better)  # type: ignore[arg-type]
+    core = Core(
+        run=run, session=session.id, recorder=recorder, rail=rail, new_branch=session.new_branch, branch=branch, vault=vault, ring=ring,
+        pause_gives_way_s=pause_gives_way_s,
+    )  # fmt: skip
+    rail.remark = lambda text: core.remark(text, "warning")
+    p = core.progress
+    p.total = total
+    if side is not None:
+        p.line, p.done, p.current = [*side.line, (branch, side.step)], side.step, side.step
+    if adapter is not None:
+        core.adapter = adapter
+    core.goal = canonical(goal) if goal else None
+    vault.clear_step = lambda b, s: _followed(core, b, s)
+    vault.keep_line = list(p.line)
+    core.event(
+        SessionStart(
+            pid=os.getpid(), host=socket.gethostname(), branch=branch, argv=list(sys.argv), versions=_versions(), goal=core.goal, better=better,
+            kind=kind, total=total, resumed=(side.branch, side.step) if side is not None else None, gpus=_gpus(model),
+            clips=bool(getattr(adapter, "clips", False)),
+        )
+    )  # fmt: skip
+    core.declare_knobs()
+    for text in [*trouble, *doubts, *(adapter.remarks() if adapter is not None else [])]:
+        say(text)
+        core.remark(text, "warning")
+    commands = Commands(core)
+    link, why = _link(core, session, recorder, commands, info)
+    core.link = link
+    launcher = Launcher(run, lambda: link.last_heard if link is not None else None, lambda text: _tell(core, text))
+    safe_point: SafePoint
+    notices = Notices(lambda: safe_point.progress.safe_point_at is not None and not safe_point.said_goodbye)
+    safe_point = SafePoint(core, commands, notices, launcher.tend)
+    if not why:
+        why = _declined(daemon) or launcher.start()
+    notices.install()
+    opened = Opened(
+        core, session, recorder, link, launcher, safe_point, notices, (resume, side) if resume and side else None
+    )
+    opened.resume()
+    if why:
+        return opened, adapter, f"recording only, nobody is watching: {why}"
+    guard = "watching only" if launching.mode_of(run) == "watch" else "guard on"
+    return opened, adapter, f"run {run.name}, {guard}, watching loss, grad_norm · sitter attach"
+
+
+def framework(
+    model: Any, optimizer: Any, scheduler: Any, scaler: Any, extra: dict[str, Any] | None
+) -> tuple[Adapter | None, list[str]]:
+    """The adapter for what was given, None where nothing was; and what has to be said about it."""
+    if model is None and optimizer is None:
+        return None, []
+    if "torch" not in sys.modules:
+        return None, [
+            "model or optimizer was given, and torch is not imported: use agent.state(save=…, load=…); NO state is covered now"
+        ]
+    try:
+        from sitter_agent.frameworks.torch import TorchAdapter
+
+        return TorchAdapter(model, optimizer, scheduler, scaler, extra), []
+    except Exception as e:  # noqa: BLE001 — a model of a kind we do not know is recorded all the same
+        return None, [f"the training state is NOT covered ({type(e).__name__}: {e}): nothing can be rolled back"]
+
+
+def _link(core: Core, session: Session, recorder: Recorder, commands: Commands, info: Any) -> tuple[Link | None, str]:
+    try:
+        places = launching.endpoints(core.run, info)
+    except (PlaceError, OSError) as e:
+        return None, str(e)
+    p = core.progress
+    return Link(
+        places, recorder, session, on_command=commands.take, version=VERSION,
+        status=lambda: Status(p.done, p.micro, p.branch, p.safe_point_at, p.paused),
+    ), ""  # fmt: skip
+
+
+def _resume_from(doubts: list[str]) -> tuple[Path | None, Sidecar | None, list[str]]:
+    """``SITTER_RESUME``: checked whole before anything relies on it."""
+    text = os.environ.get("SITTER_RESUME")
+    if not text:
+        return None, None, []
+    path = Path(text).absolute()
+    try:
+        side = read_sidecar(path)
+        check(path, side)
+    except (DamagedError, OSError) as e:
+        return None, None, [f"could NOT go on from {path}: {e}; the training begins anew"]
+    return path, side, []
+
+
+def _followed(core: Core, branch: int, step: int) -> int | None:
+    """Cleared steps after a state on the present line, None where the daemon has not vouched for it."""
+    clear = core.clear()
+    if clear is None or not core.progress.on_line(branch, step):
+        return None
+    at, own = core.progress.place(clear[0]), core.progress.place(branch)
+    if at is None or own is None or at < own or clear[1] < step:
+        return None
+    return clear[1] - step
+
+
+def _tell(core: Core, text: str) -> None:
+    say(text)
+    core.remark(text, "warning")
+
+
+def _declined(daemon: bool) -> str:
+    if os.environ.get("SITTER", "").lower() in ("off", "0", "no", "false"):
+        return "SITTER=off"
+    return "" if daemon else "start(daemon=False)"
+
+
+def _not_the_agent() -> str:
+    if sys.platform == "win32":
+        return "native Windows is not supported; run the training under WSL2"
+    if multiprocessing.parent_process() is not None:
+        return "a worker process is not the training"
+    rank = os.environ.get("RANK") or os.environ.get("SLURM_PROCID") or "0"
+    if rank.isdigit() and int(rank) > 0 and os.environ.get("WORLD_SIZE", os.environ.get("SLURM_NTASKS", "1")) != "1":
+        return f"rank {rank} leaves it to rank 0"
+    return ""
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version(), "train-sitter": VERSION}
+    for name in ("torch", "numpy", "transformers", "lightning"):
+        version = getattr(sys.modules.get(name), "__version__", None)
+        if version is not None:
+            found[name] = str(version)
+    return found
+
+
+def _gpus(model: Any) -> list[str]:
+    """UUIDs of the GPUs that the model lies on."""
+    torch = sys.modules.get("torch")
+    found: dict[str, None] = {}
+    with contextlib.suppress(Exception):
+        if torch is None or not torch.cuda.is_available():
+            return []
+        models = model.values() if isinstance(model, dict) else [model]
+        for m in models:
+            for parameter in getattr(m, "parameters", list)():
+                if parameter.is_cuda:
+                    found[f"GPU-{torch.cuda.get_device_properties(parameter.device).uuid}"] = None
+                break
+    return list(found)

@@ -1,0 +1,180 @@
+"""Going back: which state, and putting it back. Says what it put back and what it could not."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from sitter_agent import rng
+from sitter_agent.checkpoint_files import DamagedError, Sidecar
+from sitter_agent.core import Core
+from sitter_agent.feed import Position
+from sitter_agent.retention import on_line
+from sitter_agent.snapshots import Snapshot
+from sitter_wire.commands import Rollback
+from sitter_wire.events import Restored
+
+Detail = dict[str, float | int | str | bool | list[str] | None]
+
+
+class Refused(Exception):  # noqa: N818 — it is an answer, not an error
+    """A command that is not carried out, with the sentence why."""
+
+    def __init__(self, text: str, detail: Detail | None = None) -> None:
+        super().__init__(text)
+        self.detail: Detail = detail or {}
+
+
+@dataclass
+class Source:
+    """A state to go back to, from memory or disk."""
+
+    captured: object
+    branch: int
+    step: int
+    micro: int
+    rng: dict[str, Any]
+    position: Position | None
+    scales: dict[str, float]
+    epoch: int | None
+    snapshot: Snapshot | None
+    text: str
+
+
+def roll_back(core: Core, action: Rollback) -> tuple[str, Detail]:
+    """Carry it out, here at the safe point. Raises Refused where nothing was touched."""
+    if not core.has_state():
+        raise Refused("no state is known here: call agent.state(save=…, load=…), or start(model=…, optimizer=…)")
+    if action.unless_finite and core.adapter.finite():
+        raise Refused(
+            "all parameters and optimizer state are finite: the logged value is at fault, not the model",
+            {"finite": True},
+        )
+    core.ring.clear_up_to(core.clear(), core.progress)
+    source = _exactly(core, action.to) if action.to is not None else _newest(core, action.before)
+    if source.snapshot is not None:
+        core.ring.hold(source.snapshot)
+    try:
+        return restore(core, source, replay=action.replay)
+    finally:
+        if source.snapshot is not None:
+            core.ring.release(source.snapshot)
+
+
+def restore(core: Core, source: Source, *, replay: bool) -> tuple[str, Detail]:
+    """Put a state back in place and open a new branch."""
+    p = core.progress
+    left, from_branch = p.done, source.branch
+    knobs_before = {name: knob.effective() for name, knob in core.free_knobs.items()}
+    generators = rng.capture()
+    missing: list[str] = []
+    rewound = _rewind(core, source, missing) if replay else False
+    try:
+        missing += core.adapter.restore(source.captured)
+    finally:
+        # By default the data go on, and with them every generator: the same batches again are what --replay is for.
+        missing += rng.restore(source.rng if replay and source.rng else generators)
+    branch = core.new_branch()
+    p.fork(branch, source.step)
+    p.micro = source.micro
+    if rewound:
+        p.epoch = source.epoch
+    core.ring.keep_line(p)
+    core.vault.keep_line = list(p.line)
+    for name, before in knobs_before.items():
+        core.free_knobs[name].put_back(before, source.scales.get(name, core.free_knobs[name].scale))
+    if not p.managed and p.given:
+        missing.append("the script's own step counter")
+    core.event(
+        Restored(
+            branch=branch, step=source.step, from_branch=from_branch, left=left, source="snapshot" if source.snapshot else "checkpoint",
+            replay=replay, missing=missing,
+        )
+    )  # fmt: skip
+    for hook in core.hooks:
+        try:
+            hook(source.step)
+        except Exception as e:  # noqa: BLE001 — the script's own hook; its failure is told, and training goes on
+            missing.append(f"what the script's own on_restore does ({type(e).__name__}: {e})")
+            core.rail.caught("on_restore", e)
+    data = "with its data" if rewound else "data go on"
+    text = f"back from step {left} to {source.step} ({source.text}), {data}"
+    if missing:
+        text += "; not put back: " + "; ".join(missing)
+    return text, {
+        "step": source.step, "from": left, "lost": left - source.step, "branch": branch, "source": "snapshot" if source.snapshot else "checkpoint",
+        "replay": replay, "exact": replay and rewound and not missing, "missing": missing,
+    }  # fmt: skip
+
+
+def from_checkpoint(core: Core, side: Sidecar) -> Source:
+    """Read one from disk. Raises DamagedError."""
+    captured, meta = core.vault.load(core.adapter, side)
+    return source_of(captured, meta, side)
+
+
+def source_of(captured: object, meta: dict[str, Any], side: Sidecar) -> Source:
+    """A checkpoint that was read, as a source."""
+    return Source(
+        captured=captured, branch=side.branch, step=side.step, micro=int(meta.get("micro") or 0), rng=dict(meta.get("rng") or {}),
+        position=None, scales=dict(meta.get("scales") or {}), epoch=meta.get("epoch"), snapshot=None, text=f"checkpoint {side.file}",
+    )  # fmt: skip
+
+
+def _rewind(core: Core, source: Source, missing: list[str]) -> bool:
+    if core.feed is None:
+        missing.append("the data: the loop is the script's own")
+        return False
+    if source.position is None:
+        missing.append("the data: a checkpoint does not hold the loader's position")
+        return False
+    doubts = core.feed.rewind(source.position)
+    missing += doubts
+    return not any("went on" in d or "ended after" in d for d in doubts)
+
+
+def _of_snapshot(s: Snapshot) -> Source:
+    kind = "cleared snapshot" if s.cleared else "snapshot, not cleared"
+    return Source(s.captured, s.branch, s.step, s.micro, s.rng, s.position, s.scales, s.epoch, s, kind)
+
+
+def _newest(core: Core, before: int | None) -> Source:
+    snapshot = core.ring.newest_cleared(before, core.progress)
+    if snapshot is not None:
+        return _of_snapshot(snapshot)
+    clear, place = core.clear(), core.progress.place
+    damaged: list[str] = []
+    for side in reversed(core.vault.all()):
+        if not on_line(core.progress.line, side) or not side.verified or (before is not None and side.step > before):
+            continue
+        followed = (
+            clear is not None
+            and place(clear[0]) is not None
+            and core.vault.clear_step(side.branch, side.step) is not None
+        )
+        if side.cleared or followed:
+            try:
+                return from_checkpoint(core, side)
+            except DamagedError as e:
+                damaged.append(str(e))
+    where = "" if before is None else f" at or before step {before}"
+    also = f"; {'; '.join(damaged)}" if damaged else ""
+    raise Refused(
+        f"there is no cleared snapshot and no verified checkpoint{where} on this line of branches{also}",
+        {"before": before},
+    )
+
+
+def _exactly(core: Core, step: int) -> Source:
+    snapshot = core.ring.at_step(step, core.progress)
+    if snapshot is not None:
+        return _of_snapshot(snapshot)
+    mine = [s for s in core.vault.all() if on_line(core.progress.line, s)]
+    for side in reversed(mine):
+        if side.step == step:
+            try:
+                return from_checkpoint(core, side)
+            except DamagedError as e:
+                raise Refused(str(e)) from e
+    steps = sorted({*core.ring.steps(core.progress), *(s.step for s in mine)})
+    near = sorted(sorted(steps, key=lambda s: abs(s - step))[:4])
+    have = f"the nearest are {', '.join(map(str, near))}" if near else "there are none yet"
+    raise Refused(f"there is no state of step {step}: {have}", {"nearest": [str(s) for s in near]})

@@ -1,0 +1,227 @@
+"""What happens just after a full optimizer step, in this order: automatic signals, commands, a pause, a snapshot, shipping."""
+
+from collections.abc import Callable
+
+from sitter_agent.commands import Commands
+from sitter_agent.core import Core
+from sitter_agent.counting import Counting
+from sitter_agent.feed import Feed
+from sitter_agent.notices import Notices
+from sitter_agent.say import say
+from sitter_agent.state_copy import take_snapshot
+from sitter_agent.tensors import on_gpu
+from sitter_wire.events import GoodBye, LoopStart
+
+STUCK_AFTER = 16
+"""Turns without a step, beyond four times the usual number of one step: a scaler that skips every step must not keep a rollback out."""
+HEARD_S = 3.0
+"""A daemon that pings each second and was heard so recently is there."""
+PAUSE_LOOK_S = 0.25
+FILES_LOOK_S = 1.0
+
+
+class SafePoint(Counting):
+    """Runs on the training thread. Nothing in here raises, but the one deliberate KeyboardInterrupt of ``raise_if_stopped``."""
+
+    def __init__(
+        self, core: Core, commands: Commands, notices: Notices, tend: Callable[[], None] = lambda: None
+    ) -> None:
+        """``tend`` is called at every safe point: it looks after the daemon."""
+        super().__init__(core.adapter, core.progress)
+        self.core, self.commands, self.notices, self._tend = core, commands, notices, tend
+        self._ended = core.clock()
+        self._waited = 0.0
+        self._dry = 0
+        self._usual = 1
+        self._cleared: tuple[int, int] | None = None
+        self._interrupted = False
+        self._own_begun = False
+        self.said_goodbye = ""
+
+    # -- what a loop tells ------------------------------------------------------------------------------------------------
+
+    def loop_begins(self, feed: object, total: int | None, epochs: int | None = None) -> None:
+        """Tell of its length, and take the first snapshot before the first step."""
+        self._adapter = self.core.adapter
+        super().loop_begins(feed, total, epochs)
+        with self.core.rail.around("the loop's beginning"):
+            self.said_goodbye = ""
+            if isinstance(feed, Feed):
+                self.core.feed = feed
+            self.core.event(LoopStart(total=total, epochs=epochs, step=self.progress.done))
+            self._first_snapshot()
+        self._ended = self.core.clock()
+
+    def turn_over(self, waited: float) -> None:
+        """Count, and where the optimizer stepped, be a safe point."""
+        p = self.progress
+        p.micro += 1
+        self._waited += waited
+        n = self.steps_taken()
+        if n > 0:
+            self._usual, self._dry = max(1, self._dry + 1), 0
+            self._reached(n)
+            return
+        self._dry += 1
+        if self._dry > STUCK_AFTER + 4 * self._usual:
+            with self.core.rail.around("a safe point without a step"):
+                self._serve()
+
+    def loop_over(self, how: str) -> None:
+        """Say good-bye; what follows is logged under the last step."""
+        super().loop_over(how)
+        with self.core.rail.around("the loop's end"):
+            self.core.pending.poll()
+            self.good_bye(how)
+
+    def good_bye(self, how: str) -> None:
+        """Once per loop."""
+        if not self.said_goodbye and how in ("total", "stopped", "left early", "closed"):
+            self.said_goodbye = how
+            self.core.event(GoodBye(how=how))  # type: ignore[arg-type]
+
+    # -- a loop of the script's own ----------------------------------------------------------------------------------------
+
+    def own(self, step: int | None) -> None:
+        """``agent.safe_point()`` in a loop of the script's own."""
+        p, core = self.progress, self.core
+        if p.managed:
+            return
+        if not self._own_begun:
+            self._own_begun = True
+            self._adapter = core.adapter
+            with core.rail.around("the first safe point"):
+                core.event(LoopStart(total=p.total, step=p.done))
+        p.micro += 1
+        n = self.steps_taken()
+        if step is not None:
+            p.current, p.given = int(step), True
+        if n > 0:
+            self._reached(n)
+        self.raise_if_stopped()
+
+    def raise_if_stopped(self) -> None:
+        """The one exception that is meant: a stop in a loop that we do not run."""
+        if self.progress.stopping and not self._interrupted and not self.progress.managed:
+            self._interrupted = True
+            with self.core.rail.around("the stop"):
+                self.good_bye("stopped")
+            raise KeyboardInterrupt(f"sitter: stopped by command after step {self.progress.done}")
+
+    # -- the safe point itself ---------------------------------------------------------------------------------------------
+
+    def _reached(self, n: int) -> None:
+        p, core = self.progress, self.core
+        step = p.current
+        p.done = step if p.given and not p.managed else p.done + n
+        if not p.given or p.managed:
+            p.current = p.done
+        if not core.rail.on:
+            return
+        try:
+            now = core.clock()
+            p.safe_point_at = now
+            self._signals(step, now)
+            self._knobs()
+            clear = core.clear()
+            if clear != self._cleared:
+                self._cleared = clear
+                core.ring.clear_up_to(clear, p)
+            self._serve()
+            if not core.snapshots_ready:
+                self._first_snapshot()
+            elif core.ring.due(p.done, core.points, core.heard(HEARD_S)):
+                take_snapshot(core)
+            self._tend()
+            if core.link is not None:
+                core.link.ship()
+        except Exception as e:  # noqa: BLE001 — nothing of ours escapes into training
+            core.rail.caught("the safe point", e)
+        self._ended = core.clock()
+
+    def _signals(self, step: int, now: float) -> None:
+        core = self.core
+        values: dict[str, object] = {"step_time": now - self._ended}
+        if self.progress.managed and core.feed is not None:
+            values["data_wait"] = self._waited
+        self._waited = 0.0
+        for name, value in core.adapter.sample(step).items():
+            if name in core.logged:
+                continue
+            if on_gpu(value):
+                core.pending.add(step, self.progress.branch, name, value)
+            else:
+                values[name] = value
+        for name, knob in core.free_knobs.items():
+            if name not in core.logged:
+                values[name] = knob.effective()
+        core.recorder.log(step, self.progress.branch, values)
+        if len(core.pending):
+            core.pending.poll()
+
+    def _knobs(self) -> None:
+        for knob in self.core.free_knobs.values():
+            said = knob.keep()
+            if said:
+                self.core.remark(said, "warning")
+
+    def _serve(self) -> None:
+        """Commands, a notice from outside, and the pause that may come of them."""
+        if self.commands.waiting():
+            self.commands.carry_out()
+            self.begin()
+        if self.notices.pending is not None:
+            self.notices.carry_out(self.core)
+        if self.commands.pause is not None:
+            self._wait_out()
+
+    def _wait_out(self) -> None:
+        core, commands, began = self.core, self.commands, self.core.clock()
+        looked = began
+        while commands.pause is not None and not self.progress.stopping:
+            commands.arrived.wait(PAUSE_LOOK_S)
+            if commands.waiting():
+                commands.carry_out()
+                self.begin()
+            if self.notices.pending is not None:
+                self.notices.carry_out(core)
+            if commands.pause is None:
+                break
+            now = core.clock()
+            core.progress.safe_point_at = now
+            if commands.pause.hold:
+                if now - looked >= FILES_LOOK_S:
+                    looked = now
+                    self._look_for_files()
+            elif (
+                now - max(began, (core.link.last_heard or 0.0) if core.link is not None else 0.0)
+                > core.pause_gives_way_s
+            ):
+                text = f"no daemon was heard for {core.pause_gives_way_s:.0f} s while paused: the training goes on"
+                say(text)
+                commands.end_pause(text)
+            if core.link is not None:
+                core.link.ship()
+
+    def _look_for_files(self) -> None:
+        for path, what in ((self.core.run.unpause, "unpause"), (self.core.run.stop, "stop")):
+            if not path.exists():
+                continue
+            path.unlink(missing_ok=True)
+            if what == "stop":
+                self.commands.stop_now(f"the file {path.name} was found")
+            else:
+                self.commands.end_pause(f"the file {path.name} was found")
+
+    def _first_snapshot(self) -> None:
+        core = self.core
+        if core.snapshots_ready or not core.has_state():
+            return
+        core.snapshots_ready = True
+        said = core.ring.prepare(core.adapter.nbytes())
+        limit = core.vault.describe()
+        core.remark(f"{said} · {limit}")
+        say(f"{said} · {limit}")
+        if core.ring.slots:
+            take_snapshot(core, first=True)
+        self._ended = core.clock()

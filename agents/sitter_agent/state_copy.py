@@ -1,0 +1,84 @@
+"""Copies of the whole state: what the adapter holds, and beside it random numbers, loader position, knob scales, counters."""
+
+import datetime
+from collections.abc import Callable
+from typing import Any
+
+from sitter_agent import rng
+from sitter_agent.checkpoint_files import Sidecar
+from sitter_agent.checkpoints import Job
+from sitter_agent.core import Core
+from sitter_agent.snapshots import Snapshot
+from sitter_wire.events import SnapshotTaken
+
+
+def fill_in(core: Core, snapshot: Snapshot) -> None:
+    """Add to a snapshot what is not the adapter's."""
+    snapshot.rng = rng.capture()
+    snapshot.position = core.feed.position() if core.feed is not None else None
+    snapshot.scales = {name: knob.scale for name, knob in core.knobs().items()}
+    snapshot.epoch = core.progress.epoch
+
+
+def take_snapshot(core: Core, *, first: bool = False, any_slot: bool = False) -> Snapshot | None:
+    """Into the ring, and tell of it. None where no slot may go."""
+    spent = core.ring.spent
+    take = core.ring.first if first else core.ring.take
+    kwargs: dict[str, Any] = {} if first else {"any_slot": any_slot}
+    snapshot = take(core.adapter, lambda s: fill_in(core, s), core.progress, core.points, **kwargs)
+    if snapshot is not None:
+        core.event(
+            SnapshotTaken(
+                slot=snapshot.slot, branch=snapshot.branch, step=snapshot.step, bytes=snapshot.nbytes,
+                seconds=max(0.0, core.ring.spent - spent),
+            )
+        )  # fmt: skip
+    return snapshot
+
+
+def present_state(core: Core) -> Snapshot:
+    """The state of now: the snapshot of this very step, a new one in the ring, or, where no slot may go, a copy beside it."""
+    p = core.progress
+    here = core.ring.at_step(p.done, p)
+    if here is not None and here.branch == p.branch:
+        return here
+    taken = take_snapshot(core, any_slot=True) if core.ring.slots else None
+    if taken is not None:
+        return taken
+    copy = Snapshot(
+        -1, core.adapter.capture(None), p.branch, p.done, p.micro, core.clock(), core.points, core.adapter.nbytes()
+    )
+    fill_in(core, copy)
+    return copy
+
+
+def copy_for_checkpoint(
+    core: Core, *, why: str, cleared: bool, pinned: bool, full_check: bool = False,
+    done: Callable[[Sidecar | None, str], None] | None = None,
+) -> str | None:  # fmt: skip
+    """Hand a state to the checkpoint writer: the newest cleared snapshot, or the present state. None, or the sentence why not."""
+    if not core.has_state():
+        return "no state is known here: call agent.state(save=…, load=…), or start(model=…, optimizer=…)"
+    core.ring.clear_up_to(core.clear(), core.progress)
+    snapshot = core.ring.newest_cleared(None, core.progress) if cleared else present_state(core)
+    if snapshot is None:
+        return "there is no cleared snapshot yet"
+    core.ring.hold(snapshot)
+    job = Job(
+        snapshot=snapshot, meta=meta_of(core, snapshot), line=[(b, s) for b, s in core.progress.line if s <= snapshot.step], why=why,
+        pinned=pinned, full_check=full_check or pinned, goal=core.goal_value, done=[done] if done else [],
+    )  # fmt: skip
+    core.vault.keep_line = list(core.progress.line)
+    refused = core.vault.write(core.adapter, job)
+    if refused is not None:
+        core.ring.release(snapshot)
+    return refused
+
+
+def meta_of(core: Core, snapshot: Snapshot) -> dict[str, object]:
+    """What a checkpoint says beside the state, in plain types."""
+    return {
+        "step": snapshot.step, "branch": snapshot.branch, "micro": snapshot.micro, "epoch": snapshot.epoch, "session": core.session,
+        "written": datetime.datetime.now().astimezone().isoformat(timespec="seconds"), "rng": snapshot.rng, "scales": dict(snapshot.scales),
+        "loader": snapshot.position.plain() if snapshot.position is not None else None,
+    }  # fmt: skip

@@ -1,0 +1,54 @@
+"""Values for ``log``: floats at once; values on a GPU without ever waiting for the GPU."""
+
+import sys
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+MAX_PENDING = 64
+
+Record = Callable[[int, int, dict[str, float]], object]
+
+
+class Pending:
+    """GPU values on their way to host memory: copied ``non_blocking`` into pinned memory, their events queried, never waited for."""
+
+    def __init__(self, record: Record) -> None:
+        self._record = record
+        self._waiting: deque[tuple[int, int, str, Any, Any]] = deque()
+        self._buffers: list[Any] = []
+        self.dropped = 0
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def add(self, step: int, branch: int, name: str, value: Any) -> None:
+        """Start the copy of a 0-d (or one-element) CUDA tensor. Beyond ``MAX_PENDING`` it is dropped and counted."""
+        if len(self._waiting) >= MAX_PENDING:
+            self.poll()
+            if len(self._waiting) >= MAX_PENDING:
+                self.dropped += 1
+                return
+        torch = sys.modules["torch"]
+        with torch.no_grad(), torch.cuda.device(value.device):
+            buffer = self._buffers.pop() if self._buffers else torch.empty((), dtype=torch.float64, pin_memory=True)
+            # Converted on the GPU first: a non_blocking copy between types goes through pageable memory, which waits.
+            buffer.copy_(value.detach().reshape(()).to(torch.float64), non_blocking=True)
+            event = torch.cuda.Event()
+            event.record()
+        self._waiting.append((step, branch, name, buffer, event))
+
+    def poll(self) -> None:
+        """Record under their own step those that have arrived. In order: behind one that has not, nothing is looked at."""
+        ready: dict[tuple[int, int], dict[str, float]] = {}
+        while self._waiting and self._waiting[0][4].query():
+            step, branch, name, buffer, _ = self._waiting.popleft()
+            ready.setdefault((step, branch), {})[name] = float(buffer)
+            self._buffers.append(buffer)
+        for (step, branch), values in ready.items():
+            self._record(step, branch, values)
+
+
+def on_gpu(value: Any) -> bool:
+    """Whether reading it would make this process wait for a CUDA device."""
+    return bool(getattr(value, "is_cuda", False))
