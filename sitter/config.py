@@ -179,7 +179,8 @@ def _notifier(name: str, section: Any, where: str) -> NotifierConfig:
     _known(section, NOTIFY_KEYS, where)
     if "kind" not in section:
         raise ConfigError(f"{where} has no kind; expected one of webhook, ntfy, slack, discord, command")
-    return _typed({**section, "name": name}, NotifierConfig, where)
+    made: NotifierConfig = _typed({**section, "name": name}, NotifierConfig, where)
+    return made
 
 
 def _typed(section: dict[str, Any], kind: type[Any], where: str) -> Any:

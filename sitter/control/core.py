@@ -25,7 +25,7 @@ from sitter.rules.engine import Engine
 from sitter.rules.view import RunView, Sample
 from sitter.store.reader import Reader
 from sitter.store.writer import Writer
-from sitter_wire.commands import Command, Outcome, Rollback
+from sitter_wire.commands import Command, Outcome, Rollback, TakeCheckpoint
 from sitter_wire.messages import ShipmentHeader
 from sitter_wire.places import RunDir
 from sitter_wire.rundir import RunInfo
@@ -286,12 +286,15 @@ class Core:
         return self._rules[finding.rule].spends(finding)
 
     def budget_spent(self, finding: Finding) -> None:
-        """Do once what the rule wants done then (the guard: checkpoint, notify), and go on watching."""
-        for action in self._rules[finding.rule].when_spent():
-            if isinstance(action, Notification):
-                self._notify(action.event, action.text, f"{finding.key} spent")
-            elif self.life.alive and self.present.session is not None:
-                self.orders.give(action, session=self.present.session.id, by=f"rule:{finding.rule}")
+        """The guard gives up for now: what is there is saved, somebody is told, and it goes on watching (DESIGN §7)."""
+        if not self._rules[finding.rule].guard:
+            return
+        setting = self.dispatcher.settings[finding.rule]
+        text = f"{self.run.name}: {finding.text}; the budget of {setting.limit_text} is spent, so nothing more is done unasked"
+        self._notify("gave_up", text, f"{finding.key} gave up")
+        if self.life.alive and self.present.session is not None:
+            saved = TakeCheckpoint(why="the guard's budget is spent", cleared=True, pinned=True)
+            self.orders.give(saved, session=self.present.session.id, by=f"rule:{finding.rule}")
 
     def log(self, kind: EntryKind, finding: Finding, status: str, detail: str) -> None:
         """A line about a finding."""
