@@ -1,0 +1,1 @@
+"""What `sitter demo` does: three trainings of one model, and the comparison."""
