@@ -142,7 +142,7 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--plant", type=Plants.parse, default="", help="nan@STEP:LEN,lr@STEP: by turn of the loop")
     parser.add_argument("--out", type=Path, help="write losses and timings to this file as JSON")
-    parser.add_argument("--name", help="of the run that sitter keeps")
+    parser.add_argument("--name", default="demo", help="of the run that sitter keeps")
     parser.add_argument("--plain", action="store_true", help="without sitter_agent")
     return parser.parse_args(argv)
 
