@@ -1,0 +1,145 @@
+"""Norms of many tensors at once: the gradient norm of a step, and whether everything is finite."""
+
+import math
+import time
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+COST_SHARE = 0.005
+"""Of the step time, at most, for the gradient norm…"""
+EVERY_AT_MOST = 100
+"""…but at least every so many steps, whatever it costs: the guard is blind in between."""
+DEVICE_BANDWIDTH = 5e11
+"""Bytes/s at which a GPU is taken to read gradients when its cost is estimated (launching is measured, the kernels are not waited
+for). Low for anything bought in the last years, so the estimate errs towards sampling less often."""
+
+
+def dense(t: Tensor) -> Tensor | None:
+    """The floating-point values of ``t`` as a dense real tensor; None where there is nothing to measure."""
+    values = t.detach()
+    if values.layout is torch.sparse_coo:
+        values = values._values()
+    if values.layout is not torch.strided or type(values) is not Tensor or values.device.type == "meta":
+        return None
+    if values.is_complex():
+        values = torch.view_as_real(values.resolve_conj())
+    if not values.is_floating_point() or values.numel() == 0:
+        return None
+    return values if values.element_size() > 1 else values.float()
+
+
+def norms(tensors: Iterable[Tensor]) -> dict[torch.device, tuple[list[Tensor], Tensor]]:
+    """L2 norm of each tensor, by device: the tensors measured and a vector of their norms, float32 (float64 for float64).
+
+    Summed in float32 also for half types, whose squares overflow at 256.
+    """
+    groups: dict[tuple[torch.device, bool], list[Tensor]] = {}
+    for t in tensors:
+        values = dense(t)
+        if values is not None:
+            groups.setdefault((values.device, values.dtype is torch.float64), []).append(values)
+    found: dict[torch.device, tuple[list[Tensor], Tensor]] = {}
+    with torch.no_grad():
+        for (device, double), group in groups.items():
+            each = torch.stack(list(torch._foreach_norm(group, 2, dtype=torch.float64 if double else torch.float32)))
+            if device in found:
+                before, vector = found[device]
+                found[device] = (before + group, torch.cat([vector.double(), each.double()]))
+            else:
+                found[device] = (group, each)
+    return found
+
+
+def total_norm(tensors: Iterable[Tensor]) -> Tensor | None:
+    """The L2 norm over all of them, as a 0-d tensor on the device of most of them; never synchronises on one device."""
+    by_device = norms(tensors)
+    if not by_device:
+        return None
+    with torch.no_grad():
+        parts = [torch.linalg.vector_norm(vector) for _, vector in by_device.values()]
+        if len(parts) == 1:
+            return parts[0]
+        return torch.linalg.vector_norm(torch.stack([p.to(parts[0].device, torch.float64) for p in parts]))
+
+
+def all_finite(tensors: Iterable[Tensor]) -> bool:
+    """Whether every value is finite; one synchronisation per device where all is well.
+
+    The norms say so for a tenth of what ``isfinite`` costs; one that overflowed or is NaN is looked at again, exactly.
+    """
+    for group, vector in norms(tensors).values():
+        finite = torch.isfinite(vector)
+        if bool(finite.all()):
+            continue
+        doubtful = [i for i, ok in enumerate(finite.tolist()) if not ok]
+        if not all(bool(torch.isfinite(group[i]).all()) for i in doubtful):
+            return False
+    return True
+
+
+class GradNormMeter:
+    """Takes the gradient norm in the optimizer's post-hook, where gradients are unscaled and clipped as they were used.
+
+    Its interval adapts between 1 and 100 steps so that its cost stays within half a percent of the step time.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
+        self.enabled = True
+        self.interval = 1
+        self._clock = clock
+        self._due = 0
+        self._last_end: float | None = None
+        self._step_time: float | None = None
+        self._cost: float | None = None
+        self._taken: Tensor | None = None
+        self._warm = 0
+
+    def after_step(self, optimizer: Any) -> None:
+        """To be called once per optimizer step, before gradients are cleared."""
+        if not self.enabled:
+            return
+        began = self._clock()
+        if self._last_end is not None:
+            self._step_time = _blend(self._step_time, began - self._last_end)
+        self._due -= 1
+        if self._due <= 0:
+            grads = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+            if grads and not _capturing(grads[0]):
+                self._taken = total_norm(grads)
+                self._adapt(self._clock() - began, grads)
+            self._due = self.interval
+        self._last_end = self._clock()
+
+    def take(self) -> float | Tensor | None:
+        """The norm of the step just done, once; a 0-d tensor where it lies on a device, None where it was not taken."""
+        taken, self._taken = self._taken, None
+        if taken is None:
+            return None
+        return float(taken) if taken.device.type == "cpu" else taken
+
+    def drop(self) -> None:
+        """Forget a norm that was taken: it belongs to a state that is gone."""
+        self._taken = None
+
+    def _adapt(self, seconds: float, grads: list[Tensor]) -> None:
+        self._warm += 1
+        if self._warm <= 2:  # the first calls load kernels
+            return
+        if grads[0].device.type != "cpu":
+            seconds = max(seconds, sum(g.numel() * g.element_size() for g in grads) / DEVICE_BANDWIDTH)
+        self._cost = _blend(self._cost, seconds)
+        if self._step_time:
+            self.interval = min(EVERY_AT_MOST, max(1, math.ceil(self._cost / (COST_SHARE * self._step_time))))
+
+
+def _blend(old: float | None, new: float) -> float:
+    """Running mean over about 10 values that one long pause (an evaluation) cannot carry away: at most 3 × at a time."""
+    return new if old is None else old + 0.1 * (min(new, 3 * old) - old)
+
+
+def _capturing(t: Tensor) -> bool:
+    """Whether a CUDA graph is being captured: then nothing of ours may be launched."""
+    return bool(t.is_cuda and torch.cuda.is_current_stream_capturing())
