@@ -1,5 +1,7 @@
 """One copy of a torch training state in host memory, and the parts that are neither module nor optimizer."""
 
+import copy
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -109,7 +111,7 @@ def like(live: Any, value: Any) -> Any:
     """``value`` in the container types of ``live``, which a file simplified: a defaultdict again, a deque, a Path."""
     kind = type(live)
     if isinstance(live, dict) and isinstance(value, dict):
-        same = live.copy()
+        same = copy.copy(live)
         if kind is not dict:
             same.clear()
         else:
@@ -121,6 +123,8 @@ def like(live: Any, value: Any) -> Any:
         return kind(*value)
     if isinstance(live, list) and isinstance(value, list):
         return [like(a, v) for a, v in zip(live, value, strict=True)] if len(live) == len(value) else value
+    if isinstance(live, deque) and isinstance(value, list):
+        return deque(value, live.maxlen)
     if value is None or live is None or isinstance(value, kind) or isinstance(live, (Tensor, int, float)):
         return value
     try:
