@@ -197,7 +197,7 @@ def _nearest(word: str, names: list[str]) -> str | None:
 
 
 def in_words(action: model.Proposable) -> str:
-    """An action as a person says it: ``lr × 0.5``, ``back to before 12,280``."""
+    """An action as a person says it: ``lr × 0.5``, ``back to 12,280 or before, batches go on``."""
     match action:
         case commands.SetKnob():
             where = f" of {action.group}" if action.group else ""
@@ -225,7 +225,7 @@ def _rollback_in_words(action: commands.Rollback) -> str:
     if action.to is not None:
         text = f"back to {action.to:,}"
     elif action.before is not None:
-        text = f"back to the newest good state up to {action.before:,}"
+        text = f"back to {action.before:,} or before"
     else:
         text = "back to the newest good state"
     text += ", same batches again" if action.replay else ", batches go on"

@@ -1,0 +1,110 @@
+"""From values to dots: the range that shows what matters, ticks at round numbers, and their labels."""
+
+import math
+from collections.abc import Sequence
+
+from sitter.tui import formats
+
+
+def finite(values: Sequence[float]) -> list[float]:
+    """Without nan and ±inf."""
+    return [v for v in values if math.isfinite(v)]
+
+
+def value_range(smooth: Sequence[float], band: Sequence[float], *, log: bool) -> tuple[float, float] | None:
+    """Lowest and highest value to show. A spike must not flatten the rest.
+
+    The smooth line always fits but for its highest 1.5 %, which may be a spike: they fit too where that takes no more than 60 % on top.
+    Of the band the middle 96 % fit. ``log`` leaves out what is not above 0. None where nothing is finite.
+    """
+    line = sorted(v for v in finite(smooth) if not log or v > 0)
+    if not line:
+        return None
+    wide = sorted(v for v in finite(band) if not log or v > 0)
+    low, high = line[0], line[-1]
+    cut = line[max(0, math.ceil(len(line) * 0.985) - 1)]
+    to = math.log10 if log else float
+    if to(high) - to(cut) > 0.6 * max(to(cut) - to(low), 1e-12) and len(line) > 20:
+        high = cut
+    if wide:
+        low = min(low, wide[int(len(wide) * 0.02)])
+        high = max(high, wide[min(len(wide) - 1, int(len(wide) * 0.98))]) if high != cut else high
+    return padded(low, high, log=log)
+
+
+def padded(low: float, high: float, *, log: bool = False) -> tuple[float, float]:
+    """A little air on both sides, and never an empty range."""
+    if log:
+        a, b = math.log10(low), math.log10(high)
+        air = max((b - a) * 0.04, 0.01)
+        return 10 ** (a - air), 10 ** (b + air)
+    air = (high - low) * 0.04 or max(abs(high) * 0.05, 1e-12)
+    return low - air, high + air
+
+
+class Scale:
+    """Values onto ``dots`` rows, 0 at the top."""
+
+    def __init__(self, low: float, high: float, dots: int, *, log: bool = False) -> None:
+        self.low, self.high, self.dots, self.log = low, high, dots, log
+        self._a = math.log10(low) if log else low
+        self._b = math.log10(high) if log else high
+        self._per = (dots - 1) / ((self._b - self._a) or 1.0)
+
+    def at(self, value: float) -> float | None:
+        """Its dot row, maybe outside the field; None where it has none (not finite, or not above 0 on a log scale)."""
+        if not math.isfinite(value) or (self.log and value <= 0):
+            return None
+        return (self._b - (math.log10(value) if self.log else value)) * self._per
+
+    def ticks(self, wanted: int) -> list[float]:
+        """About ``wanted`` round values inside the range."""
+        return log_ticks(self.low, self.high, wanted) if self.log else linear_ticks(self.low, self.high, wanted)
+
+
+def linear_ticks(low: float, high: float, wanted: int) -> list[float]:
+    """Multiples of 1, 2 or 5 × a power of ten, at most ``wanted`` of them (at least one where one fits)."""
+    span = high - low
+    if not (math.isfinite(span) and span > 0) or wanted < 1:
+        return []
+    size = 10.0 ** math.floor(math.log10(span / wanted))
+    for factor in (1, 2, 5, 10, 20, 50):
+        every = size * factor
+        first, last = math.ceil(low / every - 1e-9), math.floor(high / every + 1e-9)
+        if last - first + 1 <= wanted:
+            return [i * every for i in range(first, last + 1)]
+    return []
+
+
+def log_ticks(low: float, high: float, wanted: int) -> list[float]:
+    """1, 2, 5 × powers of ten; powers only where that is too many; linear ones where the range is narrow."""
+    first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
+    for factors in ((1, 2, 3, 5), (1, 2, 5), (1, 3), (1,)):
+        found = [f * 10.0**e for e in range(first, last + 1) for f in factors if low <= f * 10.0**e <= high]
+        if len(found) <= wanted:
+            break
+    else:
+        every = math.ceil((last - first + 1) / max(wanted, 1))
+        found = [10.0**e for e in range(first, last + 1, every) if low <= 10.0**e <= high]
+    return found if len(found) >= 2 else linear_ticks(low, high, wanted)
+
+
+def labels(ticks: Sequence[float]) -> list[str]:
+    """As short as still tells them apart."""
+    if not ticks:
+        return []
+    biggest = max(abs(t) for t in ticks)
+    if biggest and (biggest < 1e-3 or biggest >= 1e6):
+        return [formats.value(t, 3) if t else "0" for t in ticks]
+    gaps = [abs(b - a) for a, b in zip(ticks, ticks[1:], strict=False)]
+    fine = min(gaps) if gaps else biggest or 1.0
+    places = min(6, max(0, -math.floor(math.log10(fine) + 1e-9))) if fine > 0 else 0
+    return [f"{t:,.{places}f}" for t in ticks]
+
+
+def short_labels(ticks: Sequence[float]) -> list[str]:
+    """The same for long axes: ``8k``, ``8.5k``, ``1.2M``."""
+    if not ticks or max(abs(t) for t in ticks) < 1000:
+        return labels(ticks)
+    size, unit = (1e6, "M") if max(abs(t) for t in ticks) >= 1e6 else (1e3, "k")
+    return [t + unit if t != "0" else t for t in labels([t / size for t in ticks])]

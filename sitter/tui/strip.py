@@ -1,0 +1,119 @@
+"""The strip under the header: what is asked of the operator, what waits with its countdown, and what became of the last demand."""
+
+from sitter import grammar
+from sitter.model import LogEntry, Proposal
+from sitter.tui import formats
+from sitter.tui.lines import Line, Span, fit, line_width, plain, spread
+from sitter.tui.panel import Panel
+from sitter.tui.view import Deed, View
+
+SHOWN_S = 20.0
+"""How long an outcome stays, or until Escape."""
+
+_DEED = {
+    "sent": ("…", "strip-info", "sent, waiting for the safe point"), "applied": ("✔", "strip-good", "applied"),
+    "rejected": ("✘", "strip-bad", "rejected"), "expired": ("✘", "strip-bad", "expired"),
+    "unanswered": ("✘", "strip-bad", "not answered; can no longer start"), "refused": ("✘", "strip-bad", "nothing done"),
+}  # fmt: skip
+_SEVERITY = {"info": "strip-info", "warning": "strip-warn", "critical": "strip-warn"}
+
+
+class Strip(Panel):
+    """At least one row: a question, outcomes, the proposal, else a quiet word."""
+
+    HELP = (
+        "This row says what waits for you. A proposal with a countdown is done when it runs out: V vetoes it, A does it at once. One without "
+        "waits for A or V. Tab shows the next. After a demand its outcome stands here as the training process said it: applied @step, "
+        "rejected and why, expired, or not answered."
+    )
+
+    def content(self, view: View, width: int, height: int) -> list[Line]:  # noqa: ARG002
+        """The rows."""
+        return lines(view, width)
+
+
+def lines(view: View, width: int) -> list[Line]:
+    """What the strip says, most pressing first; never empty."""
+    out: list[Line] = []
+    if view.question is not None:
+        out.extend(_question(view, width))
+    elif view.command_hint:
+        out.append([(" " + view.command_hint, "strip-bad" if view.command_wrong else "strip-info")])
+    out.extend(_deed(d, width) for d in recent(view))
+    if view.proposal is not None:
+        out.extend(_proposal(view, view.proposal, width))
+    return [fit(line, width) for line in out or [_quiet(view, width)]]
+
+
+def recent(view: View) -> list[Deed]:
+    """At most two deeds that are under way or ended just now."""
+    return [d for d in view.deeds if d.ended is None or view.now - d.ended < SHOWN_S][-2:]
+
+
+def _question(view: View, width: int) -> list[Line]:
+    question = view.question
+    if question is None:
+        return []
+    keys: Line = []
+    for choice in question.choices:
+        keys += [(f" {choice.key} ", "strip-key"), (f"{choice.label}  ", "strip-warn")]
+    keys += [(" Esc ", "strip-key"), ("leaves it ", "strip-warn")]
+    text: Line = [(f" {question.text} ", "strip-warn")]
+    if line_width(text) + line_width(keys) <= width:
+        return [[*text, *keys]]
+    return [text, keys]
+
+
+def _deed(deed: Deed, width: int) -> Line:
+    sign, style, word = _DEED[deed.status]
+    at = f" @{deed.step:,}" if deed.status == "applied" and deed.step is not None else ""
+    said = plain(deed.text)
+    if deed.status in ("unanswered", "refused") and said:
+        word = said if deed.status == "refused" else f"not answered: {said}"
+        said = ""
+    return fit([(f" {sign} {plain(deed.words)}: {word}{at}" + (f": {said}" if said else "") + " ", style)], width)
+
+
+def _proposal(view: View, proposal: Proposal, width: int) -> list[Line]:
+    finding = proposal.finding
+    style = "strip-bad" if finding.severity == "critical" else _SEVERITY[finding.severity]
+    what = ", then ".join(grammar.in_words(a) for a in finding.actions) or "nothing"
+    waiting = view.proposals
+    which = f"{waiting.index(proposal) + 1}/{len(waiting)} Tab  " if len(waiting) > 1 else ""
+    saw: Line = [(f" ⚠ {which}{plain(finding.text)}", style)]
+    does: Line = [(f" → {plain(what)}", style)]
+    if proposal.due is None:
+        keys: Line = [(" A ", "strip-key"), ("approves  ", style), (" V ", "strip-key"), ("vetoes ", style)]
+    else:
+        keys = [(f" in {formats.countdown(proposal.due - view.now)}  ", style), (" V ", "strip-key"), ("vetoes  ", style)]
+        keys += [(" A ", "strip-key"), ("now ", style)]
+    if line_width(saw) + line_width(does) + line_width(keys) <= width:
+        return [_filled([*saw, *does], keys, width, style)]
+    # the reason may be cut, the keys never
+    return [fit(saw, width), _filled(does, keys, width, style)]
+
+
+def _filled(left: Line, right: Line, width: int, style: str) -> Line:
+    return [(text, name or style) for text, name in spread(left, right, width)]
+
+
+def _quiet(view: View, width: int) -> Line:
+    status = view.status
+    if view.trouble:
+        return [(f" {plain(view.trouble)}", "warn")]
+    if status is None:
+        return []
+    if status.warnings:
+        more = f"  (+{len(status.warnings) - 1})" if len(status.warnings) > 1 else ""
+        return [(" ⚠ ", "warn"), (plain(status.warnings[0]), "warn"), (more, "dim")]
+    calm = "nothing waits for you"
+    last = next((e for e in reversed(view.entries) if e.kind in ("incident", "outcome", "finding")), None)
+    right: Line = []
+    if last is not None:
+        right = [(f"last: {_said(last, view.now)} ", "dim")]
+    left: list[Span] = [(f" {calm} ", "dim")]
+    return spread(left, fit(right, max(0, width - line_width(left) - 2)), width)
+
+
+def _said(entry: LogEntry, now: float) -> str:
+    return f"{formats.clock_time(entry.time, now)} {plain(entry.detail or entry.action or entry.kind)}"
