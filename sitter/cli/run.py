@@ -10,9 +10,9 @@ from sitter import config
 from sitter.cli.follow import follow
 from sitter.control.preset import preset_of
 from sitter.control.ruleset import build
-from sitter.errors import UsageError
+from sitter.errors import SitterError, UsageError
 from sitter.paths import RUNS, register
-from sitter.supervise.daemon_process import start_daemon
+from sitter.supervise.daemon_process import start_daemon, stop_daemon
 from sitter.supervise.launch import launch
 from sitter.version import VERSION
 from sitter_wire import rundir
@@ -35,15 +35,24 @@ from sitter_wire.places import Endpoints, RunDir
 @click.option(
     "--no-ui", "no_ui", is_flag=True, help="Stay in the foreground, follow the output, return the training's exit code."
 )
+@click.option("--restart", "restart", type=click.IntRange(0), default=0, help="Start it again after a crash, at most so many times.")
 @click.option("--then", "then", metavar="CMD", default="", help="A command for when the run is finished or given up.")
 @click.argument("command_line", nargs=-1, required=True, type=click.UNPROCESSED, metavar="-- CMD…")
 def command(
-    name: str | None, rules: Path | None, mode: str | None, no_ui: bool, then: str, command_line: tuple[str, ...]
+    name: str | None, rules: Path | None, mode: str | None, no_ui: bool, restart: int, then: str, command_line: tuple[str, ...]
 ) -> int:
     """Start a training and open the screen on it. Leaving the screen (q), or closing the terminal, stops nothing."""
+    if restart:
+        raise UsageError(f"--restart {restart} is not possible yet; start without it, and `sitter resume` after a crash")
     run = prepare(list(command_line), name=name, rules=rules, mode=mode or "", then=then)
     start_daemon(run)
-    launch(run, list(command_line))
+    try:
+        launched = launch(run, list(command_line))
+    except SitterError:
+        stop_daemon(run)
+        raise
+    if launched.note:
+        click.echo(f"sitter: {launched.note}", err=True)
     if no_ui or not sys.stdout.isatty():
         return follow(run)
     from sitter.cli.screen import show  # textual takes a moment to import, and --no-ui has no use for it

@@ -28,6 +28,7 @@ from sitter.store.writer import Writer
 from sitter_wire.commands import Command, Outcome, Rollback, TakeCheckpoint
 from sitter_wire.messages import ShipmentHeader
 from sitter_wire.places import RunDir
+from sitter_wire.records import Happening
 from sitter_wire.rundir import RunInfo
 
 log = logging.getLogger(__name__)
@@ -109,16 +110,28 @@ class Core:
         if not sessions:
             return
         last = sessions[-1]
-        self.flow.session(last.session, None, last.pid).clock = (last.wall_ns / 1e9, last.mono_ns / 1e9)
-        past = list(reader.tail(WARM_UP_POINTS))
-        happened = [h for session, h in reader.events() if session == last.session]
-        for h in happened:
-            self.present.happening(h)
-        self._sync_view()
-        for _, _, step, branch, time, values in past:
-            sample = Sample(step=step, branch=branch, time=time / 1e9, values=values)
-            self.engine.observe(sample, late=True)
-            self.present.recall(sample)
+        session = self.flow.session(last.session, None, last.pid or 0)
+        session.clock = (last.wall_ns / 1e9, last.mono_ns / 1e9)
+        # Interleaved as they were made: a restore between two points changes what the second may be compared with.
+        told: list[tuple[float, int, Sample | Happening]] = []
+        for stored in reader.events():
+            if stored.session == last.session:
+                told.append((stored.happening.time / 1e9, stored.happening.seq, stored.happening))
+        for point in reader.tail(WARM_UP_POINTS):
+            if point.session == last.session:
+                sample = Sample(step=point.step, branch=point.branch, time=point.time / 1e9, values=point.values)
+                told.append((sample.time, point.seq, sample))
+        for _, _, item in sorted(told, key=lambda t: t[1]):
+            self._retell(item)
+
+    def _retell(self, item: Sample | Happening) -> None:
+        if isinstance(item, Happening):
+            self.present.happening(item)
+            self._sync_view()
+            self.engine.happened(item)
+        else:
+            self.present.recall(item)
+            self.engine.observe(item, late=True)
 
     def read_files(self, *, live: str | None = None, alive: bool = False) -> None:
         """Take in what the recorder's files hold beyond the history. ``live``: a session to leave to its agent's shipments.
@@ -254,7 +267,7 @@ class Core:
                 by=by,
                 branch=branch,
                 done=partial(self._acted, finding, action),
-            )  # type: ignore[misc]
+            )
             self.log("command", finding, "sent", f"{spelled(action)}: {finding.text}")
             if finding.severity != "info":
                 self._notify(

@@ -94,8 +94,7 @@ class Ending:
             return False
         if self._ended_at is not None:
             return now - self._ended_at > LINGER_S
-        starting = TrainingProcess.find(self._run)
-        return now - self._began > WAIT_FOR_START_S and (starting is None or not starting.alive())
+        return now - self._began > WAIT_FOR_START_S
 
     # -- notifications and signals ---------------------------------------------------------------------------------------
 

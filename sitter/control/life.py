@@ -7,6 +7,7 @@ from sitter.control.present import Present
 from sitter.locks import holder
 from sitter.model import ExitNow, State
 from sitter.supervise.exit import read_exit
+from sitter.supervise.process import TrainingProcess
 from sitter_wire.places import RunDir
 
 HUNG_S = 60.0
@@ -30,25 +31,31 @@ class Life:
         self.stop_applied = False
         self.preempted = False
         self.stalled = False
-        self.concluded = False
+        self.agent_alive = False
 
     def look(self) -> None:
         """Once a second."""
         pid = holder(self._run.agent_lock)
+        self.agent_alive = pid is not None
+        if pid is None:
+            # Imports before `start`, or a last evaluation after the loop: the process lives without an agent.
+            process = TrainingProcess.find(self._run)
+            pid = process.pid if process is not None and process.alive() else None
         if pid is not None:
             if pid != self.pid:
                 self.pid, self.seen_alive, self.gone_at, self.exit = pid, True, None, None
-                self.concluded = self.stop_applied = self.preempted = self.stalled = False
+                self.stop_applied = self.preempted = self.stalled = False
             return
-        if self.pid is not None or (not self.seen_alive and self.gone_at is None):
+        has_past = self._present.session is not None or self._run.exit_json.exists()
+        if self.pid is not None or (self.gone_at is None and has_past):
             self.pid, self.gone_at = None, self._clock.monotonic()
             self._on_gone()
-        if not self.concluded and self.exit is None:
+        if self.gone_at is not None and self.exit is None:
             self.exit = read_exit(self._run, self.started())
 
     @property
     def alive(self) -> bool:
-        """Whether an agent lives in this run now."""
+        """Whether the training process lives, with an agent or (yet, or any more) without."""
         return self.pid is not None
 
     def known(self) -> bool:
@@ -78,7 +85,7 @@ class Life:
         return "running" if self._present.step else "starting"
 
     def _ended_state(self) -> State:
-        if not self.seen_alive and self._present.session is None and self.exit is None:
+        if self.gone_at is None:
             return "starting"
         if self.preempted:
             return "preempted"

@@ -1,9 +1,13 @@
 """Starting a run's daemon from the command line."""
 
+import contextlib
+import os
+import signal
 import subprocess
 import sys
 
 from sitter.errors import DaemonError
+from sitter.locks import holder
 from sitter_wire.places import RunDir
 
 PATIENCE_S = 30.0
@@ -34,3 +38,11 @@ def start_daemon(run: RunDir) -> None:
             if said
             else f"the daemon for {run.name} could not be started; see {run.daemon_log}"
         )
+
+
+def stop_daemon(run: RunDir) -> None:
+    """Ask the run's daemon to leave, where there is one; it commits first."""
+    pid = holder(run.daemon_lock)
+    if pid is not None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGTERM)
