@@ -9,6 +9,7 @@ from sitter_agent import loops
 from sitter_agent.counting import Counting
 from sitter_agent.feed import Feed
 from sitter_agent.fork import watch
+from sitter_agent.handlers import raised_by_handler
 from sitter_agent.knobs import FreeKnob, Scale
 from sitter_agent.names import Names
 from sitter_agent.opening import Opened, open_session
@@ -122,7 +123,9 @@ class Agent:
             if core.goal in known:
                 core.goal_value = float(known[core.goal])  # type: ignore[arg-type, index]
             core.recorder.log(p.current, p.branch, known)  # type: ignore[arg-type]
-        except Exception as e:  # noqa: BLE001 — nothing of ours escapes into training
+        except Exception as e:  # nothing of ours escapes into training
+            if raised_by_handler(e):
+                raise
             core.rail.caught("log", e)
 
     def safe_point(self, step: int | None = None) -> None:
@@ -226,8 +229,6 @@ class Agent:
         else:
             feed = Feed(loader)
             self._feeds.append(feed)
-        if self._core is not None:
-            self._core.feed = feed
         return feed
 
     def _to_come(self, values: Mapping[str, Any]) -> dict[str, Any]:

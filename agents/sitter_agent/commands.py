@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from sitter_agent.checkpoint_files import Sidecar
 from sitter_agent.core import Core
+from sitter_agent.handlers import raised_by_handler
 from sitter_agent.knobs import check_expected
 from sitter_agent.rollback import Refused, roll_back
 from sitter_agent.state_copy import copy_for_checkpoint
@@ -97,7 +98,10 @@ class Commands:
             self._answer(command, "rejected", str(e), e.detail)
         except ValueError as e:
             self._answer(command, "rejected", str(e))
-        except Exception as e:  # noqa: BLE001 — whatever went wrong, silence is never success, and training goes on
+        except Exception as e:  # whatever went wrong, silence is never success, and training goes on
+            if raised_by_handler(e):
+                self._answer(command, "rejected", "a signal handler of the script interrupted it")
+                raise
             self._answer(command, "rejected", f"it failed inside the training process: {type(e).__name__}: {e}")
             self._core.rail.caught(f"command {type(command.action).__name__}", e)
 

@@ -36,11 +36,14 @@ class Counting:
 
     # What a loop tells. Here: nothing to be done but count.
 
-    def loop_begins(self, feed: object, total: int | None, epochs: int | None = None) -> None:
-        """A loop of ours takes over."""
+    def loop_begins(self, total: int | None, epochs: int | None = None) -> None:
+        """A loop of ours takes over; by epochs, once for all of them."""
+        self.progress.total = total if total is not None else self.progress.total
+
+    def turns_begin(self, feed: object) -> None:
+        """From here on the turns are ours; ``feed`` brings the batches, where one of ours does."""
         self.progress.managed = True
         self.progress.current = self.progress.done
-        self.progress.total = total if total is not None else self.progress.total
         self.begin()
 
     def turn_over(self, waited: float) -> None:
@@ -49,6 +52,9 @@ class Counting:
         self.progress.done += max(0, self.steps_taken())
         self.progress.current = self.progress.done
 
-    def loop_over(self, how: str) -> None:
-        """It ended."""
+    def turns_end(self) -> None:
+        """The turns are the script's again."""
         self.progress.managed = False
+
+    def loop_over(self, how: str) -> None:
+        """It ended: ``total``, ``stopped`` or ``left early``."""

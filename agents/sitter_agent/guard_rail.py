@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Concatenate, ParamSpec, Protocol, TypeVar, cast
 
+from sitter_agent.handlers import raised_by_handler
 from sitter_agent.say import Once, say
 
 FAILURES_ALLOWED = 50
@@ -66,7 +67,9 @@ class GuardRail:
         """``with rail.around("safe point"): …``: a failure inside ends the block and nothing else."""
         try:
             yield
-        except Exception as e:  # noqa: BLE001 — what the rail is for
+        except Exception as e:  # what the rail is for
+            if raised_by_handler(e):
+                raise
             self.caught(where, e)
 
 
@@ -94,7 +97,9 @@ def guarded(fallback: R) -> Callable[[Callable[Concatenate[S, P], R]], Callable[
                 return fallback
             try:
                 return method(self, *args, **kwargs)
-            except Exception as e:  # noqa: BLE001 — what the rail is for
+            except Exception as e:  # what the rail is for
+                if raised_by_handler(e):
+                    raise
                 self.rail.caught(where, e)
                 return fallback
 

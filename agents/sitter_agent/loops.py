@@ -12,7 +12,8 @@ from sitter_agent.say import say
 def loop(host: Counting, feed: Feed, total: int | None) -> Iterator[tuple[int, Any]]:
     """(step, batch) until ``total`` steps are done, over the loader again and again; one pass where ``total`` is None."""
     p = host.progress
-    host.loop_begins(feed, total)
+    host.loop_begins(total)
+    host.turns_begin(feed)
     how = "left early"
     try:
         while (total is None or p.done < total) and not p.stopping:
@@ -27,13 +28,15 @@ def loop(host: Counting, feed: Feed, total: int | None) -> Iterator[tuple[int, A
             host.turn_over(waited)
         how = _how(host, total)
     finally:
+        host.turns_end()
         host.loop_over(how)
 
 
 def steps(host: Counting, total: int) -> Iterator[int]:
     """Steps until ``total`` are done."""
     p = host.progress
-    host.loop_begins(None, total)
+    host.loop_begins(total)
+    host.turns_begin(None)
     how = "left early"
     try:
         while p.done < total and not p.stopping:
@@ -41,13 +44,14 @@ def steps(host: Counting, total: int) -> Iterator[int]:
             host.turn_over(0.0)
         how = _how(host, total)
     finally:
+        host.turns_end()
         host.loop_over(how)
 
 
 def epochs(host: Counting, count: int) -> Iterator[int]:
     """Epoch numbers from 0. After a replay of an earlier epoch's batches it goes on with the one after that."""
     p = host.progress
-    host.loop_begins(None, None, count)
+    host.loop_begins(None, count)
     how = "left early"
     epoch = p.epoch if p.epoch is not None else 0
     try:
@@ -63,24 +67,19 @@ def epochs(host: Counting, count: int) -> Iterator[int]:
 def batches(host: Counting, feed: Feed) -> Iterator[Any]:
     """One pass over the loader, with a safe point after every full optimizer step."""
     p = host.progress
-    alone = not p.managed
-    if alone:
-        host.loop_begins(feed, None)
-    how = "left early"
     feed.new_pass()
+    host.turns_begin(feed)
     try:
         while not p.stopping:
             asked = time.perf_counter()
             there, batch = feed.next_batch(one_pass=True)
             waited = time.perf_counter() - asked
             if not there:
-                break
+                return
             yield batch
             host.turn_over(waited)
-        how = "stopped" if p.stopping else "total"
     finally:
-        if alone:
-            host.loop_over(how)
+        host.turns_end()
 
 
 def _how(host: Counting, total: int | None) -> str:

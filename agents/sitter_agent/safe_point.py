@@ -6,6 +6,7 @@ from sitter_agent.commands import Commands
 from sitter_agent.core import Core
 from sitter_agent.counting import Counting
 from sitter_agent.feed import Feed
+from sitter_agent.handlers import raised_by_handler
 from sitter_agent.notices import Notices
 from sitter_agent.say import say
 from sitter_agent.state_copy import take_snapshot
@@ -35,22 +36,33 @@ class SafePoint(Counting):
         self._usual = 1
         self._cleared: tuple[int, int] | None = None
         self._interrupted = False
-        self._own_begun = False
+        self._told = False
         self.said_goodbye = ""
+        self.begin()
 
     # -- what a loop tells ------------------------------------------------------------------------------------------------
 
-    def loop_begins(self, feed: object, total: int | None, epochs: int | None = None) -> None:
-        """Tell of its length, and take the first snapshot before the first step."""
-        self._adapter = self.core.adapter
-        super().loop_begins(feed, total, epochs)
+    def loop_begins(self, total: int | None, epochs: int | None = None) -> None:
+        """Tell of its length."""
+        super().loop_begins(total, epochs)
+        self.said_goodbye, self._told = "", True
         with self.core.rail.around("the loop's beginning"):
-            self.said_goodbye = ""
-            if isinstance(feed, Feed):
-                self.core.feed = feed
-            self.core.event(LoopStart(total=total, epochs=epochs, step=self.progress.done))
+            self._tell_length(total, epochs)
+
+    def turns_begin(self, feed: object) -> None:
+        """Take the first snapshot before the first step."""
+        self._adapter = self.core.adapter
+        super().turns_begin(feed)
+        with self.core.rail.around("the first turn"):
+            if not self._told:
+                self._told = True
+                self._tell_length(self.progress.total, None)
+            self.core.feed = feed if isinstance(feed, Feed) else None
             self._first_snapshot()
         self._ended = self.core.clock()
+
+    def _tell_length(self, total: int | None, epochs: int | None) -> None:
+        self.core.event(LoopStart(total=total, epochs=epochs, step=self.progress.done))
 
     def turn_over(self, waited: float) -> None:
         """Count, and where the optimizer stepped, be a safe point."""
@@ -69,7 +81,6 @@ class SafePoint(Counting):
 
     def loop_over(self, how: str) -> None:
         """Say good-bye; what follows is logged under the last step."""
-        super().loop_over(how)
         with self.core.rail.around("the loop's end"):
             self.core.pending.poll()
             self.good_bye(how)
@@ -87,11 +98,11 @@ class SafePoint(Counting):
         p, core = self.progress, self.core
         if p.managed:
             return
-        if not self._own_begun:
-            self._own_begun = True
-            self._adapter = core.adapter
+        self._adapter = core.adapter
+        if not self._told:
+            self._told = True
             with core.rail.around("the first safe point"):
-                core.event(LoopStart(total=p.total, step=p.done))
+                self._tell_length(p.total, None)
         p.micro += 1
         n = self.steps_taken()
         if step is not None:
@@ -135,7 +146,9 @@ class SafePoint(Counting):
             self._tend()
             if core.link is not None:
                 core.link.ship()
-        except Exception as e:  # noqa: BLE001 — nothing of ours escapes into training
+        except Exception as e:  # nothing of ours escapes into training
+            if raised_by_handler(e):
+                raise
             core.rail.caught("the safe point", e)
         self._ended = core.clock()
 
