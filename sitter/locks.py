@@ -1,6 +1,7 @@
 """POSIX record locks: who holds a run's daemon.lock or agent.lock.
 
-A POSIX lock goes when its process closes ANY descriptor of that file: open it once, in one place, and keep it.
+A POSIX lock goes when its process closes ANY descriptor of that file. So what this process holds is remembered here, and asked about
+without opening the file again.
 """
 
 import errno
@@ -15,11 +16,26 @@ from typing import IO
 _FLOCK = "hhqqi4x" if sys.platform.startswith("linux") else "qqihh"
 
 
+_MINE: dict[tuple[int, int], IO[str]] = {}
+"""By device and inode. A file that was closed meanwhile does not count."""
+
+
+def _mine(path: Path) -> bool:
+    try:
+        found = path.stat()
+    except OSError:
+        return False
+    file = _MINE.get((found.st_dev, found.st_ino))
+    return file is not None and not file.closed
+
+
 def holder(path: Path) -> int | None:
     """Pid of the process that holds the lock on ``path``; None where nobody does or the file is not there.
 
     Asks without taking it, so that whoever wants it at the same moment is not refused because of us.
     """
+    if _mine(path):
+        return os.getpid()
     try:
         fd = os.open(path, os.O_RDONLY)
     except OSError:
@@ -39,7 +55,12 @@ def holder(path: Path) -> int | None:
 
 
 def take(path: Path) -> IO[str] | None:
-    """The open, locked file, or None where another process has it. Raises OSError where it cannot be opened or locked at all."""
+    """The open, locked file, or None where another process (or this one) has it; closing it gives the lock back.
+
+    Raises OSError where it cannot be opened or locked at all.
+    """
+    if _mine(path):
+        return None
     file = path.open("a+", encoding="ascii")
     try:
         fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -48,4 +69,6 @@ def take(path: Path) -> IO[str] | None:
         if e.errno in (errno.EACCES, errno.EAGAIN):
             return None
         raise
+    held = os.fstat(file.fileno())
+    _MINE[held.st_dev, held.st_ino] = file
     return file

@@ -104,6 +104,8 @@ class Present:
             self.paused = event.paused
         elif isinstance(event, events.GoodBye) and self.session:
             self.session.goodbye = event.how
+        if h.branch == self.branch and self.step is not None:
+            self.step = max(self.step, h.step)  # a safe point after the last value: one more step is done
         self.last_record = h.time / 1e9
 
     def pinged(self, pong: Pong, now: float) -> None:
