@@ -5,6 +5,7 @@ SitterError          1   something could not be done
 │   └── ConfigError  2   sitter.toml, or a rule file
 ├── RunError         1   not a run directory, none, newer, several
 ├── DaemonError      1   not there, does not answer, another one holds the run
+├── LaunchError      1   the training could not be started, or ended at once
 └── StoreError       1   the history cannot be read or written
 """
 
@@ -35,3 +36,7 @@ class DaemonError(SitterError):
 
 class StoreError(SitterError):
     """The history is from a newer version, damaged, or cannot be written."""
+
+
+class LaunchError(SitterError):
+    """The training command is not there, cannot be executed, or ended at once."""

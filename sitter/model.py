@@ -189,11 +189,12 @@ class HostNow(Struct, frozen=True):
 
 
 class ExitNow(Struct, frozen=True):
-    """How the training process ended."""
+    """How the training process ended. ``error``: a sentence where it could not be started, or ended at once."""
 
     code: int | None
     signal: int | None
     time: float | None = None
+    error: str = ""
 
 
 class IncidentCount(Struct, frozen=True):

@@ -1,0 +1,143 @@
+"""The training process seen from outside: is it there, what does it do, and how to end it."""
+
+import json
+import os
+import signal
+import time
+from typing import Literal
+
+import psutil
+
+from sitter.supervise.parent import TRAIN_PID, boot_id, start_ticks
+from sitter_wire.places import RunDir
+
+ProcessState = Literal["running", "sleeping", "uninterruptible", "stopped", "zombie", "gone"]
+"""``uninterruptible``: inside a driver or disk call that cannot be broken off, not even by SIGKILL."""
+
+INIT = 1
+"""No pid up to this is ever a training's: to the kernel 0 and -1 mean many processes, and 1 is everybody's parent."""
+LEFTOVERS_S = 5.0
+"""How long the training's workers may outlive it before they are killed."""
+KILLED_S = 10.0
+LOOK_S = 0.05
+
+_STATES: dict[str, ProcessState] = {
+    psutil.STATUS_RUNNING: "running", psutil.STATUS_DISK_SLEEP: "uninterruptible", psutil.STATUS_STOPPED: "stopped",
+    psutil.STATUS_TRACING_STOP: "stopped", psutil.STATUS_ZOMBIE: "zombie", psutil.STATUS_DEAD: "gone",
+}  # fmt: skip
+
+
+class TrainingProcess:
+    """One process, told from any later one with the same pid by its start time."""
+
+    def __init__(self, pid: int, process: psutil.Process | None) -> None:
+        self.pid = pid
+        self._process = process
+
+    @classmethod
+    def find(cls, run: RunDir) -> "TrainingProcess | None":
+        """The one that the run's parent started last, alive or not; None where there was no parent."""
+        try:
+            told = json.loads((run.path / TRAIN_PID).read_bytes())
+            pid, started = int(told["pid"]), float(told["started"])
+            ticks, boot = told.get("ticks"), told.get("boot")
+        except (OSError, ValueError, TypeError, KeyError, AttributeError):
+            return None
+        if pid <= INIT:
+            return None
+        found = cls.of(pid)
+        if ticks is not None:
+            same = ticks == start_ticks(pid) and boot == boot_id()
+        else:
+            same = found._process is not None and abs(found._process.create_time() - started) < 5.0
+        return found if same else cls(pid, None)
+
+    @classmethod
+    def of(cls, pid: int) -> "TrainingProcess":
+        """Whatever has this pid now."""
+        if pid <= INIT:
+            return cls(pid, None)
+        try:
+            return cls(pid, psutil.Process(pid))
+        except psutil.Error:
+            return cls(pid, None)
+
+    def alive(self) -> bool:
+        """Whether it still does anything; a zombie does not."""
+        return self.state() not in ("zombie", "gone")
+
+    def state(self) -> ProcessState:
+        """What it does at this moment."""
+        if self._process is None:
+            return "gone"
+        try:
+            return _STATES.get(self._process.status(), "sleeping") if self._process.is_running() else "gone"
+        except psutil.Error:
+            return "gone"
+
+    def terminate_group(self, grace_s: float = 30.0) -> str:
+        """SIGTERM to it and all that belongs to it, ``grace_s`` seconds, SIGKILL. Blocks so long; returns what ended it.
+
+        All that belongs to it is its process group where it leads one, else its descendants: a training that was not started by us may
+        share its group with a shell script or a batch job, which is not ours to end.
+        """
+        if not self.alive():
+            return "nothing to do, since it had already ended"
+        members = self._members()
+        self._send(signal.SIGTERM, members)
+        self._send(signal.SIGCONT, members)  # a stopped process would sit on the SIGTERM
+        by_term = self._wait([self._process], grace_s)
+        if by_term and self._wait(members, LEFTOVERS_S):
+            return "SIGTERM"
+        members = {*members, *self._members()}
+        self._send(signal.SIGKILL, members)
+        if self._wait(members, KILLED_S):
+            return "SIGTERM" if by_term else "SIGKILL"
+        return "SIGKILL, which it has not obeyed yet since it is inside a driver or disk call"
+
+    def _leads(self) -> bool:
+        try:
+            return os.getpgid(self.pid) == self.pid
+        except OSError:
+            return False
+
+    def _members(self) -> "set[psutil.Process]":
+        if self._process is None:
+            return set()
+        found = {self._process}
+        for process in psutil.process_iter():
+            try:
+                if os.getpgid(process.pid) == self.pid:
+                    found.add(process)
+            except OSError:
+                continue
+        found.discard(psutil.Process())
+        if not self._leads():
+            try:
+                found.update(self._process.children(recursive=True))
+            except psutil.Error:
+                pass  # it ended in between
+        return found
+
+    def _send(self, number: int, members: "set[psutil.Process]") -> None:
+        for process in members:
+            try:
+                process.send_signal(number)  # looks at the start time first
+            except psutil.Error:
+                continue
+
+    def _wait(self, processes: "set[psutil.Process] | list[psutil.Process | None]", seconds: float) -> bool:
+        """Whether all have ended within so long. They are not our children, so there is nothing to wait on but looking."""
+        deadline = time.monotonic() + seconds
+        while any(p is not None and _lives(p) for p in processes):
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(LOOK_S)
+        return True
+
+
+def _lives(process: psutil.Process) -> bool:
+    try:
+        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.Error:
+        return False
