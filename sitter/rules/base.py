@@ -1,0 +1,172 @@
+"""What a rule is. One rule, one file; its class docstring is the page a user reads, its cases are its test."""
+
+import copy
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import msgspec
+
+from sitter.model import Finding, Mode, Proposable, Severity
+from sitter.rules.view import RunView, Sample
+from sitter_wire.records import Happening
+
+
+class RuleParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A rule's parameters, which ``sitter.toml`` can override. Every field has its docstring under it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """In a case: a second passed. ``facts`` are first written into the view."""
+
+    now: float
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One story a rule is told. ``play`` yields samples, ticks and happenings in order; ``says`` must stand in a finding's text
+    (cases that fire); ``acts`` says whether any finding proposes an action (None: either)."""
+
+    title: str
+    play: Callable[[], Iterable["Sample | Tick | Happening"]]
+    says: str = ""
+    acts: bool | None = None
+    view: dict[str, Any] = field(default_factory=dict)
+
+
+class Rule:
+    """Base of all rules. ``observe`` runs on every logged point and must be O(1); ``tick`` once a second.
+
+    What a rule remembers of the signals lies in ``self.memory`` and is copied at every snapshot and gone back to on a restore. What it
+    remembers of itself (what it has said, what was tried) lies elsewhere in ``self`` and is not rewound.
+    """
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+    guard: ClassVar[bool] = False
+    """One of the rules that save a run from ruin."""
+
+    default_mode: ClassVar[Mode] = "ask"
+    """Under the preset ``guard``."""
+
+    default_delay: ClassVar[float] = 0.0
+    """Seconds in which an action can be vetoed, in mode ``act``."""
+
+    default_limit: ClassVar[str] = ""
+    """Budget, such as ``3 per hour``; empty: none."""
+
+    FIRES: ClassVar[tuple[Case, ...]] = ()
+    QUIET: ClassVar[tuple[Case, ...]] = ()
+
+    class Params(RuleParams, frozen=True):
+        """None."""
+
+    def __init__(self, params: RuleParams | None = None) -> None:
+        self.params: Any = params if params is not None else self.Params()
+        self.memory: Any = None
+
+    @property
+    def open_trip(self) -> bool:
+        """Trouble is open: no snapshot is to be taken, nothing cleared."""
+        return False
+
+    @property
+    def suspicious(self) -> bool | None:
+        """Whether the newest sample looked unhealthy; None where this rule did not judge it."""
+        return None
+
+    def observe(self, sample: Sample, view: RunView) -> Finding | None:
+        """One logged point of the present branch."""
+        return None
+
+    def tick(self, view: RunView, now: float) -> Finding | None:
+        """Once a second; ``now`` is monotonic seconds."""
+        return None
+
+    def happened(self, happening: Happening, view: RunView) -> None:
+        """An event of the present session. On ``Restored`` the memory has been set back already."""
+
+    def standing(self, view: RunView) -> Finding | None:
+        """At the end of catching up: the trouble that still stands, with its actions."""
+        return None
+
+    def refused(self, view: RunView) -> None:
+        """What this rule proposed was rejected, has expired or was vetoed: it may propose again."""
+
+    def limits(self, view: RunView) -> str:
+        """Guard rules: why it cannot guard as it should, in a few words for the header; empty where it can."""
+        return ""
+
+    def spends(self, finding: Finding) -> bool:
+        """Whether doing this finding's actions counts against the budget."""
+        return bool(finding.actions)
+
+    def state(self) -> object:
+        """A copy of what it remembers of the signals."""
+        return copy.deepcopy(self.memory)
+
+    def set_state(self, state: object | None) -> None:
+        """Go back to such a copy; None: begin anew. The copy stays intact."""
+        self.memory = self.fresh() if state is None else copy.deepcopy(state)
+
+    def fresh(self) -> object:
+        """A memory that has seen nothing."""
+        return None
+
+    def found(
+        self,
+        severity: Severity,
+        text: str,
+        *,
+        step: int,
+        branch: int,
+        onset: int | None = None,
+        evidence: dict[str, float | int | str | None] | None = None,
+        actions: list[Proposable] | None = None,
+        key: str = "",
+        suspicious: bool = False,
+    ) -> Finding:
+        """A finding of this rule."""
+        return Finding(
+            rule=self.name, severity=severity, step=step, branch=branch, onset=step if onset is None else onset, text=text,
+            evidence=evidence or {}, actions=actions or [], key=key or self.name, suspicious=suspicious,
+        )  # fmt: skip
+
+
+RECOVERED = "recovered"
+"""Evidence ``recovered: 1`` says that the trouble with the finding's key is over. ``recovered: 0`` says that it stayed, and is now
+taken for usual: the incident ends without a recovery."""
+
+
+def recovered(finding: Finding) -> bool:
+    """Whether this finding closes the incident of its key because all is usual again."""
+    return finding.evidence.get(RECOVERED) == 1
+
+
+def gave_up(finding: Finding) -> bool:
+    """Whether this finding closes the incident of its key although nothing became usual again."""
+    return finding.evidence.get(RECOVERED) == 0
+
+
+def play(rule: Rule, case: Case, view: RunView | None = None) -> list[Finding]:
+    """Tell a rule a case, without an engine, and collect what it finds."""
+    view = view or RunView(in_session=True, state="running")
+    for name, value in case.view.items():
+        setattr(view, name, value)
+    findings: list[Finding] = []
+    for item in case.play():
+        found: Finding | None = None
+        if isinstance(item, Sample):
+            view.step, view.branch = item.step, item.branch
+            found = rule.observe(item, view)
+        elif isinstance(item, Tick):
+            for name, value in item.facts.items():
+                setattr(view, name, value)
+            found = rule.tick(view, item.now)
+        else:
+            rule.happened(item, view)
+        if found is not None:
+            findings.append(found)
+    return findings

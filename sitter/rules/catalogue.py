@@ -1,0 +1,21 @@
+"""Every rule there is. A new rule is one file and one line here."""
+
+from sitter.rules.base import Rule
+from sitter.rules.checkpoint_cadence import CheckpointCadence
+from sitter.rules.disk_full import DiskFull
+from sitter.rules.gpu_hot import GpuHot
+from sitter.rules.gpu_idle import GpuIdle
+from sitter.rules.gpu_memory import GpuMemory
+from sitter.rules.guard import Guard
+from sitter.rules.stalled import Stalled
+
+RULES: tuple[type[Rule], ...] = (
+    Guard,
+    Stalled,
+    CheckpointCadence,
+    GpuIdle,
+    GpuHot,
+    GpuMemory,
+    DiskFull,
+)
+"""In the order in which they are shown and run."""

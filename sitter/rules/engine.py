@@ -1,0 +1,248 @@
+"""Runs the rules: over every point, every second, every event. Keeps copies of what they remember, for the restores."""
+
+import logging
+import time
+from collections import OrderedDict
+from typing import Any
+
+import msgspec
+
+from sitter.model import Finding
+from sitter.rules.base import Rule
+from sitter.rules.clearance import Clearance
+from sitter.rules.guard_signs import is_training_loss
+from sitter.rules.view import RunView, Sample
+from sitter_wire.events import CheckpointRemoved, CheckpointWritten, Restored, SessionStart, SnapshotTaken
+from sitter_wire.records import Happening
+
+log = logging.getLogger(__name__)
+
+COPIES = 64
+"""Copies of the rules' memory that are kept for snapshots; those that belong to a checkpoint come on top, at most as many."""
+
+
+class Timing(msgspec.Struct):
+    """What a rule has cost. Seconds."""
+
+    calls: int = 0
+    seconds: float = 0.0
+    worst: float = 0.0
+
+
+class Engine:
+    """All rules of one run. One thread. A rule that raises is switched off with one sentence; the daemon lives on."""
+
+    def __init__(self, rules: list[Rule], view: RunView) -> None:
+        self.rules, self.view = rules, view
+        self.timings = {rule.name: Timing() for rule in rules}
+        self.broken: dict[str, str] = {}
+        self.clearance = Clearance()
+        self._restoring = False
+        self._copies: OrderedDict[tuple[int, int], dict[str, object]] = OrderedDict()
+        self._of_checkpoints: dict[tuple[int, int], dict[str, object]] = {}
+        self._paths: dict[str, tuple[int, int]] = {}
+        self._seen: set[str] = set()
+        self._points = 0
+        self._pending: list[Finding] = []
+
+    # -- in --------------------------------------------------------------------------------------------------------------
+
+    def observe(self, sample: Sample, late: bool = False) -> list[Finding]:
+        """One logged point. ``late``: it is the past; what is found is marked so and proposes nothing."""
+        line = self.clearance
+        if line.branch is None:
+            line.begin(sample.branch, sample.step)
+        elif sample.branch != line.branch:
+            if sample.branch < line.branch:
+                return []  # a branch that was left
+            line.begin(sample.branch, sample.step)
+        self._points += 1
+        self._seen.update(sample.values)
+        self.view.step, self.view.branch = sample.step, sample.branch
+        if self._restoring:
+            return []
+        findings, self._pending = self._pending, []
+        judged = odd = False
+        for rule in self.rules:
+            if rule.name in self.broken:
+                continue
+            began = time.perf_counter()
+            try:
+                found = rule.observe(sample, self.view)
+            except Exception as e:  # noqa: BLE001 — one bad rule must not end the daemon
+                findings.append(self._switched_off(rule, e))
+                continue
+            self._took(rule.name, began)
+            if found is not None:
+                findings.append(found)
+            suspicious = rule.suspicious
+            if suspicious is not None:
+                judged, odd = True, odd or suspicious
+        if judged:
+            line.point(sample.step, odd=odd, open_trip=self.open_trip)
+        return [as_late(f) for f in findings] if late and findings else findings
+
+    def tick(self, now: float) -> list[Finding]:
+        """Once a second; ``now`` is monotonic seconds."""
+        return self._each("tick", self.view, now)
+
+    def happened(self, h: Happening) -> None:
+        """An event, in its place among the points."""
+        event = h.event
+        if isinstance(event, SnapshotTaken):
+            self._copy((event.branch, event.step))
+        elif isinstance(event, CheckpointWritten):
+            self._pin(event)
+        elif isinstance(event, CheckpointRemoved):
+            self._of_checkpoints.pop(self._paths.pop(event.path, (-1, -1)), None)
+        elif isinstance(event, Restored):
+            self._go_back(event.from_branch, event.step)
+            clear = self.clearance.clear
+            trusted = clear is None or event.step <= clear[1]
+            self.clearance.begin(event.branch, event.step, parent=event.from_branch, trusted=trusted)
+            self._restoring = False
+        elif isinstance(event, SessionStart):
+            self._new_session(event, h.step)
+        for rule in self._working():
+            try:
+                rule.happened(h, self.view)
+            except Exception as e:  # noqa: BLE001
+                self._pending.append(self._switched_off(rule, e))
+
+    def restoring(self, until_branch_event: bool) -> None:
+        """True when a restore was sent: records of the old branch trip nothing until its branch event. False when it was rejected, has
+        expired or was never sent: trips may act again."""
+        if until_branch_event:
+            self._restoring = True
+            return
+        self._restoring = False
+        for rule in self._working():
+            try:
+                rule.refused(self.view)
+            except Exception as e:  # noqa: BLE001
+                self._pending.append(self._switched_off(rule, e))
+
+    def catch_up_ended(self) -> list[Finding]:
+        """The past is read: trouble that still stands, with its actions."""
+        return [] if self._restoring else self._each("standing", self.view)
+
+    # -- out -------------------------------------------------------------------------------------------------------------
+
+    @property
+    def open_trip(self) -> bool:
+        """Trouble is open: nothing is cleared, no snapshot should be taken."""
+        return any(rule.open_trip for rule in self.rules)
+
+    def clear(self) -> tuple[int, int] | None:
+        """Snapshots up to (branch, step) may be trusted; None: none yet."""
+        return self.clearance.clear
+
+    def healthy_steps_since(self, branch: int, step: int) -> int:
+        """Healthy steps that followed a state on the present line; 0 where it is not on it."""
+        return self.clearance.healthy_since(branch, step)
+
+    def watching(self) -> list[str]:
+        """What the guard can judge of what is logged."""
+        found: list[str] = [name for name in ("loss", "grad_norm") if name in self._seen]
+        if "loss" not in self._seen:
+            found += sorted(name for name in self._seen if is_training_loss(name))
+        return found
+
+    def blind(self) -> str:
+        """Why the guard cannot guard; empty where it can."""
+        guards = [rule for rule in self.rules if rule.guard]
+        off = [rule.name for rule in guards if rule.name in self.broken]
+        if off:
+            return f"rule {off[0]} is switched off: {self.broken[off[0]]}"
+        if not guards:
+            return "the guard is off"
+        if not self._points:
+            return "nothing logged yet"
+        if not self.watching():
+            return "no loss signal"
+        for rule in guards:
+            limit = rule.limits(self.view)
+            if limit:
+                return limit
+        return ""
+
+    # -- inside ----------------------------------------------------------------------------------------------------------
+
+    def _working(self) -> list[Rule]:
+        return [rule for rule in self.rules if rule.name not in self.broken]
+
+    def _each(self, method: str, *args: Any) -> list[Finding]:
+        findings, self._pending = self._pending, []
+        for rule in self._working():
+            began = time.perf_counter()
+            try:
+                found = getattr(rule, method)(*args)
+            except Exception as e:  # noqa: BLE001
+                findings.append(self._switched_off(rule, e))
+                continue
+            self._took(rule.name, began)
+            if found is not None:
+                findings.append(found)
+        return findings
+
+    def _took(self, name: str, began: float) -> None:
+        timing, seconds = self.timings[name], time.perf_counter() - began
+        timing.calls += 1
+        timing.seconds += seconds
+        timing.worst = max(timing.worst, seconds)
+
+    def _switched_off(self, rule: Rule, error: Exception) -> Finding:
+        why = f"{type(error).__name__}: {error}"
+        self.broken[rule.name] = why
+        log.error("rule %s raised and is switched off", rule.name, exc_info=error)
+        return Finding(
+            rule=rule.name, severity="warning", step=self.view.step or 0, branch=self.view.branch, onset=self.view.step or 0,
+            text=f"rule {rule.name} failed and is switched off until the daemon starts again: {why}", key=f"{rule.name}:broken",
+        )  # fmt: skip
+
+    def _copy(self, at: tuple[int, int]) -> None:
+        copies = self._copies
+        copies[at] = {rule.name: rule.state() for rule in self._working()}
+        copies.move_to_end(at)
+        if len(copies) > COPIES:
+            # Every other one of the older half goes: what is kept reaches far back, as the agent's snapshots do.
+            keys = list(copies)
+            for key in keys[1 : COPIES // 2 : 2]:
+                del copies[key]
+
+    def _pin(self, event: CheckpointWritten) -> None:
+        at = (event.branch, event.step)
+        if at in self._copies and len(self._of_checkpoints) < COPIES:
+            self._of_checkpoints[at] = self._copies[at]
+            self._paths[event.path] = at
+
+    def _go_back(self, branch: int, step: int) -> None:
+        """Rules remember what they did at that state; else what they did shortly before it; else they begin anew."""
+        known = {**self._of_checkpoints, **self._copies}
+        found = known.get((branch, step))
+        if found is None:
+            before = [at for at in known if at[1] <= step and self.clearance.on_line(*at)]
+            found = known[max(before, key=lambda at: at[1])] if before else {}
+        for rule in self._working():
+            rule.set_state(found.get(rule.name))
+        line = self.clearance
+        for at in [at for at in self._copies if at[1] > step or not line.on_line(*at)]:
+            del self._copies[at]
+
+    def _new_session(self, event: SessionStart, step: int) -> None:
+        """A new process: what was usual holds if it went on from a state that is known."""
+        self._restoring = False
+        if event.resumed is not None:
+            self._go_back(*event.resumed)
+            self.clearance.begin(event.branch, event.resumed[1], parent=event.resumed[0], trusted=True)
+            return
+        for rule in self._working():
+            rule.set_state(None)
+        self.clearance.begin(event.branch, step)
+        self._copies.clear()
+
+
+def as_late(finding: Finding) -> Finding:
+    """Of the past: it proposes nothing."""
+    return msgspec.structs.replace(finding, actions=[], evidence={**finding.evidence, "late": 1})
+

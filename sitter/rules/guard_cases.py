@@ -1,0 +1,64 @@
+"""What the guard must see, and what it must not."""
+
+import math
+import random
+from collections.abc import Callable, Iterator
+
+from sitter.rules.base import Case
+from sitter.rules.view import Sample
+
+NAN, INF = math.nan, math.inf
+
+
+def usual(
+    n: int = 200, noise: float = 0.05, *, every: int = 1, grad: bool = True, name: str = "loss",
+    loss: Callable[[int, float], float] = lambda i, v: v, norm: Callable[[int, float], float] = lambda i, v: v,
+) -> Callable[[], Iterator[Sample]]:  # fmt: skip
+    """A loss that falls from 4 to 2 with log-normal ``noise``; ``loss`` and ``norm`` change what is logged at point ``i``."""
+
+    def play() -> Iterator[Sample]:
+        rng = random.Random(7)
+        for i in range(n):
+            values = {name: loss(i, (2.0 + 2.0 * math.exp(-i / 40.0)) * math.exp(rng.gauss(0.0, noise)))}
+            if grad:
+                values["grad_norm"] = norm(i, math.exp(rng.gauss(0.0, 0.3)))
+            yield Sample(step=i * every, branch=0, time=float(i * every), values=values)
+
+    return play
+
+
+FIRES = (
+    Case("one loss is nan", usual(loss=lambda i, v: NAN if i == 150 else v), says="loss is nan at step 150", acts=True),
+    Case("the loss becomes inf and stays", usual(loss=lambda i, v: INF if i >= 150 else v), says="loss is inf at step 150", acts=True),
+    Case("a gradient norm is nan", usual(norm=lambda i, v: NAN if i == 150 else v), says="grad_norm is nan", acts=True),
+    Case("one loss of a GAN is nan", usual(name="g_loss", loss=lambda i, v: NAN if i == 150 else v), says="g_loss is nan", acts=True,
+         view={"kind": "gan"}),
+    Case("the loss jumps to twice its level and stays", usual(loss=lambda i, v: v * (2.0 if i >= 150 else 1.0)), says="its usual level", acts=True),
+    Case("a single loss of 50 × its level", usual(loss=lambda i, v: v * (50.0 if i == 150 else 1.0)), says="its usual level", acts=True),
+    Case("noisy, 8 sigma is out of reach: 2.2 × for 20 points", usual(noise=0.13, loss=lambda i, v: v * (2.2 if 150 <= i < 170 else 1.0)),
+         says="its usual level", acts=True),
+    Case("a gradient of 1,000 × its level, the loss not yet hit", usual(norm=lambda i, v: v * (1000.0 if i == 150 else 1.0)),
+         says="grad_norm 1,", acts=True),
+    Case("divergence within the first 20 steps", usual(n=30, loss=lambda i, v: v * (40.0 if i >= 12 else 1.0)), says="step 12", acts=True),
+    Case("a spike of clipped gradients is seen, no more", usual(norm=lambda i, v: v * (1000.0 if i == 150 else 1.0)),
+         says="gradients are clipped", acts=False, view={"clips": True}),
+    Case("one spike in a log of every 100th step is seen, no more", usual(every=100, norm=lambda i, v: v * (100.0 if i == 150 else 1.0)),
+         says="one spike alone says little", acts=False),
+    Case("the loss of reinforcement learning jumps by nature", usual(loss=lambda i, v: v * (5.0 if i >= 150 else 1.0)),
+         says="only values that are not finite act", acts=False, view={"kind": "rl"}),
+    Case("logged every 50 steps, and says how slow it is", usual(every=50), says="every 50 steps", acts=False),
+)  # fmt: skip
+
+QUIET = (
+    Case("a run like any other", usual(n=2000)),
+    Case("a noisy one", usual(n=2000, noise=0.3)),
+    Case("a bad batch: + 45 % for one step, again and again", usual(n=1000, loss=lambda i, v: v * (1.45 if i % 97 == 50 else 1.0))),
+    Case("a batch of 3 × the loss", usual(loss=lambda i, v: v * (3.0 if i == 150 else 1.0))),
+    Case("a restart of the rate: + 20 %, and it settles", usual(n=600, loss=lambda i, v: v * (1 + 0.2 * math.exp(-max(0, i - 300) / 30)
+         if i >= 300 else v / v))),
+    Case("a sudden improvement is no fault", usual(loss=lambda i, v: v * (0.2 if i >= 150 else 1.0))),
+    Case("a full-batch loss without noise", usual(noise=0.0, grad=False)),
+    Case("never finite: it has not started", usual(loss=lambda i, v: NAN, grad=False)),
+    Case("a loss around zero and below", usual(n=400, loss=lambda i, v: v - 3.0, grad=False)),
+    Case("gradients with long tails", usual(n=2000, norm=lambda i, v: v * (4.0 if i % 50 == 7 else 1.0))),
+)  # fmt: skip

@@ -1,0 +1,234 @@
+"""What the guard sees: what is usual for loss and gradient norm, and what is odd now. Nothing about what was done."""
+
+import math
+from collections import deque
+from itertools import pairwise
+from typing import Literal, NamedTuple
+
+from sitter.rules.guard_rate import Rate
+from sitter.rules.robust import WINDOW, Robust, median
+from sitter.rules.view import RunView
+
+CLEAN_POINTS = 3
+"""Logged points without suspicion in a row that end a suspicion (PROTOCOL: snapshots that may be trusted)."""
+
+GRAD_ODD = 3.0
+"""A gradient norm is suspicious from this multiple of its usual level on: with its long tails the z alone says little."""
+
+HIGH_POINTS, HIGH_OF = 4, 5
+"""A loss that stands suspiciously high in so many of its last points has not had a bad batch. With noisy losses (small batches) even
+shuffled labels stay below 8 sigma."""
+
+HELD_OUT = WINDOW // 2
+"""Points in a row that may be kept out of what is usual because they are high; more, and it is learned as any other level."""
+
+DENSE_GAP = 2
+"""Steps between two gradient norms up to which one spike is evidence. Whoever sees one step in a hundred and finds a spike in it has
+most likely not seen many others, which did no harm: then the loss, or a second spike, must agree."""
+
+
+class Bars(NamedTuple):
+    """Thresholds, from the rule's parameters."""
+
+    z: float
+    grad_factor: float
+    loss_factor: float
+    initial_factor: float
+    suspicion_z: float
+    high_factor: float
+    arm_points: int
+    early_points: int
+
+
+class Sign(NamedTuple):
+    """Something is wrong. ``acts``: it may lead to an action; else ``why_not``. ``factor``: × the usual level (1 where unknown)."""
+
+    kind: Literal["nonfinite", "loss", "grad"]
+    signal: str
+    value: float
+    factor: float
+    z: float | None
+    acts: bool = True
+    why_not: str = ""
+
+
+class Signs:
+    """Loss and gradient norm on the present line of branches, point by point. Copied at snapshots, gone back to on a restore."""
+
+    def __init__(self) -> None:
+        self.loss = Robust()
+        self.grad = Robust()
+        self.rate = Rate()
+        self.held = 1.0  # what the guard itself has multiplied the rate's scale by
+        self.seen: set[str] = set()
+        self.initial: float | None = None
+        self.far: deque[bool] = deque(maxlen=3)  # loss beyond the bar, of the last points
+        self.high: deque[bool] = deque(maxlen=HIGH_OF)  # loss suspicious and high
+        self.held_out = 0
+        self.spikes: deque[bool] = deque(maxlen=3)  # the same of the gradient norm
+        self.loss_odd = False
+        self.grad_odd = False  # finite and far off
+        self.not_positive = 0  # points for which the loss is still not judged, since one of it was zero or negative
+        self.odd: bool | None = None  # the newest point; None: it held nothing to judge
+        self.main = False  # it held the signal by which points are counted: the loss, where there is one
+        self.clean = 0  # judged points in a row without suspicion
+        self.points = 0  # judged points
+        self.episode: int | None = None  # first step of the suspicion that is open
+        self.healthy: int | None = None  # last step before it; where none is open, the last judged step
+        self.loss_steps: deque[int] = deque(maxlen=9)
+        self.grad_steps: deque[int] = deque(maxlen=9)
+
+    def take(self, step: int, values: dict[str, float], bars: Bars, view: RunView, *, frozen: bool) -> Sign | None:
+        """Judge one point and learn from it, unless ``frozen``: while trouble is open it is not what is usual."""
+        self.odd = None
+        loss, grad = values.get("loss"), values.get("grad_norm")
+        by_loss = by_grad = None
+        if loss is not None:
+            by_loss = self._loss(step, loss, bars, frozen)
+        elif "loss" not in self.seen:
+            by_loss = self._other_losses(values)
+        if grad is not None:
+            by_grad = self._grad(step, grad, bars, view, frozen, beside=loss is not None)
+        if self.odd is None:
+            return None
+        self.main = loss is not None or "loss" not in self.seen
+        self._count(step)
+        sign = by_loss
+        if by_grad is not None and (sign is None or (by_grad.kind == "nonfinite" and sign.kind != "nonfinite")):
+            sign = by_grad
+        if sign is not None and sign.kind != "nonfinite" and view.kind in ("rl", "gan"):
+            return sign._replace(acts=False, why_not=f'with kind="{view.kind}" only values that are not finite act')
+        return sign
+
+    # -- the loss --------------------------------------------------------------------------------------------------------
+
+    def _loss(self, step: int, loss: float, bars: Bars, frozen: bool) -> Sign | None:
+        if not math.isfinite(loss):
+            if "loss" not in self.seen:
+                return None  # it has not started
+            self.odd = self.loss_odd = True
+            self.far.append(True)
+            return Sign("nonfinite", "loss", loss, loss, None)
+        self.seen.add("loss")
+        self.loss_steps.append(step)
+        self.odd = self.loss_odd = False
+        if loss <= 0.0:
+            self.not_positive = WINDOW
+            self.loss.clear()
+            self.far.append(False)
+            return None
+        self.not_positive = max(0, self.not_positive - 1)
+        if self.initial is None:
+            self.initial = loss
+        x, usual = math.log(loss), self.loss
+        sign, high = None, False
+        z = usual.z(x) if len(usual) >= bars.early_points else 0.0
+        if len(usual) >= bars.arm_points:
+            self.odd = self.loss_odd = z > bars.suspicion_z
+            self.far.append(z > bars.z)
+            high = self.odd and x - usual.centre > math.log(bars.high_factor)
+            self.high.append(high)
+            if (z > bars.z and sum(self.far) >= 2) or (high and sum(self.high) >= HIGH_POINTS):
+                sign = Sign("loss", "loss", loss, math.exp(x - usual.centre), z)
+        if z > bars.z and x - usual.centre > math.log(bars.loss_factor) and loss > bars.initial_factor * self.initial:
+            self.odd = self.loss_odd = True
+            sign = Sign("loss", "loss", loss, math.exp(x - usual.centre), z)
+        self.held_out = self.held_out + 1 if high else 0
+        if not frozen and not 0 < self.held_out <= HELD_OUT:
+            usual.push(x)
+        return None if self.not_positive else sign
+
+    def _other_losses(self, values: dict[str, float]) -> Sign | None:
+        """Where nothing is called ``loss`` (a GAN has two): the losses there are, only for whether they are finite."""
+        for name, value in values.items():
+            if not is_training_loss(name):
+                continue
+            if not math.isfinite(value):
+                if name in self.seen:
+                    self.odd = True
+                    return Sign("nonfinite", name, value, value, None)
+                continue
+            self.seen.add(name)
+            self.odd = bool(self.odd)
+        return None
+
+    # -- the gradient ----------------------------------------------------------------------------------------------------
+
+    def _grad(self, step: int, grad: float, bars: Bars, view: RunView, frozen: bool, *, beside: bool) -> Sign | None:
+        if not math.isfinite(grad):
+            if "grad_norm" not in self.seen:
+                return None
+            self.odd, self.grad_odd = True, False
+            return Sign("nonfinite", "grad_norm", grad, grad, None)
+        self.seen.add("grad_norm")
+        self.grad_steps.append(step)
+        odd, sign, usual = False, None, self.grad
+        if grad > 0.0:
+            x = math.log(grad)
+            if len(usual) >= bars.arm_points:
+                z, factor = usual.z(x), math.exp(min(700.0, x - usual.centre))
+                odd = z > bars.suspicion_z and factor > GRAD_ODD
+                spike = z > bars.z and factor > bars.grad_factor
+                self.spikes.append(spike)
+                if spike:
+                    sign = self._spike(Sign("grad", "grad_norm", grad, factor, z), view)
+            if not frozen:
+                usual.push(x)
+        self.grad_odd = odd
+        if odd or beside or "loss" not in self.seen:
+            self.odd = bool(self.odd) or odd
+        return sign
+
+    def _spike(self, sign: Sign, view: RunView) -> Sign:
+        """Whether a spike of the gradient is enough by itself."""
+        if self.loss_odd:
+            return sign
+        if view.clips:
+            return sign._replace(acts=False, why_not="gradients are clipped: a spike alone does no harm")
+        if gap(self.grad_steps) > DENSE_GAP and sum(self.spikes) < 2:
+            return sign._replace(acts=False, why_not=f"grad_norm is logged every {gap(self.grad_steps)} steps: one spike alone says little")
+        return sign
+
+    # -- what is healthy -------------------------------------------------------------------------------------------------
+
+    def _count(self, step: int) -> None:
+        self.points += 1
+        if self.odd:
+            self.clean = 0
+            if self.episode is None:
+                self.episode = step
+            return
+        if self.main:
+            self.clean += 1
+        if self.episode is None:
+            self.healthy = step
+        elif self.clean >= CLEAN_POINTS:
+            self.episode, self.healthy = None, step
+
+    def anew(self) -> None:
+        """What has been odd for a whole window is the new usual: learn it from here."""
+        self.loss.clear()
+        self.grad.clear()
+        self.far.clear()
+        self.high.clear()
+        self.spikes.clear()
+
+    def __deepcopy__(self, memo: dict[int, object]) -> "Signs":
+        new = Signs.__new__(Signs)
+        new.__dict__.update(self.__dict__)
+        for name in ("loss", "grad", "rate", "seen", "far", "high", "spikes", "loss_steps", "grad_steps"):
+            setattr(new, name, getattr(self, name).copy())
+        return new
+
+
+def gap(steps: "deque[int]") -> int:
+    """The usual distance of logged steps; 0 where it is not known yet."""
+    if len(steps) < 2:
+        return 0
+    ordered = list(steps)
+    return int(median(sorted(float(b - a) for a, b in pairwise(ordered))))
+
+
+def is_training_loss(name: str) -> bool:
+    """``g_loss``, ``loss_d``; not ``val_loss``."""
+    return (name.startswith("loss") or name.endswith("loss")) and not name.startswith(("val", "eval", "test"))
