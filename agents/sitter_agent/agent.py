@@ -205,6 +205,11 @@ class Agent:
         """The run directory."""
         return str(self._core.run.path) if self._core is not None else None
 
+    @property
+    def stopping(self) -> bool:
+        """Whether a stop was commanded. In a loop of one's own ``safe_point`` says so, once, by KeyboardInterrupt."""
+        return self._progress.stopping
+
     def close(self) -> None:
         """End the session: what is on its way is written, the daemon told. Called at exit by itself; again does nothing."""
         opened, self._opened, self._core = self._opened, None, None
