@@ -109,6 +109,10 @@ class SafePoint(Counting):
             p.current, p.given = int(step), True
         if n > 0:
             self._reached(n)
+        elif not core.snapshots_ready and core.rail.on:
+            with core.rail.around("the first safe point"):  # called before the first step: the state it began with
+                p.done = p.current
+                self._first_snapshot()
         self.raise_if_stopped()
 
     def raise_if_stopped(self) -> None:

@@ -1,0 +1,226 @@
+"""Hugging Face's Trainer under our callback: every step is seen, everything can be steered, and nothing is changed unasked."""
+
+import math
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import transformers
+from torch import nn
+
+import sitter_agent
+from sitter_agent.frameworks.transformers import SitterCallback
+from sitter_wire.events import Remark, SnapshotTaken
+from sitter_wire.records import Happening, Point, read_segment_header, scan_segment
+
+pytestmark = [pytest.mark.filterwarnings("ignore::DeprecationWarning"), pytest.mark.filterwarnings("ignore::UserWarning")]
+
+
+@pytest.fixture(autouse=True)
+def own_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+
+
+def records(where: Path) -> list[Any]:
+    found = []
+    for path in sorted(where.glob("sitter-runs/*/recorder/*/*.rec")):
+        data = path.read_bytes()
+        if any(data[:8]):
+            found += [r for r in scan_segment(data, read_segment_header(data)) if r is not None]
+    return sorted(found, key=lambda r: r.seq)
+
+
+def values(where: Path, name: str) -> dict[int, float]:
+    return {r.step: r.values[r.names.index(name)] for r in records(where) if isinstance(r, Point) and name in r.names}
+
+
+class Tiny(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(4, 8), nn.Dropout(0.1), nn.Linear(8, 1))
+
+    def forward(self, x: torch.Tensor, labels: torch.Tensor) -> dict[str, torch.Tensor]:
+        out = self.layers(x).squeeze(-1)
+        return {"loss": (out - labels).square().mean(), "logits": out}
+
+
+class Rows(torch.utils.data.Dataset):
+    """``bad``: the row whose label is NaN."""
+
+    def __init__(self, n: int, bad: int | None = None) -> None:
+        self.x = torch.randn(n, 4, generator=torch.Generator().manual_seed(3))
+        self.y = self.x.sum(1)
+        if bad is not None:
+            self.y[bad] = math.nan
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def __getitem__(self, i: int) -> dict[str, torch.Tensor]:
+        return {"x": self.x[i], "labels": self.y[i]}
+
+
+class Writing(transformers.Trainer):
+    """Overrides ``training_step``, as people do, and notes what it returned."""
+
+    losses: list[float]
+
+    def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
+        loss = super().training_step(*args, **kwargs)
+        self.losses = [*getattr(self, "losses", []), float(loss)]
+        return loss
+
+
+def train(callbacks: list[Any], bad: int | None = None, model: nn.Module | None = None, **arguments: Any) -> Writing:
+    transformers.set_seed(0)
+    given: dict[str, Any] = {
+        "max_steps": 8, "per_device_train_batch_size": 4, "gradient_accumulation_steps": 2, "learning_rate": 0.01, "warmup_steps": 3,
+        "logging_steps": 500, "eval_strategy": "steps", "eval_steps": 4, "save_strategy": "no", "report_to": "none", "disable_tqdm": True,
+        "use_cpu": True, "seed": 0, "output_dir": "out", "dataloader_pin_memory": False, **arguments,
+    }  # fmt: skip
+    trainer = Writing(
+        model=model or Tiny(), args=transformers.TrainingArguments(**given), train_dataset=Rows(64, bad), eval_dataset=Rows(8),
+        callbacks=callbacks,
+    )  # fmt: skip
+    trainer.train()
+    return trainer
+
+
+class At(transformers.TrainerCallback):
+    """Does something once, at one step; listed before ours, so that the next safe point follows."""
+
+    def __init__(self, step: int, do: Any) -> None:
+        self.step, self.do = step, do
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if state.global_step == self.step:
+            self.do()
+
+
+def test_the_loss_of_every_step_is_seen_as_it_was(tmp_path: Path) -> None:
+    trainer = train([SitterCallback(daemon=False, goal="val_loss")], bad=None)
+    loss = values(tmp_path, "loss")
+    pairs = [trainer.losses[2 * i] + trainer.losses[2 * i + 1] for i in range(8)]
+    assert list(loss) == list(range(1, 9))
+    assert list(loss.values()) == pytest.approx(pairs, rel=1e-6)
+    assert [e["loss"] for e in trainer.state.log_history if "loss" in e] == []  # the trainer itself has said nothing
+    assert values(tmp_path, "val_loss") == {
+        e["step"]: pytest.approx(e["eval_loss"]) for e in trainer.state.log_history if "eval_loss" in e
+    }
+    assert {4, 8} == set(values(tmp_path, "val_loss"))
+    assert "training_step" not in vars(trainer)
+    assert "clip_grad_norm_" not in vars(trainer.accelerator)
+
+
+def test_a_nan_loss_is_not_filtered_out(tmp_path: Path) -> None:
+    train([SitterCallback(daemon=False)], bad=20)
+    loss = values(tmp_path, "loss")
+    first = next(step for step, value in loss.items() if math.isnan(value))
+    assert all(math.isfinite(v) for s, v in loss.items() if s < first)
+    assert all(math.isnan(v) for s, v in loss.items() if s > first)
+    norm = values(tmp_path, "grad_norm")
+    assert math.isnan(norm[first])
+
+
+def test_the_gradient_norm_is_the_one_before_clipping(tmp_path: Path) -> None:
+    train([SitterCallback(daemon=False)], max_grad_norm=1e-3)
+    norm = values(tmp_path, "grad_norm")
+    assert list(norm) == list(range(1, 9))
+    assert min(norm.values()) > 0.01
+
+
+def test_training_is_bit_for_bit_what_it_is_without_us() -> None:
+    plain = train([])
+    watched = train([SitterCallback(daemon=False)])
+    assert plain.losses == watched.losses
+    for a, b in zip(plain.model.parameters(), watched.model.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_a_scaled_rate_is_used_and_the_schedule_goes_its_own_way(tmp_path: Path) -> None:
+    def halve() -> None:
+        agent = sitter_agent.current()
+        assert agent is not None
+        assert agent._core is not None
+        agent._core.knobs()["lr"].change("scale", 0.5, group=None, hold=False)
+
+    plain = train([SitterCallback(daemon=False)], logging_steps=1)
+    scaled = train([At(4, halve), SitterCallback(daemon=False, name="scaled")], logging_steps=1)
+    assert [e["learning_rate"] for e in plain.state.log_history if "learning_rate" in e] == [
+        e["learning_rate"] for e in scaled.state.log_history if "learning_rate" in e
+    ]
+    run = next(tmp_path.glob("sitter-runs/scaled"))
+    lr: dict[str, dict[int, float]] = {"lr": {}, "lr_scheduled": {}}
+    for path in run.glob("recorder/*/*.rec"):
+        data = path.read_bytes()
+        for r in scan_segment(data, read_segment_header(data)) if any(data[:8]) else ():
+            if isinstance(r, Point) and "lr" in r.names:
+                for name in lr:
+                    lr[name][r.step] = r.values[r.names.index(name)]
+    assert all(lr["lr"][s] == lr["lr_scheduled"][s] * (0.5 if s > 4 else 1) for s in range(1, 9))
+
+
+def test_the_first_snapshot_is_taken_before_the_first_step(tmp_path: Path) -> None:
+    train([SitterCallback(daemon=False)])
+    taken = [r.event.step for r in records(tmp_path) if isinstance(r, Happening) and isinstance(r.event, SnapshotTaken)]
+    assert taken[0] == 0
+    said = [r.event.text for r in records(tmp_path) if isinstance(r, Happening) and isinstance(r.event, Remark)]
+    assert not [text for text in said if "failed" in text]
+
+
+def test_a_second_training_of_the_same_trainer_is_a_new_session(tmp_path: Path) -> None:
+    trainer = train([SitterCallback(daemon=False)])
+    trainer.train()
+    assert len({p.parent.name for p in tmp_path.glob("sitter-runs/*/recorder/*/*.rec")}) == 2
+
+
+SCRIPT = """
+    import torch, transformers
+    from sitter_agent.frameworks.transformers import SitterCallback
+
+    class Bytes(torch.utils.data.Dataset):
+        def __len__(self):
+            return 4096
+        def __getitem__(self, i):
+            row = (torch.arange(16) * 7 + i) % 61
+            return {"input_ids": row, "labels": row}
+
+    config = transformers.GPT2Config(vocab_size=64, n_positions=16, n_embd=16, n_layer=1, n_head=2, bos_token_id=0, eos_token_id=0)
+    trainer = transformers.Trainer(
+        model=transformers.GPT2LMHeadModel(config),
+        args=transformers.TrainingArguments(
+            output_dir="out", max_steps=1_000_000, per_device_train_batch_size=4, learning_rate=1e-3, logging_steps=10_000, save_strategy="no",
+            report_to="none", disable_tqdm=True, use_cpu=True, dataloader_pin_memory=False,
+        ),
+        train_dataset=Bytes(), callbacks=[SitterCallback(name="gpt")],
+    )
+    trainer.train()
+    print("ended by itself at", trainer.state.global_step)
+"""
+
+
+def test_a_tiny_gpt_is_steered_rolled_back_and_stopped_from_another_terminal(sitter: Any, script: Any, start: Any) -> None:
+    training = start(sys.executable, "-u", str(script(SCRIPT)))
+    sitter.until(lambda s: s["state"] == "running" and s["step"] > 30, timeout=60)
+    done = sitter("set", "lr=0.5x")
+    assert done.returncode == 0, done.stderr + done.stdout
+    status = sitter.until(lambda s: s["knobs"]["lr"]["scale"] == 0.5)
+    assert status["total"] == 1_000_000
+    done = sitter("checkpoint")
+    assert done.returncode == 0, done.stderr + done.stdout
+    path = Path(sitter.until(lambda s: s["checkpoints"])["checkpoints"][0]["path"])
+    saved = torch.load(path, weights_only=True)
+    assert "transformer.wte.weight" in saved["model"]
+    sitter.until(lambda s: s["step"] > 100)
+    done = sitter("rollback")
+    assert done.returncode == 0, done.stderr + done.stdout
+    assert "the script's own step counter" in done.stdout + done.stderr
+    sitter.until(lambda s: s["branch"] == 1)
+    done = sitter("stop")
+    assert done.returncode == 0, done.stderr + done.stdout
+    out, _ = training.communicate(timeout=30)
+    assert training.returncode == 0, out
+    assert "ended by itself at" in out
