@@ -254,10 +254,17 @@ class Recorder:
                 if self._lost_since is None:
                     self._lost_since = self.dropped
                 return False
-        if self._active is not active:  # a signal handler's log came to the same point and was faster
-            spare.delete()
-            return True
-        self._switch_to(spare)
+        try:
+            if not self._switch(active, spare):
+                return True
+        finally:  # interrupted, or overtaken: a file that holds nothing
+            if spare not in self._segments[-8:]:
+                spare.delete()
+        self._take_notes()
+        return True
+
+    def _take_notes(self) -> None:
+        """Record what happened to segments while there was no room to say so."""
         refused, since = self._supply.refused, self._lost_since
         self._supply.refused = self._lost_since = None
         if refused is not None and since is not None:
@@ -266,37 +273,35 @@ class Recorder:
         while self._supply.notes:
             payload = msgspec.msgpack.encode(self._supply.notes.pop(0))
             self._blob(EVENT, payload, self._known(self._step), self._known(self._branch), time.monotonic_ns())
-        return True
 
     def _schema_bytes(self) -> int:
         return len(msgspec.msgpack.encode(self._names)) + 16 if self._names else 16
 
-    def _switch_to(self, segment: Segment) -> None:
-        view, old = segment.view, self._active
-        while True:
+    def _switch(self, old: Segment | None, new: Segment) -> bool:
+        """Go on in ``new``; False where a signal handler's log came to the same point and was faster."""
+        view = new.data()
+        while self._active is old:
             first = self._next
             header = SegmentHeader(
                 session=self.session,
                 first_seq=first,
                 wall_ns=time.time_ns(),
                 mono_ns=time.monotonic_ns(),
-                size=segment.size,
+                size=new.size,
                 data_at=0,
                 schemas=self._names,
             )
-            data_at = pack_segment_header(view, header)  # type: ignore[arg-type]
-            segment.begin(first, data_at)
-            half = data_at + (segment.size - data_at) // 2
-            if self._active is not old:
-                segment.delete()
-                return
-            # From here to the break no call: a handler's log sees the old segment or the new one.
-            if self._next == first:
+            data_at = pack_segment_header(view, header)
+            new.begin(first, data_at)
+            half = data_at + (new.size - data_at) // 2
+            # From here to the return no call: a handler's log sees the old segment or the new one.
+            if self._next == first and self._active is old:
                 if old is not None:
                     old.end, old.last = self._at, first - 1
-                self._segments = (*self._segments, segment)
-                self._active, self._view, self._at, self._limit = segment, view, data_at, half
-                break
+                self._segments = (*self._segments, new)
+                self._active, self._view, self._at, self._limit = new, view, data_at, half
+                return True
+        return False
 
     def _make(self, need: int, breathing: Callable[[], None] | None) -> Segment | None:
         segment = self._supply.make(need, self._held, self._drop_oldest, breathing)
@@ -326,7 +331,9 @@ class Recorder:
         if segment is None:
             return
         with self._lock:
-            if self._spare is None and not self._off:
+            active = self._active
+            # Where the training thread could not wait and made a later one itself, this one would be out of order.
+            if self._spare is None and not self._off and active is not None and active.path < segment.path:
                 self._spare = segment
                 return
         segment.delete()

@@ -127,18 +127,18 @@ def allocate(path: Path, size: int, breathe: Callable[[], None] | None = None) -
             for at in range(0, size, 1 << 20):
                 os.pwrite(fd, bytes(min(1 << 20, size - at)), at)
         view = memoryview(mmap.mmap(fd, size))
+        stretch = TOUCH_PAGES * PAGE
+        for at in range(0, size, stretch):
+            pages = view[at : at + stretch : PAGE]
+            pages[:] = bytes(len(pages))
+            if breathe is not None:
+                breathe()
+        return Segment(path, size, view)
     except BaseException:
         path.unlink(missing_ok=True)
         raise
     finally:
         os.close(fd)
-    stretch = TOUCH_PAGES * PAGE
-    for at in range(0, size, stretch):
-        pages = view[at : at + stretch : PAGE]
-        pages[:] = bytes(len(pages))
-        if breathe is not None:
-            breathe()
-    return Segment(path, size, view)
 
 
 def breathe() -> None:
