@@ -1,0 +1,1 @@
+"""Telling somebody: one file per way, one thread per notifier."""
