@@ -105,7 +105,7 @@ def hooks() -> None:
     next(k for k in adapter.knobs() if k.spec.name == "lr").change("scale", 0.5, group=None, hold=False)
     scaled = per_step()
     adapter.close()
-    print(f"opt.step of a tiny SGD: {bare:.2f} µs; with hooks, all scales 1: +{idle - bare:.2f} µs; with a scale on: +{scaled - bare:.2f} µs")
+    print(f"opt.step of a tiny SGD {bare:.2f} µs; with hooks, all scales 1: +{idle - bare:.2f} µs; a scale on: +{scaled - bare:.2f} µs")
 
 
 if __name__ == "__main__":

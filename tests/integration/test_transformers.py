@@ -192,8 +192,8 @@ SCRIPT = """
     trainer = transformers.Trainer(
         model=transformers.GPT2LMHeadModel(config),
         args=transformers.TrainingArguments(
-            output_dir="out", max_steps=1_000_000, per_device_train_batch_size=4, learning_rate=1e-3, logging_steps=10_000, save_strategy="no",
-            report_to="none", disable_tqdm=True, use_cpu=True, dataloader_pin_memory=False,
+            output_dir="out", max_steps=1_000_000, per_device_train_batch_size=4, learning_rate=1e-3, logging_steps=10_000,
+            save_strategy="no", report_to="none", disable_tqdm=True, use_cpu=True, dataloader_pin_memory=False,
         ),
         train_dataset=Bytes(), callbacks=[SitterCallback(name="gpt")],
     )

@@ -24,7 +24,7 @@ class SitterCallback(Callback):  # type: ignore[misc]
         self._follow = Follower(**settings)
         self._meter = GradNormMeter()
         self._last_step = 0
-        self._known: dict[str, int] = {}
+        self._known: dict[str, Any] = {}
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         """Start the agent on what the trainer made."""
@@ -56,13 +56,13 @@ class SitterCallback(Callback):  # type: ignore[misc]
 
     def on_validation_start(self, trainer: Any, pl_module: Any) -> None:
         """What was known before is not what this validation will say."""
-        self._known = {name: id(value) for name, value in trainer.callback_metrics.items()}
+        self._known = dict(trainer.callback_metrics)
 
     def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
         """The metrics that this validation logged, under their own names (``val_loss``, ``val/loss`` are the same)."""
         if trainer.sanity_checking:
             return
-        new = {n: v for n, v in trainer.callback_metrics.items() if self._known.get(n) != id(v)}
+        new = {n: v for n, v in trainer.callback_metrics.items() if self._known.get(n) is not v}
         self._follow.evaluated(new, trainer.global_step)
 
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:
