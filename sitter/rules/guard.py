@@ -7,6 +7,7 @@ from sitter.model import Finding, Proposable
 from sitter.rules.base import RECOVERED, Rule, RuleParams
 from sitter.rules.guard_cases import FIRES, QUIET
 from sitter.rules.guard_response import Response, Trip
+from sitter.rules.guard_shift import NEW_POINTS
 from sitter.rules.guard_signs import CLEAN_POINTS, Bars, Sign, Signs, gap
 from sitter.rules.robust import WINDOW
 from sitter.rules.view import RunView, Sample
@@ -65,6 +66,8 @@ class Guard(Rule):
         """Above this nothing is trusted: no snapshot is cleared, and the trouble is said to have begun there."""
         high_factor: float = 1.5
         """A loss so many times above its median, and suspicious, in 4 of the last 5 points trips."""
+        shift_factor: float = 1.4
+        """The median of the last 20 points may not stand so many times above the median of the 40 before them (and 8 deviations)."""
         arm_points: int = 10
         """Points before z is believed."""
         early_points: int = 5
@@ -84,7 +87,8 @@ class Guard(Rule):
         super().__init__(params)
         p = self.params
         self._bars = Bars(
-            p.z, p.grad_factor, p.loss_factor, p.initial_factor, p.suspicion_z, p.high_factor, p.arm_points, p.early_points
+            p.z, p.grad_factor, p.loss_factor, p.initial_factor, p.suspicion_z, p.high_factor, p.shift_factor,
+            p.rate_factor, p.arm_points, p.early_points
         )  # fmt: skip
         self.memory: Signs = Signs()
         self.response = Response()
@@ -155,6 +159,9 @@ class Guard(Rule):
     def _tripped(self, sign: Sign, sample: Sample, view: RunView) -> Finding:
         p, signs, response = self.params, self.memory, self.response
         onset = sample.step if signs.episode is None else signs.episode
+        healthy = signs.healthy
+        if sign.since is not None:
+            onset, healthy = min(onset, sign.since), sign.since
         jump = signs.rate.jump(p.rate_factor) if response.usual_rate is None else None
         again = response.is_again(sample.step, p.again_steps)
         can_scale = "lr" in view.scales
@@ -163,7 +170,7 @@ class Guard(Rule):
             response.trouble, response.onset = f"guard:{sample.branch}:{onset}", onset
         trip = response.trip = Trip(
             sign=sign, step=sample.step, branch=sample.branch, onset=onset, jump=jump, wait=plan.wait, want=plan.want,
-            before=response.where(signs.healthy, onset, p.margin, jump if can_scale else None),
+            before=response.where(healthy, onset, p.margin, jump if can_scale else None),
             text=f"{describe(sign)} at step {sample.step:,}{plan.words}",
         )  # fmt: skip
         self._giving_at = None
@@ -179,7 +186,7 @@ class Guard(Rule):
             trip.wait = 0 if signs.clean >= 2 else trip.wait - 1
             if trip.wait == 0:
                 return self._finding(trip, sample.step, act=True)
-        elif signs.clean >= CLEAN_POINTS:
+        elif signs.clean >= CLEAN_POINTS and not signs.shifted:
             return self._recovered(sample)
         elif trip.retry_at is not None and trip.points >= trip.retry_at:
             return self._finding(trip, sample.step, act=True)
@@ -328,7 +335,7 @@ def describe(sign: Sign) -> str:
     if sign.kind == "nonfinite":
         return f"{sign.signal} is {sign.value}"
     digits = f"{sign.factor:,.0f}" if sign.factor >= 10 else f"{sign.factor:.2g}"
-    return f"{sign.signal} {digits} × its usual level"
+    return f"{sign.signal} {digits} × its usual level" + ("" if sign.since is None else f" for {NEW_POINTS} points")
 
 
 def _key(trip: Trip) -> str:

@@ -69,6 +69,17 @@ class Rate:
             highest = max(highest, value)
         return None
 
+    def was_raised(self, factor: float) -> bool:
+        """The schedule has raised the rate by more than ``factor`` within the recent points, to no more than it has been before: a warm
+        restart, after which a higher loss is to be expected."""
+        if self._seen <= RECENT:
+            return False
+        lowest, raised = math.inf, False
+        for _, value in self._recent:
+            raised = raised or value > factor * lowest
+            lowest = min(lowest, value)
+        return raised and self._recent[-1][1] <= 1.05 * self._highest
+
     def copy(self) -> "Rate":
         """An independent copy."""
         new = Rate()

@@ -6,6 +6,7 @@ from itertools import pairwise
 from typing import Literal, NamedTuple
 
 from sitter.rules.guard_rate import Rate
+from sitter.rules.guard_shift import Level
 from sitter.rules.robust import WINDOW, Robust, median
 from sitter.rules.view import RunView
 
@@ -36,12 +37,15 @@ class Bars(NamedTuple):
     initial_factor: float
     suspicion_z: float
     high_factor: float
+    shift_factor: float
+    rate_factor: float
     arm_points: int
     early_points: int
 
 
 class Sign(NamedTuple):
-    """Something is wrong. ``acts``: it may lead to an action; else ``why_not``. ``factor``: × the usual level (1 where unknown)."""
+    """Something is wrong. ``acts``: it may lead to an action; else ``why_not``. ``factor``: × the usual level (where not finite: the
+    value). ``since``: it began at or after that step; None: with the suspicion that is open."""
 
     kind: Literal["nonfinite", "loss", "grad"]
     signal: str
@@ -50,6 +54,7 @@ class Sign(NamedTuple):
     z: float | None
     acts: bool = True
     why_not: str = ""
+    since: int | None = None
 
 
 class Signs:
@@ -65,6 +70,8 @@ class Signs:
         self.far: deque[bool] = deque(maxlen=3)  # loss beyond the bar, of the last points
         self.high: deque[bool] = deque(maxlen=HIGH_OF)  # loss suspicious and high
         self.held_out = 0
+        self.level = Level()
+        self.shifted = False  # the loss stands on a higher level than before
         self.spikes: deque[bool] = deque(maxlen=3)  # the same of the gradient norm
         self.loss_odd = False
         self.grad_odd = False  # finite and far off
@@ -113,9 +120,10 @@ class Signs:
         self.loss_steps.append(step)
         self.odd = self.loss_odd = False
         if loss <= 0.0:
-            self.not_positive = WINDOW
-            self.loss.clear()
-            self.far.append(False)
+            if loss < 0.0:  # exactly zero is a batch that is known by heart: it says nothing about the level
+                self.not_positive = WINDOW
+                self.loss.clear()
+                self.level.clear()
             return None
         self.not_positive = max(0, self.not_positive - 1)
         if self.initial is None:
@@ -133,10 +141,23 @@ class Signs:
         if z > bars.z and x - usual.centre > math.log(bars.loss_factor) and loss > bars.initial_factor * self.initial:
             self.odd = self.loss_odd = True
             sign = Sign("loss", "loss", loss, math.exp(x - usual.centre), z)
+        sign = self._level(step, x, bars, frozen) if sign is None else sign
         self.held_out = self.held_out + 1 if high else 0
         if not frozen and not 0 < self.held_out <= HELD_OUT:
             usual.push(x)
+        if sign is not None and loss <= bars.initial_factor * self.initial and self.rate.was_raised(bars.rate_factor):
+            return sign._replace(acts=False, why_not="the schedule has just raised the rate to where it has been before")
         return None if self.not_positive else sign
+
+    def _level(self, step: int, x: float, bars: Bars, frozen: bool) -> Sign | None:
+        level = self.level
+        level.push(step, x, frozen=frozen)
+        if level.is_due:
+            shift = level.shift()
+            self.shifted = shift.factor > bars.shift_factor and shift.z > bars.z
+            if self.shifted:
+                return Sign("loss", "loss", math.exp(x), shift.factor, shift.z, since=shift.since)
+        return None
 
     def _other_losses(self, values: dict[str, float]) -> Sign | None:
         """Where nothing is called ``loss`` (a GAN has two): the losses there are, only for whether they are finite."""
@@ -209,6 +230,7 @@ class Signs:
         """What has been odd for a whole window is the new usual: learn it from here."""
         self.loss.clear()
         self.grad.clear()
+        self.level.clear()
         self.far.clear()
         self.high.clear()
         self.spikes.clear()
@@ -216,7 +238,7 @@ class Signs:
     def __deepcopy__(self, memo: dict[int, object]) -> "Signs":
         new = Signs.__new__(Signs)
         new.__dict__.update(self.__dict__)
-        for name in ("loss", "grad", "rate", "seen", "far", "high", "spikes", "loss_steps", "grad_steps"):
+        for name in ("loss", "grad", "rate", "level", "seen", "far", "high", "spikes", "loss_steps", "grad_steps"):
             setattr(new, name, getattr(self, name).copy())
         return new
 

@@ -33,8 +33,9 @@ def test_it_is_quiet_where_it_says(rule: type[Rule], case: Case) -> None:
 def test_a_rule_is_its_own_page_and_its_own_test(rule: type[Rule]) -> None:
     assert re.fullmatch(r"[a-z][a-z_]+", rule.name)
     assert rule.title
-    assert rule.__doc__ and len(rule.__doc__.split("\n\n")) >= 2, "a sentence, and then what a user wants to know"
-    assert rule.FIRES and rule.QUIET
+    assert len((rule.__doc__ or "").split("\n\n")) >= 2, "a sentence, and then what a user wants to know"
+    assert rule.FIRES
+    assert rule.QUIET
     parse_limit(rule.default_limit, rule.name)
 
 

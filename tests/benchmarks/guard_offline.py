@@ -197,9 +197,9 @@ class Training:
         self.queue.append((self.turn, Happening(0, self.step, self.branch, 0, event)))
 
     def snapshot(self) -> None:
-        """``step`` names the last step that is in it (-1: none)."""
+        """The state after ``step`` steps, as the agent counts: the loss logged at that step is this state's."""
         slot = {
-            "branch": self.branch, "step": self.step - 1, "model": copy.deepcopy(self.model.state_dict()), "scale": self.scale,
+            "branch": self.branch, "step": self.step, "model": copy.deepcopy(self.model.state_dict()), "scale": self.scale,
             "optimizer": copy.deepcopy(self.optimizer.state_dict()), "finite": self.finite(),
         }  # fmt: skip
         if len(self.snapshots) >= SLOTS:
@@ -207,7 +207,7 @@ class Training:
             uncleared = [s for s in self.snapshots if not self.is_clear(s)]
             self.snapshots.remove(cleared[0] if len(cleared) > 1 else uncleared[-1])
         self.snapshots.append(slot)
-        self.event(SnapshotTaken(slot=0, branch=self.branch, step=self.step - 1, bytes=0, seconds=0.0))
+        self.event(SnapshotTaken(slot=0, branch=self.branch, step=self.step, bytes=0, seconds=0.0))
 
     def is_clear(self, slot: dict) -> bool:
         return self.clear is not None and slot["step"] <= self.clear[1]
@@ -259,7 +259,7 @@ class Training:
         self.rollbacks += 1
         self.model.load_state_dict(slot["model"])
         self.optimizer.load_state_dict(copy.deepcopy(slot["optimizer"]))
-        left, self.step, self.branch = self.step - 1, slot["step"] + 1, self.branch + 1
+        left, self.step, self.branch = self.step, slot["step"], self.branch + 1
         self.scale = slot["scale"] * action.also_scale.get("lr", 1.0)
         self.view.scales["lr"] = self.scale
         self.snapshots = [s for s in self.snapshots if s["step"] <= slot["step"]]
