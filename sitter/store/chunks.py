@@ -15,6 +15,7 @@ from array import array
 from collections.abc import Iterable
 from itertools import accumulate
 from operator import sub
+from typing import Any
 
 CHUNK = 1024
 """Points in a closed chunk."""
@@ -40,7 +41,7 @@ class DamagedChunkError(ValueError):
     """The bytes are not what ``pack_*`` wrote."""
 
 
-def to_bytes(values: "array[float] | array[int]") -> bytes:
+def to_bytes(values: "array[Any]") -> bytes:
     """An array of 8-byte numbers, little-endian."""
     if sys.byteorder == "big":
         values = values[:]
@@ -48,9 +49,9 @@ def to_bytes(values: "array[float] | array[int]") -> bytes:
     return values.tobytes()
 
 
-def from_bytes(kind: str, data: bytes | bytearray | memoryview) -> "array[float] | array[int]":
+def from_bytes(kind: str, data: bytes | bytearray | memoryview) -> "array[Any]":
     """The array again; ``kind`` is ``d`` or ``q``."""
-    values: array[float] | array[int] = array(kind)
+    values: array[Any] = array(kind)
     values.frombytes(data)
     if sys.byteorder == "big":
         values.byteswap()
@@ -119,9 +120,9 @@ def pack_ints(values: list[int]) -> bytes:
     if n < 2:
         return bytes((_RAW,)) + to_bytes(array("q", values))
     stride = values[1] - values[0]
-    if stride and values[-1] - values[0] == stride * (n - 1):
-        if values == list(range(values[0], values[-1] + (1 if stride > 0 else -1), stride)):
-            return bytes((_ARITHMETIC,)) + _PAIR.pack(values[0], stride)
+    even = stride and values[-1] - values[0] == stride * (n - 1)
+    if even and values == list(range(values[0], values[-1] + (1 if stride > 0 else -1), stride)):
+        return bytes((_ARITHMETIC,)) + _PAIR.pack(values[0], stride)
     try:
         deltas = array("q", list(map(sub, values[1:], values)))  # a list fills an array twice as fast as an iterator
     except OverflowError:
@@ -168,7 +169,7 @@ def unpack_ints(data: bytes | memoryview, n: int) -> list[int]:
         raise DamagedChunkError(str(e)) from e
     if len(out) != n:
         raise DamagedChunkError(f"{len(out)} values, expected {n}")
-    return out  # type: ignore[return-value]  # array("q") holds ints
+    return out
 
 
 def join(sections: Iterable[bytes]) -> bytes:

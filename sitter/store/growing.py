@@ -10,11 +10,35 @@ from array import array
 from collections.abc import Sequence
 from itertools import groupby
 from operator import attrgetter
+from typing import NamedTuple
 
 import msgspec
 
-from sitter.store.chunks import CHUNK, DamagedChunkError, join, pack_floats, pack_ints, section, unpack_floats, unpack_ints
-from sitter.store.rolls import COARSE, PAGE, block_sizes, blocks, fine_axes, merge, pack_fine, pack_page_axes, pack_page_column
+from sitter.store.chunks import (
+    CHUNK,
+    DamagedChunkError,
+    join,
+    pack_floats,
+    pack_ints,
+    section,
+    unpack_floats,
+    unpack_ints,
+)
+from sitter.store.rolls import (
+    COARSE,
+    PAGE,
+    block_sizes,
+    blocks,
+    fine_axes,
+    merge,
+    pack_fine,
+    pack_fine_axes,
+    pack_page_axes,
+    pack_page_column,
+    pack_rolls,
+    unpack_fine,
+    unpack_fine_axes,
+)
 from sitter_wire.records import Point
 
 log = logging.getLogger(__name__)
@@ -28,7 +52,8 @@ HOT = 16
 Statement = tuple[str, tuple[object, ...]]
 
 PUT_PIECE = "INSERT OR REPLACE INTO pieces VALUES (?, ?, ?, ?, ?, ?, ?)"
-PUT_CHUNK = "INSERT OR REPLACE INTO chunks VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+PUT_CHUNK = "INSERT OR REPLACE INTO chunks VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+PUT_FINE = "INSERT OR REPLACE INTO fines VALUES (?, ?)"
 DROP_PIECES = "DELETE FROM pieces WHERE chunk = ?"
 
 
@@ -48,19 +73,33 @@ def unpack_column(data: bytes, n: int, column: int) -> "array[float]":
     return unpack_floats(section(data, 3 + column), n)
 
 
-def closed_row(
+def page_id(group: int, column: int, page: int) -> int:
+    """Of a page of roll-ups; column −1 has the axes."""
+    return group << 32 | column + 1 << 20 | page
+
+
+class Closed(NamedTuple):
+    """A chunk that is full, packed: its row, and its fine roll-ups."""
+
+    chunk: int
+    row: tuple[object, ...]
+    fine: bytes
+
+
+def closed(
     chunk: int, session: int, branch: int, seq: list[int], step: list[int], time: list[int], columns: list[list[float]]
-) -> tuple[object, ...]:
-    """The row of a closed chunk."""
+) -> Closed:
+    """Packs a chunk for good."""
     n = len(seq)
     rolls = [blocks(c) for c in columns]
     axes = fine_axes(step, time)
     sizes = block_sizes(n)
     coarse = b"".join(COARSE.pack(*merge(r, sizes)) for r in rolls)
-    return (
+    row = (
         chunk, n, session, branch, seq[0], seq[-1], min(axes.step_lo), max(axes.step_hi), min(axes.time_lo), max(axes.time_hi), coarse,
-        pack_fine(axes, rolls), pack_points(seq, step, time, columns),
+        pack_points(seq, step, time, columns),
     )  # fmt: skip
+    return Closed(chunk, row, pack_fine(axes, rolls))
 
 
 def _alike(points: list[Point]) -> list[list[Point]]:
@@ -108,7 +147,8 @@ class OpenChunk:
         self._next_pieces, self._next_stored = self.pieces, n
         if n == self.stored:
             return []
-        start, out = self.stored, []
+        start = self.stored
+        out: list[Statement] = []
         if self.pieces >= PIECES:
             start = 0
             out.append((DROP_PIECES, (self.chunk,)))
@@ -122,9 +162,9 @@ class OpenChunk:
         """The statements last given are in the history."""
         self.pieces, self.stored = self._next_pieces, self._next_stored
 
-    def row(self) -> tuple[object, ...]:
+    def closed(self) -> Closed:
         """As a closed chunk."""
-        return closed_row(self.chunk, self.session, self.branch, self.seq, self.step, self.time, self.columns)
+        return closed(self.chunk, self.session, self.branch, self.seq, self.step, self.time, self.columns)
 
 
 class Group:
@@ -151,7 +191,7 @@ class Growing:
         self._connection = connection
         self._groups: dict[tuple[bool, tuple[str, ...]], Group] = {}
         self._by_id: dict[int, Group] = {}
-        self._closed: list[tuple[object, ...]] = []
+        self._closed: list[Closed] = []
         self._dirty: set[int] = set()
         self._commits = 0
         for number, host, names in connection.execute("SELECT id, host, names FROM groups"):
@@ -245,7 +285,7 @@ class Growing:
         return chunk
 
     def _close(self, group: Group, chunk: OpenChunk) -> None:
-        self._closed.append(chunk.row())
+        self._closed.append(chunk.closed())
         group.open = None
         group.chunks += 1
 
@@ -263,30 +303,40 @@ class Growing:
                 execute(
                     "INSERT OR REPLACE INTO groups VALUES (?, ?, ?)", (group.number, int(group.host), msgspec.msgpack.encode(group.names))
                 )
-        self._connection.executemany(PUT_CHUNK, self._closed)
-        for row in self._closed:
-            chunk = row[0]
-            assert isinstance(chunk, int)
+        for chunk, row, fine in self._closed:
+            execute(PUT_CHUNK, row)
+            execute(PUT_FINE, (chunk, fine))
             execute(DROP_PIECES, (chunk,))
             if chunk % PAGE == PAGE - 1:
-                self._page(chunk)
+                try:
+                    self._page(chunk)
+                except DamagedChunkError as e:
+                    raise sqlite3.DatabaseError(f"malformed: {e}") from e
         for group in dirty:
             if group.open is not None:
                 for sql, parameters in group.open.statements():
                     execute(sql, parameters)
 
     def _page(self, last: int) -> None:
+        """The 64 chunks that end with ``last`` get their pages. Chunks are only ever closed in order, so all of them are there."""
         group, page = last >> 32, (last & 0xFFFFFFFF) // PAGE
         rows = self._connection.execute(
-            "SELECT id & 0xFFFFFFFF, n, session, branch, step_lo, step_hi, time_lo, time_hi, coarse FROM chunks WHERE id BETWEEN ? AND ?"
-            " ORDER BY id",
+            "SELECT id & 0xFFFFFFFF, n, session, branch, step_lo, step_hi, time_lo, time_hi, coarse, fines.data"
+            " FROM chunks JOIN fines ON chunk = id WHERE id BETWEEN ? AND ? ORDER BY id",
             (last - PAGE + 1, last),
         ).fetchall()
-        put = "INSERT OR REPLACE INTO pages VALUES (?, ?, ?, ?)"
-        self._connection.execute(put, (group, -1, page, pack_page_axes([r[:-1] for r in rows])))
-        rolls = [list(COARSE.iter_unpack(r[-1])) for r in rows]
+        coarse, fine = "INSERT OR REPLACE INTO pages VALUES (?, ?)", "INSERT OR REPLACE INTO fine_pages VALUES (?, ?)"
+        sizes = [(r[-1], r[1]) for r in rows]
+        axes = page_id(group, -1, page)
+        self._connection.execute(coarse, (axes, pack_page_axes([r[:-2] for r in rows])))
+        self._connection.execute(fine, (axes, pack_fine_axes([unpack_fine_axes(data, n) for data, n in sizes])))
+        rolls = [list(COARSE.iter_unpack(r[-2])) for r in rows]
         for i in range(len(self._by_id[group].names)):
-            self._connection.execute(put, (group, i, page, pack_page_column([r[i] for r in rolls])))
+            column = page_id(group, i, page)
+            self._connection.execute(coarse, (column, pack_page_column([r[i] for r in rolls])))
+            blocks_of = [roll for data, n in sizes for roll in unpack_fine(data, n, i)]
+            self._connection.execute(fine, (column, pack_rolls(blocks_of)))
+        self._connection.execute("DELETE FROM fines WHERE chunk BETWEEN ? AND ?", (last - PAGE + 1, last))
 
     def committed(self) -> None:
         """The transaction of the last ``write`` is in the history."""

@@ -1,13 +1,14 @@
 """Roll-ups: what a stretch of values comes to, so that drawing need not read them.
 
-A roll-up is (min, max, mean) over the finite values, the last value as it is, and the count of those not finite; where nothing is finite the
-first three are NaN. Fine ones cover 64 points, a coarse one a whole chunk.
+A roll-up is (min, max, mean) over the finite values, the last value as it is, and the count of those not finite; where nothing is
+finite the first three are NaN. Fine ones cover 64 points, a coarse one a whole chunk.
 """
 
 import math
 import struct
 from array import array
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 from sitter.store.chunks import (
     BLOCK,
@@ -83,27 +84,46 @@ def fine_axes(steps: list[int], times: list[int]) -> FineAxes:
     )  # fmt: skip
 
 
+def pack_fine_axes(chunks: Sequence[FineAxes]) -> bytes:
+    """The bounds of one chunk's fine roll-ups, or of a whole page of chunks."""
+    return join(pack_ints([v for chunk in chunks for v in chunk[i]]) for i in range(len(FineAxes._fields)))
+
+
+def pack_rolls(rolls: list[Roll]) -> bytes:
+    """Roll-ups of one column; low and high, mean, last and lost apart, so that one can be read without the others."""
+    low, high, mean, last, lost = zip(*rolls, strict=True)
+    return join((*(pack_floats(array("d", c)) for c in (low, high, mean, last)), bytes(lost) if any(lost) else b""))
+
+
 def pack_fine(axes: FineAxes, columns: list[list[Roll]]) -> bytes:
     """The fine roll-ups of a chunk; each column can be read alone."""
-    sections = [join(pack_ints(a) for a in axes)]
-    for rolls in columns:
-        lows, highs, means, lasts, lost = zip(*rolls, strict=True)
-        counts = bytes(lost) if any(lost) else b""
-        sections.append(join((pack_floats(array("d", lows + highs + means + lasts)), counts)))
-    return join(sections)
+    return join((pack_fine_axes([axes]), *(pack_rolls(rolls) for rolls in columns)))
 
 
-def unpack_fine(data: bytes, n: int, column: int) -> tuple[FineAxes, list[Roll]]:
-    """Bounds and roll-ups of one column of a chunk of ``n`` points. Raises DamagedChunkError."""
-    count = -(-n // BLOCK)
-    axes = section(data, 0)
-    bounds = FineAxes(*(unpack_ints(section(axes, i), count) for i in range(4)))
-    packed = section(data, column + 1)
-    values = unpack_floats(section(packed, 0), 4 * count).tolist()
-    lost = list(section(packed, 1)) or [0] * count
-    return bounds, list(
-        zip(values[:count], values[count : 2 * count], values[2 * count : 3 * count], values[3 * count :], lost, strict=True)
-    )
+def unpack_bounds(data: bytes | memoryview, count: int, steps: bool, times: bool) -> FineAxes:
+    """What ``pack_fine_axes`` made, ``count`` blocks; the bounds not asked for come out empty. Raises DamagedChunkError."""
+    asked = (steps, steps, times, times)
+    return FineAxes(*(unpack_ints(section(data, i), count) if wanted else [] for i, wanted in enumerate(asked)))
+
+
+def unpack_rolls(data: bytes | memoryview, count: int) -> "Coarse":
+    """What ``pack_rolls`` made, as parallel arrays. Raises DamagedChunkError."""
+    low, high, mean, last = (unpack_floats(section(data, i), count) for i in range(4))
+    lost = section(data, 4)
+    if lost and len(lost) != count:
+        raise DamagedChunkError("counts of the non-finite are cut short")
+    return Coarse(low, high, mean, last, array("d", list(lost) or [0] * count))
+
+
+def unpack_fine_axes(data: bytes, n: int) -> FineAxes:
+    """The bounds in the fine roll-ups of a chunk of ``n`` points. Raises DamagedChunkError."""
+    return unpack_bounds(section(data, 0), -(-n // BLOCK), True, True)
+
+
+def unpack_fine(data: bytes, n: int, column: int) -> list[Roll]:
+    """Its roll-ups of one column. Raises DamagedChunkError."""
+    rolls = unpack_rolls(section(data, column + 1), -(-n // BLOCK))
+    return [(low, high, mean, last, int(lost)) for low, high, mean, last, lost in zip(*rolls, strict=True)]
 
 
 class Entries(NamedTuple):
@@ -120,7 +140,7 @@ class Entries(NamedTuple):
 
 
 class Coarse(NamedTuple):
-    """A column's coarse roll-ups as parallel arrays (``lost``: the count of non-finite, as floats too)."""
+    """A column's roll-ups as parallel arrays (``lost``: the count of non-finite, as floats too)."""
 
     low: "array[float]"
     high: "array[float]"
@@ -139,26 +159,18 @@ def pack_page_column(rolls: list[Roll]) -> bytes:
     return b"".join(to_bytes(array("d", c)) for c in zip(*rolls, strict=True))
 
 
-def _unpack_page(kind: str, columns: int, data: bytes, out: "tuple[array[float], ...] | tuple[array[int], ...]") -> None:
-    n, rest = divmod(len(data), 8 * columns)
-    if rest:
+def _unpack_pages(kind: str, columns: int, pages: list[bytes]) -> "list[array[Any]]":
+    size = 8 * PAGE
+    if any(len(data) != columns * size for data in pages):
         raise DamagedChunkError("a page of roll-ups is cut short")
-    values = from_bytes(kind, data)
-    for i, column in enumerate(out):
-        column += values[i * n : (i + 1) * n]  # type: ignore[assignment,arg-type]  # both of one kind
+    return [from_bytes(kind, b"".join([data[at : at + size] for data in pages])) for at in range(0, columns * size, size)]
 
 
 def unpack_page_axes(pages: list[bytes]) -> Entries:
     """Several pages as one. Raises DamagedChunkError."""
-    out = Entries(*(array("q") for _ in Entries._fields))
-    for data in pages:
-        _unpack_page("q", len(out), data, out)
-    return out
+    return Entries(*_unpack_pages("q", len(Entries._fields), pages))
 
 
 def unpack_page_column(pages: list[bytes]) -> Coarse:
     """Several pages as one. Raises DamagedChunkError."""
-    out = Coarse(*(array("d") for _ in Coarse._fields))
-    for data in pages:
-        _unpack_page("d", len(out), data, out)
-    return out
+    return Coarse(*_unpack_pages("d", len(Coarse._fields), pages))

@@ -1,8 +1,9 @@
 """The tables of history.db, how they came to be, and the two ways to open them.
 
 Values lie in chunks: names that are logged together are a group, and a group's points share one column each for sequence, step and time.
-``chunks`` holds closed ones, ``pieces`` what the open chunk of each group has got so far, one row a commit; ``pages`` repeats the coarse
-roll-ups of 64 closed chunks, so that a million points are drawn from a handful of rows. A chunk is of one session and one branch.
+``chunks`` holds closed ones, ``pieces`` what the open chunk of each group has got so far, one row a commit; ``pages`` and
+``fine_pages`` have the roll-ups of 64 closed chunks together, so that a million points are drawn from a handful of rows. A chunk is of
+one session and one branch.
 """
 
 import contextlib
@@ -33,14 +34,15 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         """CREATE TABLE chunks (
             id INTEGER PRIMARY KEY, n INTEGER NOT NULL, session INTEGER NOT NULL, branch INTEGER NOT NULL,
             first_seq INTEGER NOT NULL, last_seq INTEGER NOT NULL, step_lo INTEGER NOT NULL, step_hi INTEGER NOT NULL,
-            time_lo INTEGER NOT NULL, time_hi INTEGER NOT NULL, coarse BLOB NOT NULL, fine BLOB NOT NULL, data BLOB NOT NULL)""",
+            time_lo INTEGER NOT NULL, time_hi INTEGER NOT NULL, coarse BLOB NOT NULL, data BLOB NOT NULL)""",
+        # Fine roll-ups of a closed chunk, until its page has them.
+        "CREATE TABLE fines (chunk INTEGER PRIMARY KEY, data BLOB NOT NULL)",
         """CREATE TABLE pieces (
             chunk INTEGER NOT NULL, piece INTEGER NOT NULL, n INTEGER NOT NULL, session INTEGER NOT NULL, branch INTEGER NOT NULL,
             last_seq INTEGER NOT NULL, data BLOB NOT NULL, PRIMARY KEY (chunk, piece)) WITHOUT ROWID""",
-        # col -1: the axes; col i: roll-ups of the group's i-th name.
-        """CREATE TABLE pages (
-            grp INTEGER NOT NULL, col INTEGER NOT NULL, page INTEGER NOT NULL, data BLOB NOT NULL,
-            PRIMARY KEY (grp, col, page)) WITHOUT ROWID""",
+        # id = group << 32 | column << 20 | page; column 0: the axes; column i + 1: roll-ups of the group's i-th name.
+        "CREATE TABLE pages (id INTEGER PRIMARY KEY, data BLOB NOT NULL)",
+        "CREATE TABLE fine_pages (id INTEGER PRIMARY KEY, data BLOB NOT NULL)",
         """CREATE TABLE events (
             id INTEGER PRIMARY KEY, session INTEGER NOT NULL, seq INTEGER NOT NULL, step INTEGER NOT NULL, branch INTEGER NOT NULL,
             time INTEGER NOT NULL, kind TEXT NOT NULL, data BLOB NOT NULL, UNIQUE (session, seq))""",
