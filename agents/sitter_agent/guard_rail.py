@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from typing import Concatenate, ParamSpec, Protocol, TypeVar, cast
 
 from sitter_agent.handlers import raised_by_handler
-from sitter_agent.say import Once, say
+from sitter_agent.say import Once, in_words, say
 
 FAILURES_ALLOWED = 50
 """In all; a failure in every step of a fast loop must not go on for hours, one now and then must not cost the guard."""
@@ -41,7 +41,7 @@ class GuardRail:
         self.failures += 1
         kind = f"{where}:{type(error).__name__}"
         if kind not in self._once.seen:
-            text = f"{where} failed ({type(error).__name__}: {error}{_place(error)}); training goes on"
+            text = f"{where} failed ({in_words(error)}{_place(error)}); training goes on"
             self._once(kind, text)
             self._record(text)
         if self.on and self.failures >= self.limit:
@@ -53,14 +53,14 @@ class GuardRail:
                 if self.switch_off is not None:
                     self.switch_off()
             except Exception as e:  # noqa: BLE001 — the rail itself must hold
-                say(f"switching off failed as well ({type(e).__name__}: {e}); training goes on")
+                say(f"switching off failed as well ({in_words(e)}); training goes on")
 
     def _record(self, text: str) -> None:
         try:
             if self.remark is not None:
                 self.remark(text)
         except Exception as e:  # noqa: BLE001 — recording a failure may fail for the same reason
-            self._once("remark", f"a remark could not be recorded ({type(e).__name__}: {e})")
+            self._once("remark", f"a remark could not be recorded ({in_words(e)})")
 
     @contextmanager
     def around(self, where: str) -> Iterator[None]:

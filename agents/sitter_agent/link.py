@@ -7,15 +7,17 @@ import signal
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple, Protocol
 
 import msgspec
 import zmq
 
 from sitter_agent.fork import watch
+from sitter_agent.handlers import raised_by_handler
 from sitter_agent.recorder import NEVER, Recorder
-from sitter_agent.say import Once
+from sitter_agent.say import Once, in_words
 from sitter_agent.stacks import dump
 from sitter_agent.waker import Waker
 from sitter_wire import codec
@@ -34,6 +36,8 @@ SHIP_BYTES = 64 * 1024
 BACKLOG_RECORDS = 4096
 """Further behind than that, the control thread catches up, in stretches of ``BACKLOG_BYTES``."""
 BACKLOG_BYTES = 256 * 1024
+HEARD_LATELY_S = 3.0
+"""A daemon pings every second: heard within that time, it is worth waiting for at the end."""
 RESEND_NS = 1_000_000_000
 """Shipped longer ago than that and still wanted: sent again."""
 
@@ -82,7 +86,11 @@ class Link:
         self._on_command, self._status = on_command, status
         self._once = Once()
         self._answers: deque[AnyMessage] = deque(maxlen=1000)
-        self._cursor, self._cursor_lock = 1, threading.Lock()
+        self._cursor = 1
+        # Who has the cursor. Not a lock: an interrupt between a lock's acquire and the try behind it would keep it for
+        # ever. Test and set stand side by side without a call, and CPython lets neither a thread nor a handler come
+        # between.
+        self._busy = False
         self._acked_by = ""
         self._tried_at = self._sent_at = 0
         self._catching_up = False
@@ -121,9 +129,9 @@ class Link:
         self._ship(time.monotonic_ns())
 
     def _ship(self, now: int) -> None:
-        # A signal handler that logs while its own thread is in here finds the lock taken, and skips as everybody does.
-        if self._off or not self._cursor_lock.acquire(blocking=False):
+        if self._off or self._busy:
             return
+        self._busy = True
         try:
             self._tried_at = now
             self._recorder.ship_at = now + LOG_NS
@@ -136,10 +144,12 @@ class Link:
                 self._waker.wake()
             else:
                 self._send_stretch(self._push, SHIP_BYTES, now)
-        except Exception as e:  # noqa: BLE001 — nothing of ours may reach the training
-            self._once("ship", f"shipping failed ({type(e).__name__}: {e}); the records stay in the run's recorder")
+        except Exception as e:  # nothing of ours may reach the training
+            if raised_by_handler(e):
+                raise
+            self._once("ship", f"shipping failed ({in_words(e)}); the records stay in the run's recorder")
         finally:
-            self._cursor_lock.release()
+            self._busy = False
 
     def _send_stretch(self, push: "zmq.Socket[bytes]", max_bytes: int, now: int) -> bool:
         """Under the cursor lock: send one stretch; False where there is nothing to send or nobody takes it."""
@@ -172,7 +182,8 @@ class Link:
                     self._turn(dealer, push)
                 except Exception as e:  # noqa: BLE001 — the thread that answers pings must outlive a fault
                     self._fault("control thread", e)
-            self._last_words(dealer, push)
+            while self._answers:
+                self._say(dealer, self._answers.popleft())
         except Exception as e:  # noqa: BLE001 — no traceback of ours on the user's terminal
             self._fault("control thread", e)
         finally:
@@ -181,7 +192,7 @@ class Link:
                     socket.close()
 
     def _fault(self, where: str, error: Exception) -> None:
-        if not self._once(where, f"{where} failed ({type(error).__name__}: {error}); further faults are only counted"):
+        if not self._once(where, f"{where} failed ({in_words(error)}); further faults are only counted"):
             time.sleep(
                 min(0.01 * self._once.seen[where], 1.0)
             )  # a fault that comes back at once must not become a busy loop
@@ -261,7 +272,7 @@ class Link:
         self.clear = ack.clear
         new = ack.incarnation != self._acked_by
         self._acked_by = ack.incarnation
-        with self._cursor_lock:
+        with self._having_cursor():
             # What PUSH accepted may be lost without a hole behind it, if nothing was logged since: wanted for long, it
             # is sent again.
             overdue = ack.wanted < self._cursor and time.monotonic_ns() - self._sent_at > RESEND_NS
@@ -273,13 +284,25 @@ class Link:
         """What the training thread left behind: when it has not tried for a while, or when there is more than it should
         handle."""
         while self._catching_up or time.monotonic_ns() - self._tried_at > SILENT_NS:
-            with self._cursor_lock:
+            with self._having_cursor():
                 behind = self._recorder.written + 1 - self._cursor
                 if self._catching_up and behind < BACKLOG_RECORDS // 4:
                     self._catching_up = False
                 if not behind or not self._send_stretch(push, BACKLOG_BYTES, time.monotonic_ns()):
                     return
             time.sleep(100e-6)  # the training thread may want the interpreter's lock
+
+    @contextmanager
+    def _having_cursor(self) -> Iterator[None]:
+        """For the control thread, which no handler interrupts: wait until the training thread is out of there, some 20
+        µs."""
+        while self._busy:
+            time.sleep(50e-6)
+        self._busy = True
+        try:
+            yield
+        finally:
+            self._busy = False
 
     def _say(self, dealer: "zmq.Socket[bytes]", message: AnyMessage) -> None:
         try:
@@ -314,16 +337,7 @@ class Link:
                 dealer, Answer(outcome=Outcome(id=command, status="rejected", step=at.step, branch=at.branch, text=why))
             )
 
-    def _last_words(self, dealer: "zmq.Socket[bytes]", push: "zmq.Socket[bytes]") -> None:
-        while self._answers:
-            self._say(dealer, self._answers.popleft())
-        with self._cursor_lock:
-            while time.monotonic_ns() < self._close_by and self._send_stretch(push, BACKLOG_BYTES, time.monotonic_ns()):
-                pass
-
     # ------------------------------------------------------------------ ending
-
-    _close_by = 0
 
     def close(self, linger_s: float = 0.3) -> None:
         """Ship what is left and let go, within about twice ``linger_s`` whatever the daemon does. What was not taken
@@ -334,22 +348,35 @@ class Link:
         recorder = self._recorder
         recorder.ship = recorder.half_full = None
         recorder.ship_at = NEVER
-        self._close_by = time.monotonic_ns() + int(linger_s * 1e9)
         self._closing = True
         self._waker.wake()
+        give_up = time.monotonic() + linger_s
         self._thread.join(linger_s + 0.1)
-        if self._thread.is_alive() or not self._cursor_lock.acquire(timeout=0.1):
+        if self._thread.is_alive() or self._busy:
             _left_behind.append(self)  # a context that is collected with open sockets would wait for ever
             return
-        self._push.close(linger=int(linger_s * 1000))
-        self._cursor_lock.release()
-        self._context.term()
-        self._waker.close()
+        try:
+            self._ship_all(give_up)
+        finally:
+            self._push.close(linger=int(linger_s * 1000))
+            self._context.term()
+            self._waker.close()
+
+    def _ship_all(self, give_up: float) -> None:
+        """Everything, at the end; waits for a daemon only where one was heard lately."""
+        try:
+            while self._cursor <= self._recorder.written and time.monotonic() < give_up:
+                if self._send_stretch(self._push, BACKLOG_BYTES, time.monotonic_ns()):
+                    continue
+                if self.last_heard is None or time.monotonic() - self.last_heard > HEARD_LATELY_S:
+                    return
+                self._push.poll(max(1, int((give_up - time.monotonic()) * 1000)), zmq.POLLOUT)
+        except Exception as e:  # noqa: BLE001 — the training is over, and the records are in the recorder
+            self._fault("shipping at the end", e)
 
     def forked(self) -> None:
         """In a forked child: the sockets and the pipe are the parent's."""
         self._off = self._closing = True
-        self._cursor_lock = threading.Lock()
         _left_behind.append(self)
 
 

@@ -17,7 +17,8 @@ import msgspec
 
 from sitter_agent.exact import exact_all
 from sitter_agent.fork import watch
-from sitter_agent.say import Once
+from sitter_agent.handlers import raised_by_handler
+from sitter_agent.say import Once, in_words
 from sitter_agent.segments import PAGE, Segment, breathe
 from sitter_agent.stretch import Stretch, stretch_of
 from sitter_agent.supply import Supply
@@ -125,12 +126,11 @@ class Recorder:
                     self._depth = outer
             if now >= self.ship_at and not outer and self.ship is not None:
                 self.ship()
-        except Exception as e:  # noqa: BLE001 — nothing of ours may reach the training
+        except Exception as e:  # nothing of ours may reach the training
             self.dropped += 1
-            self._once(
-                "log",
-                f"values of step {step} could not be recorded ({type(e).__name__}: {e}); further ones are only counted",
-            )
+            if raised_by_handler(e):
+                raise
+            self._once("log", f"values could not be recorded ({in_words(e)}); further ones are only counted")
 
     def event(self, event: AnyEvent, step: int, branch: int) -> int:
         """Record an event; its sequence number, or 0 where it could not be kept. Never raises."""
@@ -138,16 +138,20 @@ class Recorder:
             seq = self._blob(EVENT, msgspec.msgpack.encode(event), step, branch, time.monotonic_ns())
             self.dropped += not seq
             return seq
-        except Exception as e:  # noqa: BLE001 — nothing of ours may reach the training
+        except Exception as e:  # nothing of ours may reach the training
             self.dropped += 1
-            self._once("event", f"an event ({type(event).__name__}) could not be recorded ({type(e).__name__}: {e})")
+            if raised_by_handler(e):
+                raise
+            self._once("event", f"an event ({type(event).__name__}) could not be recorded ({in_words(e)})")
             return 0
 
     def _convert(self, values: Mapping[str, object]) -> tuple[dict[str, float], list[object]]:
         kept, refused = exact_all(values)
         for name, error in refused:
             self.dropped += 1
-            self._once("value", f"{name} is not a number and was not recorded ({error}); further ones are counted")
+            self._once(
+                "value", f"{name} is not a number and was not recorded ({in_words(error)}); further ones are counted"
+            )
         return kept, list(kept.values())
 
     def _declare(

@@ -25,3 +25,11 @@ class Once:
         if n == 0:
             say(text)
         return n == 0
+
+
+def in_words(error: BaseException) -> str:
+    """``ValueError: wrong``, also for an error of the user's that cannot even be printed."""
+    try:
+        return f"{type(error).__name__}: {error}"
+    except Exception:  # noqa: BLE001 — a foreign __str__ may raise anything
+        return type(error).__name__

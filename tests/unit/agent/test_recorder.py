@@ -95,7 +95,8 @@ def test_values_come_back_as_they_were(tmp_path, recorder):
 def test_scalars_of_numpy_and_torch_are_numbers(tmp_path, recorder):
     recorder.log(0, 0, {
         "a": np.float32(0.5), "b": np.int64(-2), "c": np.float64(1e-3), "d": np.bool_(True), "e": np.array(4.0),
-        "f": np.array([5.0]), "g": torch.tensor(0.25, requires_grad=True), "h": torch.tensor([2], dtype=torch.int64), "i": torch.tensor(1.5, dtype=torch.bfloat16),
+        "f": np.array([5.0]), "g": torch.tensor(0.25, requires_grad=True),
+        "h": torch.tensor([2], dtype=torch.int64), "i": torch.tensor(1.5, dtype=torch.bfloat16),
     })  # fmt: skip
     (point,) = points(tmp_path / "s")
     assert point.values == (0.5, -2.0, 1e-3, 1.0, 4.0, 5.0, 0.25, 2.0, 1.5)
@@ -103,9 +104,13 @@ def test_scalars_of_numpy_and_torch_are_numbers(tmp_path, recorder):
 
 
 def test_what_is_no_number_is_dropped_and_the_rest_is_kept(tmp_path, recorder, capsys):
+    class UnprintableError(Exception):
+        def __str__(self) -> str:
+            raise RuntimeError("no")
+
     class Nasty:
         def __float__(self) -> float:
-            raise RuntimeError("no")
+            raise UnprintableError
 
     recorder.log(1, 0, {
         "loss": 1.0, "text": "3.0", "none": None, "vector": np.zeros(3), "nasty": Nasty(), "complex": 1j, "bytes": b"1", "more": 10**400,
