@@ -45,7 +45,9 @@ def start(
             model, optimizer, scheduler, scaler, extra, goal=goal, better=better, kind=kind, name=name, total=total, daemon=daemon,
             pause_gives_way_s=pause_gives_way_s,
         )  # fmt: skip
-    except Exception as e:  # noqa: BLE001 — nothing of ours escapes into training
+    except Exception as e:  # nothing of ours escapes into training
+        if raised_by_handler(e):
+            raise
         text = f"recording nothing, nobody is watching: {type(e).__name__}: {e}"
     say(text)
     _current = Agent(opened, adapter, total)
@@ -155,7 +157,9 @@ class Agent:
             try:
                 knob = FreeKnob(name, get, set, low, high, scale)
                 knob.effective()
-            except Exception as e:  # noqa: BLE001 — said to the user, and training goes on without the knob
+            except Exception as e:  # said to the user, and training goes on without the knob
+                if raised_by_handler(e):
+                    raise
                 say(f"{e}; the knob is not offered")
                 core.remark(f"{e}; the knob is not offered", "warning")
                 return

@@ -1,5 +1,6 @@
 """Counting turns and optimizer steps. Works even where nothing is recorded: a loop must end at the same step with us or without."""
 
+from sitter_agent.handlers import raised_by_handler
 from sitter_agent.progress import Progress
 from sitter_agent.state import Adapter
 
@@ -18,7 +19,9 @@ class Counting:
             return 1
         try:
             now = self._adapter.steps_done()
-        except Exception:  # noqa: BLE001 — a count that cannot be had must not end the training early or late
+        except Exception as e:  # a count that cannot be had must not end the training early or late
+            if raised_by_handler(e):
+                raise
             self._adapter = None
             return 1
         if now is None:
@@ -31,7 +34,9 @@ class Counting:
         if self._adapter is not None:
             try:
                 self._seen = self._adapter.steps_done()
-            except Exception:  # noqa: BLE001 — as above
+            except Exception as e:  # as above
+                if raised_by_handler(e):
+                    raise
                 self._adapter = None
 
     # What a loop tells. Here: nothing to be done but count.

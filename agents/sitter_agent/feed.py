@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from sitter_agent import rng
+from sitter_agent.handlers import raised_by_handler
 
 
 class Position:
@@ -50,7 +51,9 @@ class Feed:
         """Whether the random state at the beginning of the pass could not be read."""
         try:
             self._generators = rng.generators_of(loader)
-        except Exception:  # noqa: BLE001 — a strange loader must still be iterated
+        except Exception as e:  # a strange loader must still be iterated
+            if raised_by_handler(e):
+                raise
             self._generators, self._unknown = [], True
         self._at_start: dict[str, Any] | None = None
         self._own_at_start: list[Any] = []
@@ -137,7 +140,9 @@ class Feed:
             try:
                 self._at_start = rng.capture()
                 self._own_at_start = [rng.state_of(g) for _, g in self._generators]
-            except Exception:  # noqa: BLE001 — the batches must come; only a replay will not be had
+            except Exception as e:  # the batches must come; only a replay will not be had
+                if raised_by_handler(e):
+                    raise
                 self._unknown = True
         self._it = iter(self.loader)
         self._one_shot = self._it is self.loader

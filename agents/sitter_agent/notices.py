@@ -11,7 +11,6 @@ from typing import Any
 
 from sitter_agent.checkpoint_files import Sidecar
 from sitter_agent.core import Core
-from sitter_agent.fork import watch
 from sitter_agent.state_copy import copy_for_checkpoint
 from sitter_wire.events import Preempted
 
@@ -33,6 +32,7 @@ class Notices:
         self._pid = os.getpid()
         self._timer: threading.Timer | None = None
         self._write_s = WRITE_S
+        self._held: set[signal.Signals] | None = None
 
     def install(self) -> None:
         """Only on the main thread, as Python demands; a handler that C code set is left alone."""
@@ -45,7 +45,7 @@ class Notices:
                 continue
             self._before[number] = before
             signal.signal(number, self._handle)
-        watch(self)
+        _live[:] = [self]
 
     def remove(self) -> None:
         """Put the script's handlers back, where ours are still in place."""
@@ -57,6 +57,18 @@ class Notices:
             if signal.getsignal(number) == self._handle:
                 signal.signal(number, before)
         self._before.clear()
+        _live[:] = []
+
+    def forking(self) -> None:
+        """Python forgets in the child what arrived before its own fork hooks ran; without our handler it would have died of it. So
+        the signals are held back until the child has the script's handlers again."""
+        with contextlib.suppress(ValueError, OSError):
+            self._held = signal.pthread_sigmask(signal.SIG_BLOCK, set(self._before))
+
+    def forked_in_parent(self) -> None:
+        """As before."""
+        if self._held is not None:
+            signal.pthread_sigmask(signal.SIG_SETMASK, self._held)
 
     def forked(self) -> None:
         """A child is ended by its parent with SIGTERM: there the script's handlers hold at once."""
@@ -64,6 +76,8 @@ class Notices:
         for number, before in self._before.items():
             with contextlib.suppress(ValueError, OSError):
                 signal.signal(number, before)
+        if self._held is not None:
+            signal.pthread_sigmask(signal.SIG_SETMASK, self._held)
 
     def carry_out(self, core: Core) -> None:
         """At a safe point: checkpoint, tell, go on as the script would have."""
@@ -111,3 +125,18 @@ class Notices:
         elif before == signal.SIG_DFL:
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
+
+
+_live: list[Notices] = []
+"""The installed ones: one or none."""
+
+
+def _each(what: str) -> None:
+    for notices in _live:
+        getattr(notices, what)()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=lambda: _each("forking"), after_in_parent=lambda: _each("forked_in_parent"), after_in_child=lambda: _each("forked")
+    )

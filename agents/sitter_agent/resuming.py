@@ -14,7 +14,7 @@ def take_up(core: Core, captured: object, meta: dict[str, Any], side: Sidecar) -
     missing = core.adapter.restore(captured)
     states = meta.get("rng")
     if isinstance(states, dict) and states:
-        missing += rng.restore(states)
+        missing += rng.restore(rng.from_plain(states))
     else:
         missing.append("random numbers")
     p.done = p.current = side.step

@@ -6,41 +6,68 @@ from typing import Any
 
 
 def capture() -> dict[str, Any]:
-    """States of Python's, numpy's and torch's global generators, in plain types (lists, text, numbers)."""
-    version, words, gauss = random.getstate()
-    states: dict[str, Any] = {"python": [version, list(words), gauss]}
+    """States of Python's, numpy's and torch's global generators, as those give them: 10 µs, since a short loader begins often."""
+    states: dict[str, Any] = {"python": random.getstate()}
     numpy = sys.modules.get("numpy")
     if numpy is not None:
-        name, keys, at, has_gauss, cached = numpy.random.get_state()
-        states["numpy"] = [name, keys.tolist(), int(at), int(has_gauss), float(cached)]
+        states["numpy"] = numpy.random.get_state()
     torch = sys.modules.get("torch")
     if torch is not None and hasattr(torch, "get_rng_state"):
-        states["torch"] = bytes(torch.get_rng_state().numpy()).hex()
+        states["torch"] = torch.get_rng_state()
         if torch.cuda.is_available() and torch.cuda.is_initialized():
-            states["cuda"] = [bytes(s.cpu().numpy()).hex() for s in torch.cuda.get_rng_state_all()]
+            states["cuda"] = torch.cuda.get_rng_state_all()
     return states
 
 
 def restore(states: dict[str, Any]) -> list[str]:
     """Put back what ``capture`` said. Returns in words what could not be."""
     missing = []
-    version, words, gauss = states["python"]
-    random.setstate((version, tuple(words), gauss))
+    random.setstate(states["python"])
     numpy, torch = sys.modules.get("numpy"), sys.modules.get("torch")
     if numpy is not None:
         if "numpy" in states:
-            name, keys, at, has_gauss, cached = states["numpy"]
-            numpy.random.set_state((name, numpy.array(keys, dtype=numpy.uint32), at, has_gauss, cached))
+            numpy.random.set_state(states["numpy"])
         else:
             missing.append("numpy's random numbers (numpy was not imported when the state was taken)")
     if torch is not None and "torch" in states:
-        torch.set_rng_state(_tensor(torch, states["torch"]))
+        torch.set_rng_state(states["torch"])
         if "cuda" in states:
             if torch.cuda.is_available() and torch.cuda.device_count() >= len(states["cuda"]):
-                torch.cuda.set_rng_state_all([_tensor(torch, s) for s in states["cuda"]])
+                torch.cuda.set_rng_state_all(states["cuda"])
             else:
                 missing.append("CUDA's random numbers (the devices are not those of then)")
     return missing
+
+
+def to_plain(states: dict[str, Any]) -> dict[str, Any]:
+    """States in lists, texts and numbers, for a file that is read without pickle."""
+    plain: dict[str, Any] = {}
+    if "python" in states:
+        version, words, gauss = states["python"]
+        plain["python"] = [version, list(words), gauss]
+    if "numpy" in states:
+        name, keys, at, has_gauss, cached = states["numpy"]
+        plain["numpy"] = [name, keys.tolist(), int(at), int(has_gauss), float(cached)]
+    if "torch" in states:
+        plain["torch"] = bytes(states["torch"].numpy()).hex()
+    if "cuda" in states:
+        plain["cuda"] = [bytes(s.cpu().numpy()).hex() for s in states["cuda"]]
+    return plain
+
+
+def from_plain(plain: dict[str, Any]) -> dict[str, Any]:
+    """What ``to_plain`` said, to be restored here; libraries that this process does not have are left out."""
+    version, words, gauss = plain["python"]
+    states: dict[str, Any] = {"python": (version, tuple(words), gauss)}
+    numpy, torch = sys.modules.get("numpy"), sys.modules.get("torch")
+    if numpy is not None and "numpy" in plain:
+        name, keys, at, has_gauss, cached = plain["numpy"]
+        states["numpy"] = (name, numpy.array(keys, dtype=numpy.uint32), at, has_gauss, cached)
+    if torch is not None and "torch" in plain:
+        states["torch"] = _tensor(torch, plain["torch"])
+        if "cuda" in plain:
+            states["cuda"] = [_tensor(torch, s) for s in plain["cuda"]]
+    return states
 
 
 def generators_of(thing: object) -> list[tuple[str, Any]]:

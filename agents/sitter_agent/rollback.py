@@ -7,6 +7,7 @@ from sitter_agent import rng
 from sitter_agent.checkpoint_files import DamagedError, Sidecar
 from sitter_agent.core import Core
 from sitter_agent.feed import Position
+from sitter_agent.handlers import raised_by_handler
 from sitter_agent.retention import on_line
 from sitter_agent.snapshots import Snapshot
 from sitter_wire.commands import Rollback
@@ -92,7 +93,9 @@ def restore(core: Core, source: Source, *, replay: bool) -> tuple[str, Detail]:
     for hook in core.hooks:
         try:
             hook(source.step)
-        except Exception as e:  # noqa: BLE001 — the script's own hook; its failure is told, and training goes on
+        except Exception as e:  # the script's own hook; its failure is told, and training goes on
+            if raised_by_handler(e):
+                raise
             missing.append(f"what the script's own on_restore does ({type(e).__name__}: {e})")
             core.rail.caught("on_restore", e)
     data = "with its data" if rewound else "data go on"
@@ -114,7 +117,7 @@ def from_checkpoint(core: Core, side: Sidecar) -> Source:
 def source_of(captured: object, meta: dict[str, Any], side: Sidecar) -> Source:
     """A checkpoint that was read, as a source."""
     return Source(
-        captured=captured, branch=side.branch, step=side.step, micro=int(meta.get("micro") or 0), rng=dict(meta.get("rng") or {}),
+        captured=captured, branch=side.branch, step=side.step, micro=int(meta.get("micro") or 0), rng=rng.from_plain(meta["rng"]) if meta.get("rng") else {},
         position=None, scales=dict(meta.get("scales") or {}), epoch=meta.get("epoch"), snapshot=None, text=f"checkpoint {side.file}",
     )  # fmt: skip
 

@@ -59,7 +59,7 @@ class SafePoint(Counting):
                 self._tell_length(self.progress.total, None)
             self.core.feed = feed if isinstance(feed, Feed) else None
             self._first_snapshot()
-        self._ended = self.core.clock()
+            self._ended = self.core.clock()
 
     def _tell_length(self, total: int | None, epochs: int | None) -> None:
         self.core.event(LoopStart(total=total, epochs=epochs, step=self.progress.done))
@@ -150,11 +150,11 @@ class SafePoint(Counting):
             self._tend()
             if core.link is not None:
                 core.link.ship()
+            self._ended = core.clock()
         except Exception as e:  # nothing of ours escapes into training
             if raised_by_handler(e):
                 raise
             core.rail.caught("the safe point", e)
-        self._ended = core.clock()
 
     def _signals(self, step: int, now: float) -> None:
         core = self.core

@@ -79,6 +79,6 @@ def meta_of(core: Core, snapshot: Snapshot) -> dict[str, object]:
     """What a checkpoint says beside the state, in plain types."""
     return {
         "step": snapshot.step, "branch": snapshot.branch, "micro": snapshot.micro, "epoch": snapshot.epoch, "session": core.session,
-        "written": datetime.datetime.now().astimezone().isoformat(timespec="seconds"), "rng": snapshot.rng, "scales": dict(snapshot.scales),
+        "written": datetime.datetime.now().astimezone().isoformat(timespec="seconds"), "rng": rng.to_plain(snapshot.rng), "scales": dict(snapshot.scales),
         "loader": snapshot.position.plain() if snapshot.position is not None else None,
     }  # fmt: skip
