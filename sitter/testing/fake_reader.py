@@ -20,9 +20,11 @@ class FakeReader:
     instead of being done. ``empty``: a run without a single step. ``asked`` keeps every query. ``directory`` may hold a train.log.
     """
 
-    def __init__(self, clock: Clock | None = None, *, step: int = 12_340, empty: bool = False, directory: str = "") -> None:
+    def __init__(
+        self, clock: Clock | None = None, *, step: int = 12_340, steps_per_s: float = STEPS_PER_S, empty: bool = False, directory: str = "",
+    ) -> None:  # fmt: skip
         self.clock: Clock = clock or SystemClock()
-        self.empty, self.directory = empty, directory
+        self.empty, self.directory, self.steps_per_s = empty, directory, steps_per_s
         self.lost = False
         self.answer: model.Answered | None = None
         self.asked: list[queries.AnyQuery] = []
@@ -30,13 +32,13 @@ class FakeReader:
         self._lock = threading.Lock()
         self._lr_scale = fake_run.LrScale()
         now = self.clock.wall()
-        self._began = now - step / STEPS_PER_S
+        self._began = now - step / self.steps_per_s
         self._at, self._since = float(step), now
         self._state: model.State = "starting" if empty else "running"
         self._branch = 0 if empty else 1
         self._mode: model.Preset = "guard"
         self._markers = [] if empty else fake_run.past_markers()
-        self._checkpoints = [] if empty else _checkpoints(now, step)
+        self._checkpoints = [] if empty else _checkpoints(now, step, self.steps_per_s)
         self._entries: list[model.LogEntry] = []
         self._snoozed: dict[str, float] = {}
         self._proposals = [] if empty else [_proposal(now, step)]
@@ -73,7 +75,7 @@ class FakeReader:
         """The present step."""
         if self._state != "running":
             return int(self._at)
-        return min(fake_run.TOTAL, int(self._at + (self.clock.wall() - self._since) * STEPS_PER_S))
+        return min(fake_run.TOTAL, int(self._at + (self.clock.wall() - self._since) * self.steps_per_s))
 
     def _settle(self) -> None:
         """Do what fell due."""
@@ -106,7 +108,7 @@ class FakeReader:
         return model.Status(
             run="char-lm", verdict=verdict, state=self._state, step=None if self.empty else step, micro=None if self.empty else step * 4,
             branch=self._branch, total=fake_run.TOTAL,
-            ends_at=None if self.empty or self._state != "running" else now + (fake_run.TOTAL - step) / STEPS_PER_S, mode=self._mode,
+            ends_at=None if self.empty or self._state != "running" else now + (fake_run.TOTAL - step) / self.steps_per_s, mode=self._mode,
             watching=[] if self.empty else ["loss", "grad_norm"],
             goal=model.GoalNow(name="val_loss", better="lower") if self.empty else model.GoalNow(
                 name="val_loss", better="lower", last=fake_run.value("val_loss", last_val), best=fake_run.level("val_loss", last_val) - 0.002,
@@ -123,7 +125,7 @@ class FakeReader:
             exit=model.ExitNow(code=0, signal=None, time=now) if done else None, directory=self.directory,
             host=model.HostNow(cpu=31.0, mem_used=21 * GIB, mem_total=64 * GIB, disk_free=212 * GIB, disk_total=512 * GIB,
                                train_rss=6 * GIB, train_cpu=104.0),
-            started=self._began, steps_per_s=STEPS_PER_S if self._state == "running" and not self.empty else None,
+            started=self._began, steps_per_s=self.steps_per_s if self._state == "running" and not self.empty else None,
             data_wait=None if self.empty else 0.03, slope_per_k=None if self.empty else -0.011,
             blind="no loss signal" if self.empty else "", epoch=None if self.empty else step / fake_run.PER_EPOCH, epochs=8,
             log_id=len(self._entries),
@@ -131,7 +133,7 @@ class FakeReader:
 
     def _curves(self, query: queries.GetCurves) -> model.Curves:
         step = self.step
-        per_x = 1 / STEPS_PER_S / 3600 if query.axis == "hours" else 1.0
+        per_x = 1 / self.steps_per_s / 3600 if query.axis == "hours" else 1.0
         lo = max(0.0, query.lo / per_x if query.lo is not None else 0.0)
         hi = min(float(step), query.hi / per_x if query.hi is not None else step)
         if self.empty or hi <= lo:
@@ -151,12 +153,12 @@ class FakeReader:
 
     def _what_happened(self, since: float) -> model.Since:
         seconds = self.clock.wall() - since
-        steps = min(self.step, int(seconds * STEPS_PER_S))
+        steps = min(self.step, int(seconds * self.steps_per_s))
         then, now = self.step - steps, self.step
         return model.Since(
             seconds=seconds, steps=steps, loss=(fake_run.level("loss", then), fake_run.level("loss", now)),
             goal=(fake_run.level("val_loss", then), fake_run.level("val_loss", now)), goal_name="val_loss", incidents=1, healed=1,
-            steps_lost=34, gpu_idle=0.004, ends_at=self.clock.wall() + (fake_run.TOTAL - now) / STEPS_PER_S,
+            steps_lost=34, gpu_idle=0.004, ends_at=self.clock.wall() + (fake_run.TOTAL - now) / self.steps_per_s,
         )  # fmt: skip
 
     # what it does
@@ -250,7 +252,7 @@ class FakeReader:
     def _story(self, now: float, step: int) -> None:
         for kind, at, rule, status, detail in _STORY:
             if at <= step:
-                self._write(kind, ago=(step - at) / STEPS_PER_S, step=at, rule=rule, status=status, detail=detail)
+                self._write(kind, ago=(step - at) / self.steps_per_s, step=at, rule=rule, status=status, detail=detail)
 
 
 _STORY: list[tuple[model.EntryKind, int, str | None, str | None, str]] = [
@@ -298,9 +300,9 @@ def _checkpoint(branch: int, step: int, time: float, *, good: bool, best: bool =
                                 good=good, verified=True, best=best, time=time)  # fmt: skip
 
 
-def _checkpoints(now: float, step: int) -> list[model.CheckpointInfo]:
+def _checkpoints(now: float, step: int, rate: float) -> list[model.CheckpointInfo]:
     return [
-        _checkpoint(1 if s > fake_run.NAN_BACK_TO else 0, s, now - (step - s) / STEPS_PER_S, good=True, best=s == 9_800)
+        _checkpoint(1 if s > fake_run.NAN_BACK_TO else 0, s, now - (step - s) / rate, good=True, best=s == 9_800)
         for s in (11_800, 9_800, 5_800) if s <= step
     ]  # fmt: skip
 

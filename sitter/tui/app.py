@@ -44,7 +44,6 @@ from sitter.tui.train_log_panel import TrainLogPanel
 from sitter.tui.view import Deed, Question, View
 from sitter_wire import queries
 
-FRAMES_PER_S = 4
 KEEP_ENTRIES = 5000
 KEEP_DEEDS = 50
 
@@ -92,6 +91,7 @@ class App(TextualApp[None]):
     ENABLE_COMMAND_PALETTE = False
     INLINE_PADDING = 0
     POLL_S: ClassVar[float] = 0.5
+    FRAMES_PER_S: ClassVar[float] = 4
     CSS = "Screen { layers: base; overflow: hidden; }"
     BINDINGS: ClassVar = [
         Binding("ctrl+c", "leave", show=False, priority=True),
@@ -149,7 +149,7 @@ class App(TextualApp[None]):
             except (RuntimeError, ValueError, NotImplementedError):
                 pass  # not in the main thread: then the signal is not ours to catch
         self.arrange()
-        self.set_interval(1 / FRAMES_PER_S, self._tick)
+        self.set_interval(1 / self.FRAMES_PER_S, self._tick)
         self._poller.start()
 
     def on_unmount(self) -> None:
@@ -195,7 +195,8 @@ class App(TextualApp[None]):
         for name, panel in self._panels.items():
             panel.display = name in boxes
         self._command.display = "command" in boxes
-        self._desk.refresh(layout=True)
+        # asked of a child: a widget's own request leaves its kept arrangement as it is, and only forgets its ancestors'
+        self._panels["header"].refresh(layout=True)
         self._update_wants()
 
     def _rows_wanted(self, name: str) -> int:

@@ -21,7 +21,7 @@ def pause(view: View) -> Question:
         return _act("Go on with the training?", "goes on", commands.Unpause())
     return Question("Pause at the next safe point?", [
         Choice("Enter", "pauses", [queries.Act(action=commands.Pause())]),
-        Choice("H", "and holds, even without a daemon", [queries.Act(action=commands.Pause(hold=True))]),
+        Choice("H", "holds it, even with no daemon", [queries.Act(action=commands.Pause(hold=True))]),
     ])  # fmt: skip
 
 
@@ -37,7 +37,7 @@ def stop(view: View) -> Question:
     step = formats.count(view.status.step if view.status else None)
     gentle = queries.Act(action=commands.Stop(checkpoint=True, why="asked for by hand"), wait=60.0)
     return Question(f"End the training at step {step}?", [
-        Choice("Enter", "checkpoint, then stop", [gentle]), Choice("N", "now: SIGTERM, after 30 s SIGKILL", [queries.StopNow()]),
+        Choice("Enter", "checkpoint, then stop", [gentle]), Choice("N", "kills it now", [queries.StopNow()]),
     ])  # fmt: skip
 
 

@@ -3,7 +3,7 @@
 from sitter import grammar
 from sitter.model import LogEntry, Proposal
 from sitter.tui import formats
-from sitter.tui.lines import Line, Span, fit, line_width, plain, spread
+from sitter.tui.lines import Line, Span, fit, line_width, plain, spread, wrap
 from sitter.tui.panel import Panel
 from sitter.tui.view import Deed, View
 
@@ -39,7 +39,8 @@ def lines(view: View, width: int) -> list[Line]:
         out.extend(_question(view, width))
     elif view.command_hint:
         out.append([(" " + view.command_hint, "strip-bad" if view.command_wrong else "strip-info")])
-    out.extend(_deed(d, width) for d in recent(view))
+    for deed in recent(view):
+        out.extend(_deed(deed, width))
     if view.proposal is not None:
         out.extend(_proposal(view, view.proposal, width))
     return [fit(line, width) for line in out or [_quiet(view, width)]]
@@ -64,14 +65,15 @@ def _question(view: View, width: int) -> list[Line]:
     return [text, keys]
 
 
-def _deed(deed: Deed, width: int) -> Line:
+def _deed(deed: Deed, width: int) -> list[Line]:
     sign, style, word = _DEED[deed.status]
     at = f" @{deed.step:,}" if deed.status == "applied" and deed.step is not None else ""
     said = plain(deed.text)
     if deed.status in ("unanswered", "refused") and said:
         word = said if deed.status == "refused" else f"not answered: {said}"
         said = ""
-    return fit([(f" {sign} {plain(deed.words)}: {word}{at}" + (f": {said}" if said else "") + " ", style)], width)
+    text = f"{sign} {plain(deed.words)}: {word}{at}" + (f": {said}" if said else "")
+    return [[(f" {row} ", style)] for row in wrap(text, width - 2, indent="  ")[:3]]
 
 
 def _proposal(view: View, proposal: Proposal, width: int) -> list[Line]:
@@ -82,8 +84,10 @@ def _proposal(view: View, proposal: Proposal, width: int) -> list[Line]:
     which = f"{waiting.index(proposal) + 1}/{len(waiting)} Tab  " if len(waiting) > 1 else ""
     saw: Line = [(f" ⚠ {which}{plain(finding.text)}", style)]
     does: Line = [(f" → {plain(what)}", style)]
-    if proposal.due is None:
-        keys: Line = [(" A ", "strip-key"), ("approves  ", style), (" V ", "strip-key"), ("vetoes ", style)]
+    if view.lost_since is not None:
+        keys: Line = [(" waits for the daemon ", style)]
+    elif proposal.due is None:
+        keys = [(" A ", "strip-key"), ("approves  ", style), (" V ", "strip-key"), ("vetoes ", style)]
     else:
         keys = [(f" in {formats.countdown(proposal.due - view.now)}  ", style), (" V ", "strip-key"), ("vetoes  ", style)]
         keys += [(" A ", "strip-key"), ("now ", style)]
