@@ -45,7 +45,7 @@ def main(argv: list[str] | None = None) -> float:
             output_dir=args.output, max_steps=args.steps, per_device_train_batch_size=8, gradient_accumulation_steps=2,
             per_device_eval_batch_size=32, learning_rate=3e-3, warmup_steps=20, lr_scheduler_type="cosine",
             eval_strategy="steps", eval_steps=max(1, args.steps // 5), logging_steps=50, save_strategy="no",
-            report_to="none", disable_tqdm=True, seed=0,
+            report_to="none", disable_tqdm=True, seed=0, dataloader_pin_memory=torch.cuda.is_available(),
         ),
         train_dataset=Bytes(text[:-60_000]),
         eval_dataset=Bytes(text[-60_000:]),

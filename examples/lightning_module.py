@@ -43,7 +43,6 @@ class Digits(lightning.LightningModule):
 def main(argv: list[str] | None = None) -> float:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--epochs", type=int, default=10)
-    parser.add_argument("--steps", type=int, default=-1, help="end after so many steps")
     args = parser.parse_args(argv)
 
     lightning.seed_everything(0, verbose=False)
@@ -51,7 +50,7 @@ def main(argv: list[str] | None = None) -> float:
     data = TensorDataset(torch.tensor(x / 16, dtype=torch.float32), torch.tensor(y))
     train, val = torch.utils.data.random_split(data, [0.8, 0.2])
     trainer = lightning.Trainer(
-        max_epochs=args.epochs, max_steps=args.steps, accelerator="cpu", logger=False, enable_checkpointing=False,
+        max_epochs=args.epochs, accelerator="cpu", logger=False, enable_checkpointing=False,
         enable_progress_bar=False, enable_model_summary=False,
         callbacks=[SitterCallback(goal="val_acc", better="higher")],
     )  # fmt: skip

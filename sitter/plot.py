@@ -76,6 +76,7 @@ def draw(
         canvas.line([(at, TOP), (at, HEIGHT - BOTTOM)], MARKS[m.kind], 1.2, dash=(3, 4), opacity=0.7)
     for i, one in enumerate(series):
         _curve(canvas, frame, one, one.color or COLORS[i % len(COLORS)])
+    _endings(canvas, frame, series)
     _marker_texts(canvas, frame, shown)
     _legend(canvas, series)
     canvas.save(path)
@@ -172,7 +173,6 @@ def _cross(canvas: Canvas, at: Xy, color: str, size: float = 6) -> None:
 
 def _curve(canvas: Canvas, frame: _Frame, one: Series, color: str) -> None:
     dash = (7.0, 5.0) if one.dashed else None
-    finite = [i for i, y in enumerate(one.y) if math.isfinite(y)]
     for stretch in _stretches(one):
         if one.smooth:
             low, high, mean = _smoothed(stretch, max(1, round(len(one.x) * SMOOTH)))
@@ -181,14 +181,29 @@ def _curve(canvas: Canvas, frame: _Frame, one: Series, color: str) -> None:
             stretch = mean
         for part in _within([frame.at(x, y) for x, y in stretch]):
             canvas.line(part, color, one.width, dash=dash)
-    if finite and finite[-1] < len(one.y) - 1:
-        last = _kept(frame.at(one.x[finite[-1]], _level(one, finite)))
-        _cross(canvas, last, color, 7)
-        if one.ending:
-            canvas.text((last[0] + 16, last[1]), one.ending, 14, color, bold=True)
-    elif one.ending and finite:
-        end = _kept(frame.at(one.x[finite[-1]], _level(one, finite)))
-        canvas.text((end[0] - 4, end[1] - 18), one.ending, 14, color, anchor="end", bold=True)
+
+
+def _endings(canvas: Canvas, frame: _Frame, series: Sequence[Series]) -> None:
+    """A cross where a curve ends without a value, and what is said at the ends, one above the other where they meet."""
+    taken: list[Xy] = []
+    for i, one in enumerate(series):
+        color = one.color or COLORS[i % len(COLORS)]
+        finite = [k for k, y in enumerate(one.y) if math.isfinite(y)]
+        if not finite:
+            continue
+        x, y = _kept(frame.at(one.x[finite[-1]], _level(one, finite)))
+        died = finite[-1] < len(one.y) - 1
+        if died:
+            _cross(canvas, (x, y), color, 7)
+        if not one.ending:
+            continue
+        wide = canvas.width(one.ending, 14)
+        beside = died and x + 16 + wide <= WIDTH - RIGHT
+        at = (x + 16, y) if beside else (x - 4 - wide, y - 18)
+        while any(abs(at[0] - other[0]) < wide and abs(at[1] - other[1]) < 18 for other in taken):
+            at = (at[0], at[1] - 1)
+        taken.append(at)
+        canvas.text(at, one.ending, 14, color, bold=True)
 
 
 def _level(one: Series, finite: Sequence[int]) -> float:

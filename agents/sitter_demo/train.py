@@ -21,7 +21,7 @@ WARMUP = 100
 VALIDATE_EVERY = 100
 VALIDATION_WINDOWS = 2_048
 FINAL_WINDOWS = 16_384
-PATIENCE = 500
+PATIENCE = 300
 """Turns in a row with a loss that is not finite, after which the script gives up, as many scripts do."""
 
 Log = Callable[..., None]

@@ -28,9 +28,9 @@ from sitter_wire import rundir
 from sitter_wire.places import RunDir
 from sitter_wire.queries import GetLogbook, GetStatus, StopNow
 
-HEADLESS_STEPS = 2_400
-"""15 s a run on one core of a present machine, so that the three of them end well within 90 s on half as fast ones."""
-WATCHED_STEPS = 18_000
+HEADLESS_STEPS = 2_000
+"""13 s a run on one core of a present machine, so that the three of them end well within 90 s on half as fast ones."""
+WATCHED_STEPS = 15_000
 """Two to three minutes: long enough to look around."""
 LOOK_S = 0.25
 REPORT_S = 2.0
@@ -86,6 +86,8 @@ class Demo:
             sys.executable, "-m", "sitter_demo", "--steps", str(plan.steps), "--seed", str(plan.seed), "--plant", plan.plant,
         ]  # fmt: skip
         self.run: RunDir | None = None
+        self._told = 0
+        self._said = ""
         self._beside: subprocess.Popen[bytes] | None = None
 
     def start(self, run: RunDir) -> None:
@@ -110,21 +112,27 @@ class Demo:
         run, beside = self._started()
         client = Client(run)
         began = reported = time.monotonic()
-        last_entry = 0
+        told_all = False
         try:
             while True:
                 ended, beside_ended = read_exit(run), beside.poll() is not None
-                last_entry = self._tell_logbook(client, last_entry)
+                if ended is None:
+                    self._tell_logbook(client)
                 now = time.monotonic()
                 if now - reported >= REPORT_S or (ended is not None and beside_ended):
                     reported = now
                     self._say(f"{now - began:4.0f} s  with sitter: {_looked_after(client, ended)} · beside it: {self._beside_says()}")
+                if ended is not None and not told_all:
+                    self._tell_logbook(client)
+                    client.close()  # the daemon leaves when nobody asks any more
+                    told_all = True
                 if ended is not None and beside_ended:
                     return
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     beside.wait(LOOK_S) if not beside_ended else time.sleep(LOOK_S)  # exit.json offers no event to wait for
         finally:
-            client.close()
+            if not told_all:
+                client.close()
 
     def finish(self) -> Outcome:
         """Read what there is to be compared. Raises SitterError where a training did not come to its end."""
@@ -159,14 +167,16 @@ class Demo:
             raise SitterError("the demo was not started: call start() first")
         return self.run, self._beside
 
-    def _tell_logbook(self, client: Client, after: int) -> int:
+    def _tell_logbook(self, client: Client) -> None:
+        """What is new in it; a finding and the incident it opens say the same, which is said once."""
         entries: list[LogEntry] = []
         with contextlib.suppress(SitterError):  # the daemon may have left already: its logbook is read at the end
-            entries = client.ask(GetLogbook(after=after), 2.0)
+            entries = client.ask(GetLogbook(after=self._told), 2.0)
         for entry in entries:
-            if entry.kind in ("finding", "incident", "outcome") and entry.detail:
-                self._say(f"        {entry.kind}: {entry.detail}")
-        return max((e.id for e in entries), default=after)
+            self._told = max(self._told, entry.id)
+            if entry.kind in ("finding", "incident", "outcome") and entry.detail not in ("", self._said):
+                self._said = entry.detail
+                self._say(f"        step {entry.step:,}: {entry.detail}" if entry.step is not None else f"        {entry.detail}")
 
     def _beside_says(self) -> str:
         assert self.run is not None
@@ -199,7 +209,7 @@ def verdict(outcome: Outcome) -> list[str]:
         f"troubles, nobody there  {died}",
         f"troubles, with sitter   val_loss {babysat.final_val_loss:.3f}, {lost:,} of {len(babysat.step):,} steps lost",
     ]
-    lines += [f"  step {i.onset:,}: {i.text} → {i.verdict or 'still open'}" for i in outcome.incidents]
+    lines += [f"  {i.text} → {i.verdict or 'still open'}" for i in outcome.incidents]
     if babysat.log_us_p50 is not None:
         step_us = 1e6 * babysat.seconds / max(1, len(babysat.step))
         lines.append(f"agent.log took {babysat.log_us_p50:.1f} µs (median), {100 * babysat.log_us_p50 / step_us:.2f} % of a step")
