@@ -7,6 +7,7 @@ from torch import Tensor
 
 import sitter_agent.agent as sitter
 from sitter_agent.agent import Agent
+from sitter_agent.handlers import raised_by_handler
 from sitter_agent.say import Once
 
 NO_SIGNALS = ("runtime", "per_second", "epoch", "compilation_time", "preparation_time")
@@ -37,7 +38,9 @@ class Follower:
                 value = value.detach().reshape(())
             if isinstance(value, (Tensor, float, int)):
                 self._loss = value + 0.0 if self._loss is None else self._loss + value
-        except Exception as e:  # noqa: BLE001 — nothing of ours escapes into training
+        except Exception as e:  # nothing of ours escapes into training
+            if raised_by_handler(e):
+                raise
             self._say("loss", f"the loss cannot be read ({type(e).__name__}: {e}); training goes on without that signal")
 
     def grad_norm(self, value: Any) -> None:

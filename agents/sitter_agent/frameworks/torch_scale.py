@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sitter_agent.handlers import raised_by_handler
 from sitter_agent.say import say
 
 
@@ -63,6 +64,10 @@ class Setting:
     def scale_of(self, label: str) -> float:
         """The scale of one group."""
         return self.scale * self.by_group.get(label, 1.0)
+
+    def reset(self) -> None:
+        """Ask for nothing any more."""
+        self.scale, self.by_group, self.held = 1.0, {}, {}
 
     @property
     def idle(self) -> bool:
@@ -170,7 +175,7 @@ class StepHooks:
             self.steps += not skipped
             if self._after_step is not None and skipped is False:
                 self._after_step(optimizer)
-        except Exception as e:  # noqa: BLE001
+        except Exception as e:  # noqa: BLE001 — as above
             self._break(e)
 
     def _note_used(self, optimizer: Any) -> None:
@@ -233,15 +238,20 @@ class StepHooks:
                 live.copy_(kept)
 
     def _break(self, e: Exception) -> None:
-        """Something of ours failed: off with the scale, say it once, let the training go on."""
+        """Something of ours failed: off with the scale, say it once, let the training go on. The script's own signal goes to the script."""
+        if raised_by_handler(e):
+            self.heal()
+            raise e
         self._active, self._depth = False, 0
+        for _, setting in self.settings:
+            setting.reset()  # so that no knob claims what is not done
         try:
             self._take_off()
-        except Exception as again:  # noqa: BLE001
+        except Exception as again:  # noqa: BLE001 — told below, like the first
             e = again
         if self.broken is None:
             what = f"{type(e).__name__}: {e}"
-            self.broken = f"the hooks on {type(self.optimizer).__name__} failed ({what}); knobs are off until the next change"
+            self.broken = f"the hooks on {type(self.optimizer).__name__} failed ({what}); its knobs are back at × 1"
             say(self.broken)
 
 

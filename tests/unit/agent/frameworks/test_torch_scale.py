@@ -1,6 +1,7 @@
 """The scale is on while the optimizer steps, and no scheduler ever sees it."""
 
 import math
+import signal
 from collections.abc import Callable
 from typing import Any
 
@@ -308,6 +309,33 @@ def test_what_fails_in_our_hook_does_not_reach_the_step(monkeypatch: pytest.Monk
     optimizer.step()
     assert p.item() == pytest.approx(0.8)
     assert capsys.readouterr().err.count("ZeroDivisionError") == 1
+    assert lr_of(adapter).scale == 1.0
+
+
+def test_a_signal_handler_of_the_script_that_raises_in_our_hook_is_the_script_s(monkeypatch: pytest.MonkeyPatch) -> None:
+    class TimeIsUpError(Exception):
+        pass
+
+    def notice(*_: Any) -> None:
+        raise TimeIsUpError
+
+    p = nn.Parameter(torch.ones(1))
+    optimizer = torch.optim.SGD([p], lr=0.1)
+    adapter = TorchAdapter(None, optimizer)
+    lr_of(adapter).change("scale", 0.5, group=None, hold=False)
+    put_on = adapter._hooks[""]._put_on
+    before = signal.signal(signal.SIGUSR2, notice)
+    try:
+        with monkeypatch.context() as patch:
+            patch.setattr(adapter._hooks[""], "_put_on", lambda o: (put_on(o), signal.raise_signal(signal.SIGUSR2)))
+            with pytest.raises(TimeIsUpError):
+                optimizer.step()
+    finally:
+        signal.signal(signal.SIGUSR2, before)
+    assert optimizer.param_groups[0]["lr"] == 0.1
+    p.grad = torch.ones(1)
+    optimizer.step()
+    assert p.item() == pytest.approx(0.95)
 
 
 def test_optimizers_given_as_a_dict_count_full_turns_of_the_first() -> None:
