@@ -36,7 +36,10 @@ class Clearance:
         del self._line[:-LINE]
         self._recent.clear()
         self.troubled = None
-        self.clear = (branch, step) if trusted else None
+        if trusted:
+            self.clear = (branch, step)
+        elif self.clear is not None and (self.clear[1] > step or not self.on_line(*self.clear)):
+            self.clear = None
 
     def point(self, step: int, *, odd: bool, open_trip: bool) -> None:
         """A judged point of the present branch."""

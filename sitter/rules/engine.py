@@ -38,6 +38,7 @@ class Engine:
         self.broken: dict[str, str] = {}
         self.clearance = Clearance()
         self._restoring = False
+        self._past = False  # the newest sample was late
         self._copies: OrderedDict[tuple[int, int], dict[str, object]] = OrderedDict()
         self._of_checkpoints: dict[tuple[int, int], dict[str, object]] = {}
         self._paths: dict[str, tuple[int, int]] = {}
@@ -49,13 +50,8 @@ class Engine:
 
     def observe(self, sample: Sample, late: bool = False) -> list[Finding]:
         """One logged point. ``late``: it is the past; what is found is marked so and proposes nothing."""
-        line = self.clearance
-        if line.branch is None:
-            line.begin(sample.branch, sample.step)
-        elif sample.branch != line.branch:
-            if sample.branch < line.branch:
-                return []  # a branch that was left
-            line.begin(sample.branch, sample.step)
+        if not self._is_present(sample):
+            return []
         self._points += 1
         self._seen.update(sample.values)
         self.view.step, self.view.branch = sample.step, sample.branch
@@ -79,8 +75,13 @@ class Engine:
             if suspicious is not None:
                 judged, odd = True, odd or suspicious
         if judged:
-            line.point(sample.step, odd=odd, open_trip=self.open_trip)
-        return [as_late(f) for f in findings] if late and findings else findings
+            self.clearance.point(sample.step, odd=odd, open_trip=self.open_trip)
+        if late:
+            self._past = True
+            return [as_late(f) for f in findings]
+        if self._past:
+            findings += [f for f in self.catch_up_ended() if f.key not in {known.key for known in findings}]
+        return findings
 
     def tick(self, now: float) -> list[Finding]:
         """Once a second; ``now`` is monotonic seconds."""
@@ -98,7 +99,7 @@ class Engine:
         elif isinstance(event, Restored):
             self._go_back(event.from_branch, event.step)
             clear = self.clearance.clear
-            trusted = clear is None or event.step <= clear[1]
+            trusted = clear is not None and event.step <= clear[1]
             self.clearance.begin(event.branch, event.step, parent=event.from_branch, trusted=trusted)
             self._restoring = False
         elif isinstance(event, SessionStart):
@@ -124,6 +125,7 @@ class Engine:
 
     def catch_up_ended(self) -> list[Finding]:
         """The past is read: trouble that still stands, with its actions."""
+        self._past = False
         return [] if self._restoring else self._each("standing", self.view)
 
     # -- out -------------------------------------------------------------------------------------------------------------
@@ -131,7 +133,7 @@ class Engine:
     @property
     def open_trip(self) -> bool:
         """Trouble is open: nothing is cleared, no snapshot should be taken."""
-        return any(rule.open_trip for rule in self.rules)
+        return any(rule.open_trip for rule in self.rules if rule.name not in self.broken)
 
     def clear(self) -> tuple[int, int] | None:
         """Snapshots up to (branch, step) may be trusted; None: none yet."""
@@ -167,6 +169,14 @@ class Engine:
         return ""
 
     # -- inside ----------------------------------------------------------------------------------------------------------
+
+    def _is_present(self, sample: Sample) -> bool:
+        """False for a branch that was left. One that is newer than any event said (its event was lost) begins here."""
+        present = self.clearance.branch
+        if present is None or sample.branch > present:
+            self.clearance.begin(sample.branch, sample.step)
+            return True
+        return sample.branch == present
 
     def _working(self) -> list[Rule]:
         return [rule for rule in self.rules if rule.name not in self.broken]

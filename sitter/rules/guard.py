@@ -188,8 +188,6 @@ class Guard(Rule):
                 return self._finding(trip, sample.step, act=True)
         elif signs.clean >= CLEAN_POINTS and not signs.shifted:
             return self._recovered(sample)
-        elif trip.retry_at is not None and trip.points >= trip.retry_at:
-            return self._finding(trip, sample.step, act=True)
         elif trip.points >= SETTLE_POINTS and _finite(sample):
             signs.anew()
             self.response.over()
@@ -197,6 +195,8 @@ class Guard(Rule):
                 "warning", f"{trip.sign.signal} has not come back for {trip.points} points: taken for usual from here on",
                 step=sample.step, branch=sample.branch, onset=trip.onset, evidence={RECOVERED: 0}, key=_key(trip),
             )  # fmt: skip
+        elif trip.points >= trip.retry_at:
+            return self._finding(trip, sample.step, act=True)
         return None
 
     def _finding(self, trip: Trip, step: int, *, act: bool) -> Finding:
@@ -339,7 +339,7 @@ def describe(sign: Sign) -> str:
 
 
 def _key(trip: Trip) -> str:
-    return f"guard:{trip.branch}:{trip.onset}:{trip.attempt}"
+    return f"guard:{trip.branch}:{trip.onset}"
 
 
 def _finite(sample: Sample) -> bool:

@@ -88,5 +88,5 @@ class Rate:
 
 
 def _smooth(values: list[float]) -> bool:
-    """No two neighbours differ by more than half, and there are enough of them."""
-    return len(values) >= SMOOTH_POINTS and all(2 / 3 < b / a < 1.5 for a, b in pairwise(values))
+    """It did not rise by half from one to the next, and there are enough of them."""
+    return len(values) >= SMOOTH_POINTS and all(b / a < 1.5 for a, b in pairwise(values))

@@ -22,7 +22,13 @@ WAIT_LAST = 40
 """The same before any further restore: one window."""
 
 RETRY_POINTS = 5
-"""Points after which a refused trip asks again, doubled every time."""
+"""Points after which a refused trip asks again, doubled every time …"""
+
+REMIND_POINTS = 40
+"""… and after which one asks again that nothing came of (nobody may act, no answer, a budget that was spent and may be back)."""
+
+DOUBLINGS = 8
+"""At most."""
 
 
 class Trip(msgspec.Struct, kw_only=True):
@@ -40,7 +46,7 @@ class Trip(msgspec.Struct, kw_only=True):
     points: int = 0
     attempt: int = 0
     proposed: bool = False
-    retry_at: int | None = None
+    retry_at: int = 0
     factor: float = 1.0  # what the proposed rollback multiplies the rate's scale by
 
 
@@ -113,7 +119,8 @@ class Response:
         """The command. Scales come back with the state, so that what is sent is relative to what the guard had on it there."""
         at_restored = self.restored is not None and trip.before <= self.restored[1]
         trip.factor = trip.want / (self.restored_held if at_restored else held)
-        trip.proposed, trip.retry_at = True, None
+        trip.proposed, trip.attempt = True, trip.attempt + 1
+        trip.retry_at = trip.points + REMIND_POINTS * 2 ** min(trip.attempt - 1, DOUBLINGS)
         scale = {} if abs(trip.factor - 1.0) < 1e-9 else {"lr": trip.factor}
         return Rollback(before=trip.before, unless_finite=unless_finite, also_scale=scale, why=trip.text)
 
@@ -122,8 +129,7 @@ class Response:
         trip = self.trip
         if trip is not None and trip.proposed:
             trip.proposed = False
-            trip.attempt += 1
-            trip.retry_at = trip.points + RETRY_POINTS * 2 ** min(trip.attempt - 1, 10)
+            trip.retry_at = trip.points + RETRY_POINTS * 2 ** min(trip.attempt - 1, DOUBLINGS)
 
     def gone_back(self, branch: int, step: int, left: int, held: float) -> float:
         """A restore. Returns what the guard now has on the rate's scale. ``held``: what it had in the state put back."""
