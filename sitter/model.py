@@ -35,7 +35,8 @@ class Finding(Struct, frozen=True):
     """What a rule saw. ``onset`` is the first bad step; ``text`` one sentence for people, ``evidence`` the numbers.
 
     ``actions`` are what it proposes, in order (empty: only to be known). ``suspicious``: what happened since onset may be
-    poisoned, so no snapshot is to be cleared past it. ``key`` is one per attempt: a key that was answered proposes no more.
+    poisoned, so no snapshot is to be cleared past it. ``key`` names the trouble: what was vetoed
+    is not proposed again under it.
     """
 
     rule: str
