@@ -16,7 +16,7 @@ from typing import NamedTuple
 from sitter.model import Curve
 from sitter.store.chunks import BLOCK, CHUNK
 from sitter.store.lines import Stretch
-from sitter.store.rolls import Coarse, Entries, block_sizes
+from sitter.store.rolls import Coarse, Entries, block_sizes, parallel
 from sitter.store.rolls import blocks as roll_up
 from sitter.store.series import Blocks, GroupRow, Points, blocks, chunk_points, entries, open_points
 
@@ -187,7 +187,7 @@ class Gathering:
             return
         if depth > 1:
             cuts = range(0, len(x), BLOCK)
-            rolled = Coarse(*(array("d", c) for c in zip(*roll_up(values), strict=True)))
+            rolled = parallel(roll_up(values))
             self._extend([min(x[i : i + BLOCK]) for i in cuts], [max(x[i : i + BLOCK]) for i in cuts], rolled, block_sizes(len(x)))
         else:
             column = array("d", values)

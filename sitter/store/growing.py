@@ -8,7 +8,7 @@ import logging
 import sqlite3
 from array import array
 from collections.abc import Sequence
-from itertools import groupby
+from itertools import chain, groupby
 from operator import attrgetter
 from typing import NamedTuple
 
@@ -27,6 +27,7 @@ from sitter.store.chunks import (
 from sitter.store.rolls import (
     COARSE,
     PAGE,
+    Coarse,
     block_sizes,
     blocks,
     fine_axes,
@@ -132,14 +133,15 @@ class OpenChunk:
 
     def extend(self, points: list[Point]) -> None:
         """Takes them all, or raises ValueError and takes none; the caller sees to it that there is room."""
-        new = list(zip(*[p.values for p in points], strict=True))
-        if len(new) != len(self.columns):
-            raise ValueError(f"{len(new)} values where {len(self.columns)} names were declared")
+        width = len(self.columns)
+        flat = list(chain.from_iterable([p.values for p in points]))  # half the time of zip(*…), which hops between the points
+        if len(flat) != width * len(points):
+            raise ValueError(f"{len(flat)} values in {len(points)} points of {width} names")
         self.seq += [p.seq for p in points]
         self.step += [p.step for p in points]
         self.time += [p.time // 1000 for p in points]
-        for column, values in zip(self.columns, new, strict=True):
-            column += values
+        for i, column in enumerate(self.columns):
+            column += flat[i::width]
 
     def statements(self) -> list[Statement]:
         """What brings the pieces on disk up to date; ``committed`` says that it did."""
@@ -211,8 +213,11 @@ class Growing:
             self._dirty.add(group.number)
         return group
 
-    def take(self, session: int, points: list[Point], *, host: bool = False) -> None:
-        """Points of one session in sequence order, all of them new. sqlite3.Error passes; then nothing was taken."""
+    def take(self, session: int, points: list[Point], *, host: bool = False) -> set[int]:
+        """Points of one session in sequence order, all of them new; the branches they are of.
+
+        sqlite3.Error passes; then nothing was taken.
+        """
         by_group: dict[Group, list[Point]] = {}
         for some in _alike(points):
             group = self._group(host, some[0].names)
@@ -222,13 +227,16 @@ class Growing:
                 by_group[group] = some
         for group in by_group:
             self._warm(group)  # whatever can fail comes before anything is changed
+        seen: set[int] = set()
         for group, some in by_group.items():
-            branch = some[0].branch
-            if all([p.branch == branch for p in some]):
-                self._take(group, session, branch, some)
+            branches = {p.branch for p in some}
+            seen |= branches
+            if len(branches) == 1:
+                self._take(group, session, some[0].branch, some)
             else:
                 for branch, run in groupby(some, key=attrgetter("branch")):
                     self._take(group, session, branch, list(run))
+        return seen
 
     def _take(self, group: Group, session: int, branch: int, points: list[Point]) -> None:
         chunk = self._warm(group)
@@ -334,8 +342,11 @@ class Growing:
         for i in range(len(self._by_id[group].names)):
             column = page_id(group, i, page)
             self._connection.execute(coarse, (column, pack_page_column([r[i] for r in rolls])))
-            blocks_of = [roll for data, n in sizes for roll in unpack_fine(data, n, i)]
-            self._connection.execute(fine, (column, pack_rolls(blocks_of)))
+            together = Coarse(*(array("d") for _ in Coarse._fields))
+            for data, n in sizes:
+                for whole, part in zip(together, unpack_fine(data, n, i), strict=True):
+                    whole.extend(part)
+            self._connection.execute(fine, (column, pack_rolls(together)))
         self._connection.execute("DELETE FROM fines WHERE chunk BETWEEN ? AND ?", (last - PAGE + 1, last))
 
     def committed(self) -> None:

@@ -198,6 +198,11 @@ class Reader:
         with self._reading() as c:
             return groups(c)
 
+    def clocks(self) -> Clocks:
+        """Sessions' times as wall times, and the order of sessions."""
+        with self._reading() as c:
+            return Clocks(c)
+
     def signals(self) -> dict[str, SignalNow]:
         """Every signal with its last value, its step and wall time; the machine's own figures have step 0."""
         newest: dict[str, tuple[tuple[float, int], SignalNow]] = {}

@@ -89,15 +89,20 @@ def pack_fine_axes(chunks: Sequence[FineAxes]) -> bytes:
     return join(pack_ints([v for chunk in chunks for v in chunk[i]]) for i in range(len(FineAxes._fields)))
 
 
-def pack_rolls(rolls: list[Roll]) -> bytes:
-    """Roll-ups of one column; low and high, mean, last and lost apart, so that one can be read without the others."""
-    low, high, mean, last, lost = zip(*rolls, strict=True)
-    return join((*(pack_floats(array("d", c)) for c in (low, high, mean, last)), bytes(lost) if any(lost) else b""))
+def parallel(rolls: Sequence[Roll]) -> "Coarse":
+    """Roll-ups as parallel arrays."""
+    return Coarse(*(array("d", c) for c in zip(*rolls, strict=True)))
+
+
+def pack_rolls(rolls: "Coarse") -> bytes:
+    """Roll-ups of one column."""
+    low, high, mean, last, lost = rolls
+    return join((*map(pack_floats, (low, high, mean, last)), bytes(map(int, lost)) if any(lost) else b""))
 
 
 def pack_fine(axes: FineAxes, columns: list[list[Roll]]) -> bytes:
     """The fine roll-ups of a chunk; each column can be read alone."""
-    return join((pack_fine_axes([axes]), *(pack_rolls(rolls) for rolls in columns)))
+    return join((pack_fine_axes([axes]), *(pack_rolls(parallel(rolls)) for rolls in columns)))
 
 
 def unpack_bounds(data: bytes | memoryview, count: int, steps: bool, times: bool) -> FineAxes:
@@ -120,10 +125,9 @@ def unpack_fine_axes(data: bytes, n: int) -> FineAxes:
     return unpack_bounds(section(data, 0), -(-n // BLOCK), True, True)
 
 
-def unpack_fine(data: bytes, n: int, column: int) -> list[Roll]:
+def unpack_fine(data: bytes, n: int, column: int) -> "Coarse":
     """Its roll-ups of one column. Raises DamagedChunkError."""
-    rolls = unpack_rolls(section(data, column + 1), -(-n // BLOCK))
-    return [(low, high, mean, last, int(lost)) for low, high, mean, last, lost in zip(*rolls, strict=True)]
+    return unpack_rolls(section(data, column + 1), -(-n // BLOCK))
 
 
 class Entries(NamedTuple):

@@ -326,13 +326,11 @@ class Writer:
             for record in records:
                 if isinstance(record, Happening):
                     self._happening(session, known, record)
-        for branch in {p.branch for p in points} - known.branches:
-            # Seldom: the event that opened it is read before its points. But a stretch without a branch would never be drawn.
+        for branch in (self._growing.take(known.number, points) if points else set()) - known.branches:
+            # The event that opened a branch was read before its points. Should it be missing, they would never be drawn.
             known.branches.add(branch)
             first = next(p for p in points if p.branch == branch)
             self._derived.append((_BRANCH_SEEN, (branch, session, None, None, known.wall(first.time))))
-        if points:
-            self._growing.take(known.number, points)
         known.last = records[-1].seq
         self._advanced.add(session)
 
