@@ -31,9 +31,11 @@ def start(
 ) -> "Agent":  # fmt: skip
     """Begin looking after this training. Returns an agent whatever goes wrong; one line says how it stands.
 
-    ``model``, ``optimizer``, ``scheduler``, ``scaler``: torch's, or dicts of them; ``extra``: more state by name (an EMA). ``goal`` names the
-    signal that says how good the model is, ``better`` which way. ``kind``: ``supervised``, ``rl`` or ``gan``. ``total`` optimizer steps, where
-    the script's own loop runs. ``daemon=False`` (or ``SITTER=off`` in the environment) only records. Called again, it ends the first session.
+    ``model``, ``optimizer``, ``scheduler``, ``scaler``: torch's, or dicts of them; ``extra``: more state by name (an EMA).
+    ``goal`` names the signal that says how good the model is, ``better`` which way. ``kind``: ``supervised``, ``rl`` or
+    ``gan``. ``total`` optimizer steps, where the script's own loop runs. ``daemon=False`` (or ``SITTER=off`` in the
+    environment) only records. ``loader`` is not needed where ``agent.loop`` or ``agent.batches`` gets it. Called again, it
+    ends the first session.
     """
     global _current
     if _current is not None:
@@ -131,7 +133,10 @@ class Agent:
             core.rail.caught("log", e)
 
     def safe_point(self, step: int | None = None) -> None:
-        """In a loop of one's own: call it once a turn, after the optimizer's step. Raises KeyboardInterrupt once, where a stop was commanded."""
+        """In a loop of one's own: call it once a turn, after the optimizer's step.
+
+        Raises KeyboardInterrupt once, where a stop was commanded.
+        """
         if isinstance(self._host, SafePoint):
             self._host.own(step)
         elif not self._progress.managed:
@@ -144,10 +149,10 @@ class Agent:
         name: str,
         *,
         get: Callable[[], float],
-        set: Callable[[float], object],
+        set: Callable[[float], object],  # noqa: A002 — the contract's word
         low: float,
         high: float,
-        scale: Scale = "linear",  # noqa: A002
+        scale: Scale = "linear",
     ) -> None:
         """Something that may be changed in flight. ``get`` and ``set`` are of the same value, ``low`` and ``high`` its bounds."""
         core = self._core
@@ -168,13 +173,17 @@ class Agent:
 
     def state(self, *, save: Callable[[], Any], load: Callable[[Any], Any]) -> None:
         """The whole training state, framework-free. ``save()`` returns arrays, numbers and texts in dicts and lists (it is copied);
-        ``load(state)`` puts such a thing back, in place."""
+        ``load(state)`` puts such a thing back, in place.
+        """
         core = self._core
         if core is None or self._opened is None:
             return
         with core.rail.around("state"):
             if core.adapter is not core.generic:
-                text = "agent.state() is for training without a framework: give start(…, extra={…}) what belongs to the state; it is NOT covered now"
+                text = (
+                    "agent.state() is for training without a framework: give start(…, extra={…}) what belongs to the "
+                    "state; it is NOT covered now"
+                )
                 say(text)
                 core.remark(text, "warning")
                 return
@@ -182,7 +191,10 @@ class Agent:
             self._opened.resume()
 
     def on_restore(self, hook: RestoreHook) -> RestoreHook:
-        """``hook(step)`` is called after the state of ``step`` was put back: for averages and counters of one's own. Usable as a decorator."""
+        """``hook(step)`` is called after the state of ``step`` was put back: for averages and counters of one's own.
+
+        Usable as a decorator.
+        """
         if self._core is not None:
             self._core.hooks.append(hook)
         return hook

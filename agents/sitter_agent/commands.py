@@ -204,7 +204,10 @@ class Commands:
         place = str(self._core.run.checkpoints / side.file)
         self._answer(
             command, "applied", f"checkpoint of step {side.step} written and read back: {place}",
-            {"step": side.step, "branch": side.branch, "path": place, "bytes": side.bytes, "verified": side.verified, "cleared": side.cleared},
+            {
+                "step": side.step, "branch": side.branch, "path": place, "bytes": side.bytes, "verified": side.verified,
+                "cleared": side.cleared,
+            },
         )  # fmt: skip
 
     def _drop(self, command: wire.Command) -> Said:

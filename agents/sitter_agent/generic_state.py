@@ -1,4 +1,5 @@
-"""The framework-free adapter: the script's own ``save()`` and ``load()``, copied deep; on disk a zip that ``numpy.load`` opens. No pickle."""
+"""The framework-free adapter: the script's own ``save()`` and ``load()``, copied deep; on disk a zip that ``numpy.load``
+opens. No pickle."""
 
 import copy
 import io
@@ -133,8 +134,8 @@ def _copy(value: Any, into: Any, depth: int = 0) -> Any:
     if depth > SAMPLE_DEPTH:
         raise ValueError(f"the state nests deeper than {SAMPLE_DEPTH} levels: does it hold itself?")
     if isinstance(value, dict):
-        old = into if isinstance(into, dict) else {}
-        return {k: _copy(v, old.get(k), depth + 1) for k, v in value.items()}
+        named = into if isinstance(into, dict) else {}
+        return {k: _copy(v, named.get(k), depth + 1) for k, v in value.items()}
     if type(value) in (list, tuple):
         old = into if type(into) is type(value) and len(into) == len(value) else [None] * len(value)
         return type(value)(_copy(v, o, depth + 1) for v, o in zip(value, old, strict=True))
@@ -195,7 +196,8 @@ def _key(key: Any, path: str) -> Any:
 
 
 def _join(path: str, part: Any) -> str:
-    part = str(part).replace("\\", "_").strip("/") or "_"
+    # A zip's names end at a NUL and know no lone surrogates; the tree keeps the keys as they are.
+    part = "".join(c if c.isprintable() and c != "\\" else "_" for c in str(part)).strip("/") or "_"
     return f"{path}/{part}" if path else part
 
 

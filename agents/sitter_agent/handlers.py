@@ -4,6 +4,8 @@ import signal
 from types import CodeType
 from typing import Any
 
+_CALL = "__call__"
+
 
 def raised_by_handler(error: BaseException) -> bool:
     """Whether a Python signal handler of the script raised it (a time-out by SIGALRM, a notice by SIGTERM).
@@ -31,7 +33,7 @@ def _handler_codes() -> set[CodeType]:
             handler = handler.func
         if not callable(handler):
             continue
-        code = getattr(handler, "__code__", None) or getattr(getattr(type(handler), "__call__", None), "__code__", None)
+        code = getattr(handler, "__code__", None) or getattr(getattr(type(handler), _CALL, None), "__code__", None)
         if isinstance(code, CodeType):
             found.add(code)
     return found

@@ -32,7 +32,7 @@ class Notices:
         self._pid = os.getpid()
         self._timer: threading.Timer | None = None
         self._write_s = WRITE_S
-        self._held: set[signal.Signals] | None = None
+        self._held: set[int | signal.Signals] | None = None
 
     def install(self) -> None:
         """Only on the main thread, as Python demands; a handler that C code set is left alone."""
@@ -138,5 +138,7 @@ def _each(what: str) -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(
-        before=lambda: _each("forking"), after_in_parent=lambda: _each("forked_in_parent"), after_in_child=lambda: _each("forked")
+        before=lambda: _each("forking"),
+        after_in_parent=lambda: _each("forked_in_parent"),
+        after_in_child=lambda: _each("forked"),
     )

@@ -135,9 +135,9 @@ def open_session(
     vault.keep_line = list(p.line)
     core.event(
         SessionStart(
-            pid=os.getpid(), host=socket.gethostname(), branch=branch, argv=list(sys.argv), versions=_versions(), goal=core.goal, better=better,
-            kind=kind, total=total, resumed=(side.branch, side.step) if side is not None else None, gpus=_gpus(model),
-            clips=bool(getattr(adapter, "clips", False)),
+            pid=os.getpid(), host=socket.gethostname(), branch=branch, argv=list(sys.argv), versions=_versions(),
+            goal=core.goal, better=better, kind=kind, total=total, gpus=_gpus(model),
+            resumed=(side.branch, side.step) if side is not None else None, clips=bool(getattr(adapter, "clips", False)),
         )
     )  # fmt: skip
     core.declare_knobs()

@@ -1,7 +1,7 @@
 """Going back: which state, and putting it back. Says what it put back and what it could not."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from sitter_agent import rng
 from sitter_agent.checkpoint_files import DamagedError, Sidecar
@@ -38,6 +38,11 @@ class Source:
     epoch: int | None
     snapshot: Snapshot | None
     text: str
+
+    @property
+    def kind(self) -> Literal["snapshot", "checkpoint"]:
+        """Memory or disk."""
+        return "snapshot" if self.snapshot is not None else "checkpoint"
 
 
 def roll_back(core: Core, action: Rollback) -> tuple[str, Detail]:
@@ -86,8 +91,8 @@ def restore(core: Core, source: Source, *, replay: bool) -> tuple[str, Detail]:
         missing.append("the script's own step counter")
     core.event(
         Restored(
-            branch=branch, step=source.step, from_branch=from_branch, left=left, source="snapshot" if source.snapshot else "checkpoint",
-            replay=replay, missing=missing,
+            branch=branch, step=source.step, from_branch=from_branch, left=left, source=source.kind, replay=replay,
+            missing=missing,
         )
     )  # fmt: skip
     for hook in core.hooks:
@@ -103,7 +108,7 @@ def restore(core: Core, source: Source, *, replay: bool) -> tuple[str, Detail]:
     if missing:
         text += "; not put back: " + "; ".join(missing)
     return text, {
-        "step": source.step, "from": left, "lost": left - source.step, "branch": branch, "source": "snapshot" if source.snapshot else "checkpoint",
+        "step": source.step, "from": left, "lost": left - source.step, "branch": branch, "source": source.kind,
         "replay": replay, "exact": replay and rewound and not missing, "missing": missing,
     }  # fmt: skip
 
@@ -117,8 +122,9 @@ def from_checkpoint(core: Core, side: Sidecar) -> Source:
 def source_of(captured: object, meta: dict[str, Any], side: Sidecar) -> Source:
     """A checkpoint that was read, as a source."""
     return Source(
-        captured=captured, branch=side.branch, step=side.step, micro=int(meta.get("micro") or 0), rng=rng.from_plain(meta["rng"]) if meta.get("rng") else {},
-        position=None, scales=dict(meta.get("scales") or {}), epoch=meta.get("epoch"), snapshot=None, text=f"checkpoint {side.file}",
+        captured=captured, branch=side.branch, step=side.step, micro=int(meta.get("micro") or 0),
+        rng=rng.from_plain(meta["rng"]) if meta.get("rng") else {}, position=None, scales=dict(meta.get("scales") or {}),
+        epoch=meta.get("epoch"), snapshot=None, text=f"checkpoint {side.file}",
     )  # fmt: skip
 
 

@@ -78,7 +78,8 @@ def copy_for_checkpoint(
 def meta_of(core: Core, snapshot: Snapshot) -> dict[str, object]:
     """What a checkpoint says beside the state, in plain types."""
     return {
-        "step": snapshot.step, "branch": snapshot.branch, "micro": snapshot.micro, "epoch": snapshot.epoch, "session": core.session,
-        "written": datetime.datetime.now().astimezone().isoformat(timespec="seconds"), "rng": rng.to_plain(snapshot.rng), "scales": dict(snapshot.scales),
+        "step": snapshot.step, "branch": snapshot.branch, "micro": snapshot.micro, "epoch": snapshot.epoch,
+        "session": core.session, "rng": rng.to_plain(snapshot.rng), "scales": dict(snapshot.scales),
+        "written": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
         "loader": snapshot.position.plain() if snapshot.position is not None else None,
     }  # fmt: skip

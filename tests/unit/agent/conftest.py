@@ -97,7 +97,12 @@ class Daemon:
 
     def order(self, action: AnyAction, *, wait: float = 60.0, **other: Any) -> str:
         """Send it, and return when the agent holds it."""
-        given: dict[str, Any] = {"id": f"c{next(self._ids)}", "session": self.core.session, "deadline": time.monotonic() + wait, **other}
+        given: dict[str, Any] = {
+            "id": f"c{next(self._ids)}",
+            "session": self.core.session,
+            "deadline": time.monotonic() + wait,
+            **other,
+        }
         command = Command(action=action, **given)
         self.send(command)
         commands = self.agent._host.commands

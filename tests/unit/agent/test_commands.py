@@ -53,7 +53,10 @@ def test_set_changes_the_knob_and_says_old_and_new(training):
 def test_a_repeat_is_answered_again_and_not_done_again(training):
     first = training.do(SetKnob(knob="lr", op="scale", amount=0.5))
     command = Command(
-        id=first.id, session=training.d.core.session, action=SetKnob(knob="lr", op="scale", amount=0.5), deadline=time.monotonic() + 60
+        id=first.id,
+        session=training.d.core.session,
+        action=SetKnob(knob="lr", op="scale", amount=0.5),
+        deadline=time.monotonic() + 60,
     )
     training.d.send(command)
     assert training.d.outcome(first.id) == first
@@ -64,7 +67,12 @@ def test_a_repeat_is_answered_again_and_not_done_again(training):
 
 def test_a_repeat_that_comes_before_the_safe_point_is_done_once(training):
     order = training.d.order(SetKnob(knob="lr", op="scale", amount=0.5))
-    command = Command(id=order, session=training.d.core.session, action=SetKnob(knob="lr", op="scale", amount=0.5), deadline=time.monotonic() + 60)
+    command = Command(
+        id=order,
+        session=training.d.core.session,
+        action=SetKnob(knob="lr", op="scale", amount=0.5),
+        deadline=time.monotonic() + 60,
+    )
     training.d.send(command)
     training.d.ping()
     training.turn(2)
@@ -298,11 +306,11 @@ def test_a_held_pause_waits_on_and_looks_for_files(training, name):
 
 
 def test_signals_pass_while_paused(training):
-    class Hit(Exception):
+    class HitError(Exception):
         pass
 
     def handler(number, frame):
-        raise Hit
+        raise HitError
 
     old = signal.signal(signal.SIGUSR2, handler)
     try:
@@ -314,7 +322,7 @@ def test_signals_pass_while_paused(training):
 
         thread = threading.Thread(target=later)
         thread.start()
-        with pytest.raises(Hit):
+        with pytest.raises(HitError):
             training.turn()
         thread.join()
     finally:

@@ -97,7 +97,8 @@ def broken_state(agent):
     def fail():
         raise OSError("save")
 
-    agent._core.generic.register = lambda save, load: (setattr(agent._core.generic, "_save", fail), setattr(agent._core.generic, "_load", load))
+    register = agent._core.generic.register
+    agent._core.generic.register = lambda save, load: register(fail, load)
 
 
 def broken_clock(agent):
@@ -210,7 +211,14 @@ def test_a_session_begins_with_what_it_is(begin):
     agent = begin(goal="val/loss", kind="gan", total=100)
     start = Run(agent.run).events()[0]
     assert isinstance(start, SessionStart)
-    assert (start.pid, start.goal, start.better, start.kind, start.total, start.branch) == (os.getpid(), "val_loss", "lower", "gan", 100, 0)
+    assert (start.pid, start.goal, start.better, start.kind, start.total, start.branch) == (
+        os.getpid(),
+        "val_loss",
+        "lower",
+        "gan",
+        100,
+        0,
+    )
     assert start.versions["numpy"] == np.__version__
 
 
@@ -235,7 +243,7 @@ def test_values_are_in_the_file_when_log_returns(begin):
 def test_knobs_are_declared_and_their_value_is_a_signal(begin):
     agent = begin()
     train(agent, total=3)
-    run = Run(RunDir(Path.cwd() / "sitter-runs").path / os.listdir("sitter-runs")[0])
+    run = Run(next(Path("sitter-runs").iterdir()))
     assert run.events(KnobDeclared)[0].spec.name == "lr"
     assert run.values("lr")[:3] == [(0, 0.1), (1, 0.1), (2, 0.1)]
 
@@ -274,9 +282,12 @@ def test_start_again_ends_the_first_session_and_opens_another(begin):
 def test_a_second_process_in_the_same_run_stays_disabled(begin, monkeypatch):
     agent = begin()
     code = "import sitter_agent; a = sitter_agent.start(daemon=False); print(a.recording, list(a.steps(2)))"
-    done = subprocess.run([sys.executable, "-c", code], env={**os.environ, "SITTER_RUN": agent.run}, capture_output=True, text=True, check=True)
+    env = {**os.environ, "SITTER_RUN": agent.run}
+    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
     assert done.stdout == "False [0, 1]\n"
-    assert re.fullmatch(rf"sitter: recording nothing here: another process \(pid {os.getpid()}\) is the agent of .*\n", done.stderr)
+    assert re.fullmatch(
+        rf"sitter: recording nothing here: another process \(pid {os.getpid()}\) is the agent of .*\n", done.stderr
+    )
 
 
 def test_other_ranks_leave_it_to_rank_0(begin, monkeypatch, capsys):
@@ -300,19 +311,24 @@ def script(tmp_path, body):
 
 
 def run_script(tmp_path, body, **kwargs):
-    done = subprocess.run([sys.executable, str(script(tmp_path, body))], cwd=tmp_path, capture_output=True, text=True, check=False, **kwargs)
+    command = [sys.executable, str(script(tmp_path, body))]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, **kwargs)
     runs = sorted((tmp_path / "sitter-runs").iterdir())
     return done, Run(runs[0])
 
 
 def test_at_exit_it_says_good_bye_by_itself(tmp_path):
-    done, run = run_script(tmp_path, "a = sitter_agent.start(daemon=False)\nfor s in a.steps(5): a.log(loss=1.0)\nprint('end')")
+    done, run = run_script(
+        tmp_path, "a = sitter_agent.start(daemon=False)\nfor s in a.steps(5): a.log(loss=1.0)\nprint('end')"
+    )
     assert (done.returncode, done.stdout) == (0, "end\n")
     assert run.events(GoodBye) == [GoodBye(how="total")]
 
 
 def test_an_exception_of_the_script_ends_it_as_ever(tmp_path):
-    done, run = run_script(tmp_path, "a = sitter_agent.start(daemon=False)\nfor s in a.steps(5):\n    a.log(loss=1.0)\n    1 / 0")
+    done, run = run_script(
+        tmp_path, "a = sitter_agent.start(daemon=False)\nfor s in a.steps(5):\n    a.log(loss=1.0)\n    1 / 0"
+    )
     assert done.returncode == 1
     assert done.stderr.rstrip().endswith("ZeroDivisionError: division by zero")
     assert run.events(GoodBye) == [GoodBye(how="left early")]
@@ -326,7 +342,9 @@ def test_what_was_logged_survives_a_kill(tmp_path):
             a.log(loss=float(s))
             print(s, flush=True)
     """)  # fmt: skip
-    process = subprocess.Popen([sys.executable, str(path)], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    process = subprocess.Popen(
+        [sys.executable, str(path)], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    )
     for _ in range(100):
         last = int(process.stdout.readline())
     process.kill()
@@ -458,9 +476,14 @@ def launcher(tmp_path, code, told):
     """One whose daemon is a script: it leaves a trace, and goes as a real one does once it is in the background."""
     trace = tmp_path / "started"
     clock = FakeClock()
-    command = [sys.executable, "-c", f"open({str(trace)!r}, 'a').write('x'); import sys; print('why: no', file=sys.stderr); sys.exit({code})"]
+    body = f"open({str(trace)!r}, 'a').write('x'); import sys; print('why: no', file=sys.stderr); sys.exit({code})"
+    command = [sys.executable, "-c", body]
     run = RunDir(tmp_path)
-    return Launcher(run, lambda: None, told.append, clock, command), clock, lambda: len(trace.read_text()) if trace.exists() else 0
+    return (
+        Launcher(run, lambda: None, told.append, clock, command),
+        clock,
+        lambda: len(trace.read_text()) if trace.exists() else 0,
+    )
 
 
 def test_a_daemon_that_died_is_started_again_three_times_at_most(tmp_path):
@@ -494,7 +517,10 @@ def test_another_daemon_that_has_the_run_is_as_good(tmp_path):
 def test_a_daemon_that_holds_its_lock_is_left_alone_even_when_silent(tmp_path):
     told = []
     tended, clock, count = launcher(tmp_path, 0, told)
-    code = f"import fcntl, sys; f = open({str(tmp_path / 'daemon.lock')!r}, 'a'); fcntl.lockf(f, fcntl.LOCK_EX); print('held', flush=True); sys.stdin.read()"
+    code = (
+        f"import fcntl, sys; f = open({str(tmp_path / 'daemon.lock')!r}, 'a'); fcntl.lockf(f, fcntl.LOCK_EX)\n"
+        "print('held', flush=True); sys.stdin.read()"
+    )
     holder = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     holder.stdout.readline()
     try:

@@ -30,7 +30,7 @@ def through_disk(state, meta=None):
 
 
 def same(a, b):
-    if isinstance(a, np.ndarray) or isinstance(a, np.generic):
+    if isinstance(a, np.ndarray | np.generic):
         return type(a) is type(b) and a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes()
     if isinstance(a, dict):
         return type(b) is dict and list(a) == list(b) and all(same(a[k], b[k]) for k in a)
@@ -41,8 +41,12 @@ def same(a, b):
     return type(a) is type(b) and a == b
 
 
-scalars = st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats() | st.text(max_size=8) | st.binary(max_size=8) | st.complex_numbers(allow_nan=False)
-arrays = hnp.arrays(dtype=st.sampled_from(["f4", "f8", "i8", "u1", "?", "c8"]), shape=hnp.array_shapes(min_dims=0, max_dims=3, max_side=4))
+numbers = st.booleans() | st.integers(-(2**70), 2**70) | st.floats() | st.complex_numbers(allow_nan=False)
+scalars = st.none() | numbers | st.text(max_size=8) | st.binary(max_size=8)
+arrays = hnp.arrays(
+    dtype=st.sampled_from(["f4", "f8", "i8", "u1", "?", "c8"]),
+    shape=hnp.array_shapes(min_dims=0, max_dims=3, max_side=4),
+)
 keys = st.text(max_size=8) | st.integers(-5, 5)
 trees = st.recursive(
     scalars | arrays,
@@ -92,7 +96,9 @@ def test_restoring_leaves_the_capture_intact():
     assert (captured["w"] == 0).all()
 
 
-@pytest.mark.parametrize("bad", [math.nan, math.inf, np.float32("nan"), np.array([1.0, -np.inf]), np.array([np.nan + 1j])])
+@pytest.mark.parametrize(
+    "bad", [math.nan, math.inf, np.float32("nan"), np.array([1.0, -np.inf]), np.array([np.nan + 1j])]
+)
 def test_finite_sees_every_leaf(bad):
     adapter, _ = adapter_of({"a": [1, "text", None], "w": np.zeros(2)})
     assert adapter.finite()
@@ -116,7 +122,13 @@ def test_the_file_opens_without_sitter(tmp_path):
 
 
 def test_awkward_names_do_not_collide():
-    state = {"a/b": np.zeros(1), "a": {"b": np.ones(1)}, "": np.full(1, 2.0), "..": np.full(1, 3.0), "tree.json": np.full(1, 4.0)}
+    state = {
+        "a/b": np.zeros(1),
+        "a": {"b": np.ones(1)},
+        "": np.full(1, 2.0),
+        "..": np.full(1, 3.0),
+        "tree.json": np.full(1, 4.0),
+    }
     loaded, _ = through_disk(state)
     assert same(state, loaded)
 

@@ -92,7 +92,8 @@ def test_a_set_that_does_not_take_is_refused_and_undone():
 
 
 @pytest.mark.parametrize(
-    ("low", "high", "scale"), [(1, 1, "linear"), (0, 1, "log"), (0.5, 1.0, "log1m"), (0, float("inf"), "linear"), (2, 1, "linear")]
+    ("low", "high", "scale"),
+    [(1, 1, "linear"), (0, 1, "log"), (0.5, 1.0, "log1m"), (0, float("inf"), "linear"), (2, 1, "linear")],
 )
 def test_bounds_that_make_no_sense_are_refused(low, high, scale):
     with pytest.raises(ValueError, match="knob lr"):

@@ -180,7 +180,7 @@ def test_rollback_with_replay_ends_bit_exactly_as_the_unfaulted_run(begin, daemo
     agent = begin()
     d = daemon(agent)
     action = Rollback(replay=True)
-    faulted, batches, losses, outcome = finish(agent, d, data, 60, fault_at=40, action=action)
+    faulted, _, losses, outcome = finish(agent, d, data, 60, fault_at=40, action=action)
     assert outcome.status == "applied"
     assert outcome.detail["exact"] is True
     back = outcome.detail["step"]
@@ -215,7 +215,9 @@ def test_replay_puts_back_the_random_numbers_of_loader_and_model(begin, daemon):
     data = fixed_batches(11)
     np.random.seed(5)
     agent = begin()
-    clean, clean_batches, _, _ = finish(agent, None, Shuffled(data), 60, fault_at=None, action=None, model=NoisyQuadratic())
+    clean, clean_batches, _, _ = finish(
+        agent, None, Shuffled(data), 60, fault_at=None, action=None, model=NoisyQuadratic()
+    )
     agent.close()
     np.random.seed(5)
     agent = begin()
@@ -224,7 +226,7 @@ def test_replay_puts_back_the_random_numbers_of_loader_and_model(begin, daemon):
         agent, d, Shuffled(data), 60, fault_at=43, action=Rollback(replay=True), model=NoisyQuadratic()
     )
     back = outcome.detail["step"]
-    assert batches[: 44] == clean_batches[:44]
+    assert batches[:44] == clean_batches[:44]
     assert batches[44:] == clean_batches[back:]
     assert faulted.w.tobytes() == clean.w.tobytes()
 
@@ -299,7 +301,7 @@ def test_by_default_random_numbers_go_on_too(begin, daemon):
 def test_replay_of_a_one_shot_iterator_says_that_the_data_went_on(begin, daemon):
     agent = begin()
     d = daemon(agent)
-    model, batches, _, outcome = finish(agent, d, iter(fixed_batches(200)), 60, fault_at=40, action=Rollback(replay=True))
+    model, _, _, outcome = finish(agent, d, iter(fixed_batches(200)), 60, fault_at=40, action=Rollback(replay=True))
     assert outcome.status == "applied"
     assert outcome.detail["exact"] is False
     assert "cannot be begun again" in outcome.text

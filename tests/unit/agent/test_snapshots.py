@@ -1,5 +1,7 @@
 """Snapshots: their ages spread out, what is cleared is kept, what is suspect is overwritten first, and the budget holds."""
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -37,7 +39,9 @@ class Bench:
             self.points += 1
             self.state["w"] += 1
             if lag is not None:
-                self.ring.clear_up_to((self.progress.branch, self.progress.done - 1 - int(lag / seconds)), self.progress)
+                self.ring.clear_up_to(
+                    (self.progress.branch, self.progress.done - 1 - int(lag / seconds)), self.progress
+                )
             if self.ring.due(self.progress.done, self.points, self.heard):
                 s = self.ring.take(self.adapter, lambda s: None, self.progress, self.points)
                 if s is not None:
@@ -71,7 +75,7 @@ def test_ages_spread_over_seconds_and_minutes():
     assert len(ages) == MOST_SLOTS
     assert ages[0] <= 1.0
     assert ages[-1] >= 60.0
-    ratios = [b / a for a, b in zip(ages[1:], ages[2:], strict=False)]
+    ratios = [b / a for a, b in itertools.pairwise(ages[1:])]
     assert max(ratios) < 12, f"no gap as wide as {ages}"
 
 
@@ -200,8 +204,11 @@ def test_a_capture_that_fails_leaves_nothing_half_written_to_be_restored():
     assert bench.ring.take(bench.adapter, lambda s: None, bench.progress, bench.points) is not None
 
 
+KINDS = ["steps", "clear", "restore", "hold", "release"]
+
+
 @settings(max_examples=60, deadline=None)
-@given(st.lists(st.tuples(st.sampled_from(["steps", "clear", "restore", "hold", "release"]), st.integers(0, 200)), max_size=40), st.integers(2, 8))
+@given(st.lists(st.tuples(st.sampled_from(KINDS), st.integers(0, 200)), max_size=40), st.integers(2, 8))
 def test_whatever_happens_what_is_cleared_and_newest_holds_its_own_state(events, slots):
     """In any order of training, clearing, restoring and writing: each snapshot's content is its step's, and the pin stays."""
     bench = Bench(room=4 * 800 * slots + 8, heard=False)
