@@ -31,8 +31,10 @@ class Layer:
         """Join (dot column, dot row) from left to right; ``dash`` leaves out every other run of that many columns."""
         before: tuple[int, float] | None = None
         for column, row in points:
-            if before is None or column <= before[0]:
-                self._dot(column, row if before is None or column != before[0] else before[1], row, dash)
+            if before is None or column < before[0]:
+                self._fill(column, round(row), round(row), dash)
+            elif column == before[0]:
+                self._fill(column, round(before[1]), round(row), dash)
             else:
                 self._join(before, (column, row), dash)
             before = (column, row)
@@ -40,18 +42,22 @@ class Layer:
     def _join(self, start: tuple[int, float], end: tuple[int, float], dash: int) -> None:
         (c0, r0), (c1, r1) = start, end
         slope = (r1 - r0) / (c1 - c0)
-        last = r0
-        for column in range(max(c0 + 1, 0), min(c1, len(self.masks) - 1) + 1):
-            now = r0 + slope * (column - c0)
-            if column == max(c0 + 1, 0) and c0 + 1 < 0:
-                last = now
-            # a step up or down is shared by both columns, so that the line stays one dot thin
-            middle = (last + now) / 2
-            self._dot(column - 1, last, middle, dash)
-            self._dot(column, middle, now, dash)
+        first = max(c0, -1)
+        last = round(r0 + slope * (first - c0))
+        self._fill(first, last, last, dash)
+        for column in range(first + 1, min(c1, len(self.masks)) + 1):
+            now = round(r0 + slope * (column - c0))
+            if abs(now - last) > 1:
+                # a step is shared by both columns, so that the line has no gap and is one dot thin
+                middle = (last + now) // 2
+                down = now > last
+                self._fill(column - 1, last, middle if down else middle + 1, dash)
+                self._fill(column, middle + 1 if down else middle, now, dash)
+            else:
+                self._fill(column, now, now, dash)
             last = now
 
-    def _dot(self, column: int, a: float, b: float, dash: int) -> None:
+    def _fill(self, column: int, a: int, b: int, dash: int) -> None:
         if not dash or column // dash % 2 == 0:
             self.span(column, a, b)
 

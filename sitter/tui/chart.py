@@ -10,7 +10,7 @@ from sitter.model import Curve, Curves
 from sitter.tui import formats
 from sitter.tui.braille import Layer, blend, compose, runs
 from sitter.tui.lines import Line, Span, fit, line_width, pack, plain
-from sitter.tui.scale import Scale, labels, linear_ticks, padded, short_labels, value_range
+from sitter.tui.scale import Scale, finite, labels, linear_ticks, padded, short_labels, value_range
 
 Axis = Literal["step", "epoch", "hours"]
 Y = Literal["recent", "whole", "log"]
@@ -209,7 +209,7 @@ class _Chart:
             line += [v for x, v in zip(c.x, values, strict=False) if x >= from_]
             if self.look.band and c.signal == self.look.main:
                 band += [v for ends in (c.low, c.high) for x, v in zip(c.x, ends, strict=False) if x >= from_]
-        found = value_range(line, band, log=log)
+        found = value_range(line, band, log=log, whole=self.look.y == "whole")
         if found is None and log:
             log, found = False, value_range(line, band, log=False)
         low, high = found or (0.0, 1.0)
@@ -311,7 +311,7 @@ class _Chart:
 
 def scale_values(curve: Curve) -> list[float]:
     """The finite means of a curve."""
-    return [v for v in curve.mean if math.isfinite(v)]
+    return finite(curve.mean)
 
 
 def _gutter(scale: Scale, rows: int) -> dict[int, str]:

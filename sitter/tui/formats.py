@@ -32,7 +32,8 @@ def value(x: float | None, digits: int = 4) -> str:
     if x == 0:
         return "0"
     if 1e-3 <= abs(x) < 10**digits:
-        return f"{x:.{max(0, digits - 1 - max(0, math.floor(math.log10(abs(x)))))}f}"
+        before = math.floor(math.log10(abs(x))) + 1
+        return f"{x:.{max(0, digits - before if before > 0 else digits - 1 - before)}f}"
     if abs(x) >= 10**digits and abs(x) < 1e6:
         return f"{x:,.0f}"
     return f"{x:.{digits - 2}e}".replace("e-0", "e-").replace("e+0", "e").replace("e+", "e")

@@ -6,25 +6,31 @@ from collections.abc import Sequence
 from sitter.tui import formats
 
 
+HUGE = 1e300
+"""What is beyond it cannot be drawn: the difference of two such values is infinite."""
+FAR = 10_000.0
+"""Dots; further outside the field makes no difference."""
+
+
 def finite(values: Sequence[float]) -> list[float]:
-    """Without nan and ±inf."""
-    return [v for v in values if math.isfinite(v)]
+    """What can be drawn: without nan, ±inf, and what is next to them."""
+    return [v for v in values if abs(v) < HUGE]
 
 
-def value_range(smooth: Sequence[float], band: Sequence[float], *, log: bool) -> tuple[float, float] | None:
-    """Lowest and highest value to show. A spike must not flatten the rest.
+def value_range(smooth: Sequence[float], band: Sequence[float], *, log: bool, whole: bool = False) -> tuple[float, float] | None:
+    """Lowest and highest value to show. A spike must not flatten the rest, unless the ``whole`` line is asked for.
 
     The smooth line always fits but for its highest 1.5 %, which may be a spike: they fit too where that takes no more than 60 % on top.
     Of the band the middle 96 % fit. ``log`` leaves out what is not above 0. None where nothing is finite.
     """
-    line = sorted(v for v in finite(smooth) if not log or v > 0)
+    line = sorted(v for v in finite(smooth) if not log or v > 1 / HUGE)
     if not line:
         return None
-    wide = sorted(v for v in finite(band) if not log or v > 0)
+    wide = sorted(v for v in finite(band) if not log or v > 1 / HUGE)
     low, high = line[0], line[-1]
     cut = line[max(0, math.ceil(len(line) * 0.985) - 1)]
     to = math.log10 if log else float
-    if to(high) - to(cut) > 0.6 * max(to(cut) - to(low), 1e-12) and len(line) > 20:
+    if not whole and to(high) - to(cut) > 0.6 * max(to(cut) - to(low), 1e-12) and len(line) > 20:
         high = cut
     if wide:
         low = min(low, wide[int(len(wide) * 0.02)])
@@ -37,7 +43,7 @@ def padded(low: float, high: float, *, log: bool = False) -> tuple[float, float]
     if log:
         a, b = math.log10(low), math.log10(high)
         air = max((b - a) * 0.04, 0.01)
-        return 10 ** (a - air), 10 ** (b + air)
+        return 10 ** max(a - air, -307.0), 10 ** min(b + air, 307.0)
     air = (high - low) * 0.04 or max(abs(high) * 0.05, 1e-12)
     return low - air, high + air
 
@@ -53,9 +59,10 @@ class Scale:
 
     def at(self, value: float) -> float | None:
         """Its dot row, maybe outside the field; None where it has none (not finite, or not above 0 on a log scale)."""
-        if not math.isfinite(value) or (self.log and value <= 0):
+        if not abs(value) < HUGE or (self.log and value <= 0):
             return None
-        return (self._b - (math.log10(value) if self.log else value)) * self._per
+        row = (self._b - (math.log10(value) if self.log else value)) * self._per
+        return -FAR if row < -FAR else FAR if row > FAR else row
 
     def ticks(self, wanted: int) -> list[float]:
         """About ``wanted`` round values inside the range."""
@@ -78,7 +85,7 @@ def linear_ticks(low: float, high: float, wanted: int) -> list[float]:
 
 def log_ticks(low: float, high: float, wanted: int) -> list[float]:
     """1, 2, 5 × powers of ten; powers only where that is too many; linear ones where the range is narrow."""
-    first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
+    first, last = math.floor(math.log10(low)), min(307, math.ceil(math.log10(high)))
     for factors in ((1, 2, 3, 5), (1, 2, 5), (1, 3), (1,)):
         found = [f * 10.0**e for e in range(first, last + 1) for f in factors if low <= f * 10.0**e <= high]
         if len(found) <= wanted:

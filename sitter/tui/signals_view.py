@@ -7,7 +7,7 @@ from sitter.tui import formats
 from sitter.tui.braille import Layer, compose, runs
 from sitter.tui.lines import Line, fit, line_width, plain, spread
 from sitter.tui.panel import Panel
-from sitter.tui.scale import Scale, padded
+from sitter.tui.scale import Scale, finite, padded
 from sitter.tui.view import View
 
 CELL_WIDTH, CELL_HEIGHT = 34, 6
@@ -84,7 +84,7 @@ def small(name: str, curve: Curve | None, now: SignalNow | None, width: int, hei
     bad = now is not None and now.last - now.last != 0  # nan or inf
     label = fit([("▸ " if chosen else "  ", "key"), (plain(name), "strong" if chosen else "title")], max(4, width - len(last) - 1))
     out = [spread(label, [(last, "bad" if bad else "loss")], width)]
-    values = [v for v in curve.mean if v - v == 0] if curve else []
+    values = finite(curve.mean) if curve else []
     rows = height - 1
     if curve is None or not values:
         return [*out, [("  no finite value" if curve else "  –", "dim")], *([] for _ in range(rows - 1))]
