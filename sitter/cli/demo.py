@@ -38,7 +38,8 @@ def command(no_ui: bool, as_json: bool, plot: Path | None, steps: int | None, se
     try:
         run = prepare(demo.command, name="demo", rules=None, mode="guard", then="")
         demo.start(run)
-        click.echo(f"sitter demo: run {run.name}, {plan.steps:,} steps a run, planted: {plan.plant}", err=True)
+        after = " · the comparison comes when you leave the screen (q)" if watched else ""
+        click.echo(f"sitter demo: run {run.name}, {plan.steps:,} steps a run, planted: {plan.plant}{after}", err=True)
         if watched:
             from sitter.cli.screen import show  # textual takes a moment to import, and --no-ui has no use for it
 
