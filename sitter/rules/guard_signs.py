@@ -23,7 +23,7 @@ shuffled labels stay below 8 sigma."""
 HELD_OUT = WINDOW // 2
 """Points in a row that may be kept out of what is usual because they are high; more, and it is learned as any other level."""
 
-DENSE_GAP = 2
+DENSE_GAP = 10
 """Steps between two gradient norms up to which one spike is evidence. Whoever sees one step in a hundred and finds a spike in it has
 most likely not seen many others, which did no harm: then the loss, or a second spike, must agree."""
 
