@@ -4,6 +4,8 @@ log."""
 from collections.abc import Mapping
 from typing import Any
 
+from sitter_agent.handlers import raised_by_handler
+
 
 def exact(value: Any) -> float:
     """A number, a numpy scalar, a tensor or array of one element, as a float. Raises whatever the conversion raises,
@@ -27,6 +29,8 @@ def exact_all(values: Mapping[Any, object]) -> tuple[dict[str, float], list[tupl
     for name, value in values.items():
         try:
             kept[name if type(name) is str else str(name)] = exact(value)
-        except Exception as e:  # noqa: BLE001 — the user's objects may raise anything
+        except Exception as e:  # the user's objects may raise anything
+            if raised_by_handler(e):
+                raise
             refused.append((str(name), e))
     return kept, refused

@@ -127,9 +127,9 @@ class Recorder:
             if now >= self.ship_at and not outer and self.ship is not None:
                 self.ship()
         except Exception as e:  # nothing of ours may reach the training
-            self.dropped += 1
             if raised_by_handler(e):
                 raise
+            self.dropped += 1
             self._once("log", f"values could not be recorded ({in_words(e)}); further ones are only counted")
 
     def event(self, event: AnyEvent, step: int, branch: int) -> int:
@@ -139,9 +139,9 @@ class Recorder:
             self.dropped += not seq
             return seq
         except Exception as e:  # nothing of ours may reach the training
-            self.dropped += 1
             if raised_by_handler(e):
                 raise
+            self.dropped += 1
             self._once("event", f"an event ({type(event).__name__}) could not be recorded ({in_words(e)})")
             return 0
 

@@ -483,11 +483,11 @@ def test_an_interrupt_while_shipping_reaches_the_user_and_heals(agent, daemon):
     try:
         for i in range(300):
             try:
-                agent.link._tried_at = 0
+                agent.recorder.ship_at = 0
                 signal.setitimer(signal.ITIMER_REAL, 1e-6 + (i % 30) * 4e-6)
                 while True:
                     agent.recorder.log(i, 0, {"loss": 1.0})
-                    agent.link._tried_at = 0
+                    agent.recorder.ship_at = 0
                     agent.link.ship()
             except KeyboardInterrupt:
                 hits += 1

@@ -236,9 +236,10 @@ def test_a_signal_handler_that_logs_loses_nothing(tmp_path, small):
     assert small.dropped == 0
 
 
-def test_a_signal_handler_that_raises_leaves_holes_and_no_damage(tmp_path, small):
-    class Interrupt(BaseException):
-        pass
+@pytest.mark.parametrize("base", [BaseException, Exception])
+def test_a_signal_handler_that_raises_leaves_holes_and_no_damage(tmp_path, small, base):
+    class Interrupt(base):
+        """The script's own: it goes on to the script, whatever it is."""
 
     def handler(*_: object) -> None:
         raise Interrupt
