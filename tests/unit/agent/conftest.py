@@ -1,6 +1,5 @@
 """A real agent in a directory of its own, and the daemon's side of its sockets in the hands of the test."""
 
-import contextlib
 import itertools
 import time
 from collections.abc import Callable, Iterator
@@ -74,6 +73,9 @@ class Daemon:
         self.router.bind(Endpoints.url(places.agent))
         self._ids = itertools.count(1)
         self._n = itertools.count(1)
+
+    def reach(self) -> None:
+        """Speak first, until it answers."""
         until(self._reach)
 
     def _reach(self) -> bool:
@@ -176,12 +178,16 @@ def begin(tmp_path, monkeypatch) -> Iterator[Callable[..., Agent]]:
 
 @pytest.fixture
 def daemon() -> Iterator[Callable[[Agent], Daemon]]:
-    """The other side of an agent's sockets."""
-    with contextlib.ExitStack() as stack:
+    """The other side of an agent's sockets; one at a time, as one run has one daemon."""
+    joined: list[Daemon] = []
 
-        def join(agent: Agent) -> Daemon:
-            d = Daemon(agent)
-            stack.callback(d.close)
-            return d
+    def join(agent: Agent) -> Daemon:
+        for earlier in joined:
+            earlier.close()
+        joined.append(Daemon(agent))
+        joined[-1].reach()
+        return joined[-1]
 
-        yield join
+    yield join
+    for d in joined:
+        d.close()
