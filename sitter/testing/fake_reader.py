@@ -47,7 +47,7 @@ class FakeReader:
 
     # what the daemon answers
 
-    def ask(self, query: queries.AnyQuery, timeout: float = 5.0) -> Any:  # noqa: ARG002
+    def ask(self, query: queries.AnyQuery, timeout: float = 5.0) -> Any:
         """The typed reply. Raises DaemonError while ``lost``, UsageError where the question is wrong."""
         with self._lock:
             self.asked.append(query)
@@ -106,13 +106,14 @@ class FakeReader:
         }  # fmt: skip
         last_val = step // 250 * 250
         return model.Status(
-            run="char-lm", verdict=verdict, state=self._state, step=None if self.empty else step, micro=None if self.empty else step * 4,
-            branch=self._branch, total=fake_run.TOTAL,
-            ends_at=None if self.empty or self._state != "running" else now + (fake_run.TOTAL - step) / self.steps_per_s, mode=self._mode,
+            run="char-lm", verdict=verdict, state=self._state, step=None if self.empty else step,
+            micro=None if self.empty else step * 4, branch=self._branch, total=fake_run.TOTAL,
+            ends_at=None if self.empty or self._state != "running" else now + (fake_run.TOTAL - step) / self.steps_per_s,
+            mode=self._mode,
             watching=[] if self.empty else ["loss", "grad_norm"],
             goal=model.GoalNow(name="val_loss", better="lower") if self.empty else model.GoalNow(
-                name="val_loss", better="lower", last=fake_run.value("val_loss", last_val), best=fake_run.level("val_loss", last_val) - 0.002,
-                last_step=last_val, best_step=last_val - 250),
+                name="val_loss", better="lower", last=fake_run.value("val_loss", last_val),
+                best=fake_run.level("val_loss", last_val) - 0.002, last_step=last_val, best_step=last_val - 250),
             daemon=model.DaemonNow(pid=4711, version="0.1.0", started=self._began),
             agent=model.AgentNow(pid=4712, last_seen_s=0.3, dropped=0, session="7f3a"),
             signals=known,
@@ -246,8 +247,10 @@ class FakeReader:
     def _write(self, kind: model.EntryKind, *, ago: float = 0.0, step: int | None = None, rule: str | None = None,
                action: str | None = None, status: str | None = None, detail: str = "") -> None:  # fmt: skip
         at = self.step if step is None else step
-        self._entries.append(model.LogEntry(id=len(self._entries) + 1, time=self.clock.wall() - ago, kind=kind, step=at, branch=self._branch,
-                                            rule=rule, action=action, status=status, detail=detail))  # fmt: skip
+        self._entries.append(model.LogEntry(
+            id=len(self._entries) + 1, time=self.clock.wall() - ago, kind=kind, step=at, branch=self._branch, rule=rule, action=action,
+            status=status, detail=detail,
+        ))  # fmt: skip
 
     def _story(self, now: float, step: int) -> None:
         for kind, at, rule, status, detail in _STORY:

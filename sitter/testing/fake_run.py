@@ -63,7 +63,11 @@ def value(name: str, step: int, lr_scale: float = 1.0) -> float:
 
 def curve(name: str, first: float, last: float, columns: int, per_x: float, lr_scale: "LrScale", *, abandoned: bool = False) -> Curve:
     """The signal over steps ``first``…``last`` in columns; ``per_x`` turns steps into the axis."""
-    x, low, high, mean, lost = [], [], [], [], []
+    x: list[float] = []
+    low: list[float] = []
+    high: list[float] = []
+    mean: list[float] = []
+    lost: list[float] = []
     columns = max(1, min(columns, int(last - first) + 1))
     width = (last - first + 1) / columns
     spread = _SPREAD.get(name, 0.01)

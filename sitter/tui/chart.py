@@ -1,4 +1,4 @@
-"""Curves to screen lines: min-max envelope and smooth line, validation above it, the rate below. Pure, so it is tested without a terminal."""
+"""Curves to screen lines: min-max envelope and smooth line, validation above it, the rate below. Pure: tested without a terminal."""
 
 import math
 from collections.abc import Sequence
@@ -187,8 +187,7 @@ class _Chart:
             for curve in self._curves(self.lower):
                 _line(layer, curve, curve.mean, field, lower_scale)
             chars, styles = compose([layer], cells, self.lower_rows, ascii=self.look.ascii)
-            for row in range(self.lower_rows):
-                out.append(_y_label(low_label.get(row, ""), gutter, "lr") + runs(chars[row], styles[row]))
+            out += [_y_label(low_label.get(row, ""), gutter, "lr") + runs(chars[row], styles[row]) for row in range(self.lower_rows)]
         out.append(self._x_axis(gutter, cells))
         return [fit(line, self.width, ellipsis=False) for line in out]
 

@@ -11,10 +11,11 @@ class ChartPanel(Panel):
     """Loss with its band, the goal above, the rate below."""
 
     HELP = (
-        "The blue line is the loss, smoothed; the band behind it the lowest and highest value in each column, so no spike is hidden. Orange is "
-        "the goal, violet below it the rate. ◆ checkpoint, ▼ knob, ↺ restored, ✖ incident, ✎ note; a red × at the top marks nan or inf; dim "
-        "red is what a restore left behind; dashed is the run given by --ref. x changes the axis, y the height (recent leaves out the first "
-        "6 %, where a loss falls most), b the band, + - zoom, ← → move, 0 shows all."
+        "The blue line is the loss, smoothed; the band behind it the lowest and highest value in each column, so no spike"
+        " is hidden. Orange is the goal, violet below it the rate. ◆ checkpoint, ▼ knob, ↺ restored, ✖ incident, ✎ note; "
+        "a red × at the top marks nan or inf; dim red is what a restore left behind; dashed is the run given by --ref. x "
+        "changes the axis, y the height (recent leaves out the first 6 %, where a loss falls most), b the band, + - zoom,"
+        " ← → move, 0 shows all."
     )
 
     def __init__(self, id: str) -> None:  # noqa: A002

@@ -13,12 +13,13 @@ class CheckpointsPanel(Panel):
 
     TITLE = "checkpoints"
     HELP = (
-        "Step-branch, age and size of each checkpoint, newest first. good: enough healthy steps followed it; verified: read back; best: best by "
-        "the goal; pinned: never deleted. C writes one now, R goes back to the newest good state."
+        "Step-branch, age and size of each checkpoint, newest first. good: enough healthy steps followed it; verified: "
+        "read back; best: best by the goal; pinned: never deleted. C writes one now, R goes back to the newest good "
+        "state."
     )
     SIZE = 7
 
-    def content(self, view: View, width: int, height: int) -> list[Line]:  # noqa: ARG002
+    def content(self, view: View, width: int, height: int) -> list[Line]:
         """A line each."""
         if view.status is None:
             return [[("–", "dim")]]

@@ -81,7 +81,7 @@ class CommandLine(Input):
         event.prevent_default()
         event.stop()
 
-    def watch_value(self, value: str) -> None:  # noqa: ARG002
+    def watch_value(self, value: str) -> None:
         """Tell the app, which shows what it would mean."""
         if self.is_attached:
             self.post_message(self.Typed())
@@ -102,7 +102,8 @@ def known(status: Status | None, rules: list[str]) -> grammar.Known:
     if status is None:
         return grammar.Known(rules=rules)
     knobs = sorted(status.knobs, key=lambda k: (k != "lr", k)) or ["lr"]
-    return grammar.Known(knobs=knobs, rules=rules, proposals=[p.id for p in status.proposals], steps=[c.step for c in status.checkpoints if c.good])
+    steps = [c.step for c in status.checkpoints if c.good]
+    return grammar.Known(knobs=knobs, rules=rules, proposals=[p.id for p in status.proposals], steps=steps)
 
 
 def preview(text: str, status: Status | None, names: grammar.Known) -> tuple[str, bool]:

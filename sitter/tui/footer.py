@@ -9,7 +9,7 @@ from sitter.tui.view import View
 class Footer(Panel):
     """Made from the list of keys, so it cannot promise one that does nothing."""
 
-    def content(self, view: View, width: int, height: int) -> list[Line]:  # noqa: ARG002
+    def content(self, view: View, width: int, height: int) -> list[Line]:
         """One line."""
         pieces: list[tuple[int, Line]] = []
         if view.find:

@@ -17,12 +17,13 @@ class GpuPanel(Panel):
 
     TITLE = "GPU and host"
     HELP = (
-        "Per GPU: utilisation with its last readings, memory, temperature, power against its limit, clock, and in yellow what throttles it. "
-        "Below: CPU, memory and disk as the training may use them (limits of the container, not of the host)."
+        "Per GPU: utilisation with its last readings, memory, temperature, power against its limit, clock, and in yellow "
+        "what throttles it. Below: CPU, memory and disk as the training may use them (limits of the container, not of the"
+        " host)."
     )
     SIZE = 6
 
-    def content(self, view: View, width: int, height: int) -> list[Line]:  # noqa: ARG002
+    def content(self, view: View, width: int, height: int) -> list[Line]:
         """A line a GPU, one for the host."""
         status = view.status
         if status is None:
@@ -88,7 +89,8 @@ def _host(host: HostNow | None, width: int) -> list[Line]:
     machine: list[tuple[int, Sequence[Span]]] = [
         (0, [("host ", "strong"), ("cpu ", "dim"), (cpu, "")]),
         (1, [("mem ", "dim"), (_of(host.mem_used, host.mem_total), "")]),
-        (1, [("disk free ", "dim"), (formats.giga(host.disk_free), "warn" if low else ""), (f" of {formats.giga(host.disk_total)}", "dim")]),
+        (1, [("disk free ", "dim"), (formats.giga(host.disk_free), "warn" if low else ""),
+             (f" of {formats.giga(host.disk_total)}", "dim")]),
         (2, [("training cpu ", "dim"), (train, ""), ("  mem ", "dim"), (formats.giga(host.train_rss), "")]),
     ]  # fmt: skip
     return [pack(machine, width)]

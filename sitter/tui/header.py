@@ -17,12 +17,13 @@ class Header(Panel):
     """The verdict line and the figures under it."""
 
     HELP = (
-        "The verdict: OK, HEALING (the guard is at work), NEEDS YOU (something waits for an answer), DEAD. Then run, state, step, when it "
-        "ends, mode. Under it the goal with its best value, the loss and how it moves per 1,000 steps, the rate as scheduled × scale = "
-        "effective, speed, and the share of time spent waiting for data. – is unknown."
+        "The verdict: OK, HEALING (the guard is at work), NEEDS YOU (something waits for an answer), DEAD. Then run, "
+        "state, step, when it ends, mode. Under it the goal with its best value, the loss and how it moves per 1,000 "
+        "steps, the rate as scheduled × scale = effective, speed, and the share of time spent waiting for data. – is "
+        "unknown."
     )
 
-    def content(self, view: View, width: int, height: int) -> list[Line]:  # noqa: ARG002
+    def content(self, view: View, width: int, height: int) -> list[Line]:
         """Two lines."""
         return lines(view, width)
 

@@ -19,11 +19,11 @@ class HelpScreen(Panel):
         super().__init__(id=id)
         self.about: Sequence[Panel] = ()
 
-    def title(self, view: View, width: int) -> Line:  # noqa: ARG002
+    def title(self, view: View, width: int) -> Line:
         """How to get out again."""
         return [("↑↓", "key"), (" scroll  ", "dim"), ("Esc", "key"), (" back", "dim")]
 
-    def content(self, view: View, width: int, height: int) -> list[Line]:  # noqa: ARG002
+    def content(self, view: View, width: int, height: int) -> list[Line]:
         """Keys first, since that is what one looks for; then what stands where; then the language of `:`."""
         out: list[Line] = []
         for group, words in ((ACT, "capitals act"), (LOOK, "small letters look"), (MOVE, "move about"), (LEAVE, "leave")):

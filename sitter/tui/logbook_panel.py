@@ -17,12 +17,12 @@ class LogbookPanel(Panel):
 
     TITLE = "logbook"
     HELP = (
-        "What happened, newest first: ▲ finding, ? proposal, ▸ command, ✔ outcome, ✖ incident, ◆ checkpoint, ✎ note, ↺ restart. / finds, "
-        "`:note TEXT` writes a line of your own, Enter enlarges and shows everything in full."
+        "What happened, newest first: ▲ finding, ? proposal, ▸ command, ✔ outcome, ✖ incident, ◆ checkpoint, ✎ note, ↺ "
+        "restart. / finds, `:note TEXT` writes a line of your own, Enter enlarges and shows everything in full."
     )
     SIZE = 0
 
-    def content(self, view: View, width: int, height: int) -> list[Line]:  # noqa: ARG002
+    def content(self, view: View, width: int, height: int) -> list[Line]:
         """A line each; in full where the panel is enlarged."""
         found = [e for e in view.entries if matches(e, view.find)]
         if not found:

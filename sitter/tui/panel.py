@@ -39,7 +39,7 @@ class Panel(Widget):
         """Lines to show, as many as there are. ``height`` is what is visible of them."""
         raise NotImplementedError
 
-    def title(self, view: View, width: int) -> Sequence[Span]:  # noqa: ARG002
+    def title(self, view: View, width: int) -> Sequence[Span]:
         """What stands in the title's row beside the name."""
         return []
 

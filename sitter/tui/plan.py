@@ -17,7 +17,7 @@ class Box(NamedTuple):
 
 
 class Wish(NamedTuple):
-    """What is to be seen. ``body``: ``home``, ``signals``, ``help``, ``signal`` or the id of an enlarged panel. ``panel``: the one chosen."""
+    """What is to be seen. ``body``: ``home``, ``signals``, ``help``, ``signal`` or an enlarged panel's id. ``panel``: the chosen one."""
 
     body: str = "home"
     panel: str | None = None

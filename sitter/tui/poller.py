@@ -104,7 +104,7 @@ class Poller:
             self._post(DaemonLost())
             return ""
         wants, last = self.wants, self._last
-        moved = last is None or (status.step, status.branch, status.state, status.log_id) != (last.step, last.branch, last.state, last.log_id)
+        moved = last is None or _moving(status) != _moving(last)
         asked = wants.generation != self._generation
         self._idle = 0 if moved or asked else self._idle + 1
         self._last = status
@@ -145,6 +145,11 @@ class Poller:
                 self._post(TrainLogCame(list(self._log.lines)))
         except OSError as e:
             raise DaemonError(f"cannot read {path}: {e.strerror}") from e
+
+
+def _moving(status: Status) -> tuple[object, ...]:
+    """What makes curves and logbook worth asking for again."""
+    return status.step, status.branch, status.state, status.log_id
 
 
 def carry_out(reader: Reader, deeds: Sequence[tuple[Deed, queries.AnyQuery]], post: Callable[[Message], object]) -> None:

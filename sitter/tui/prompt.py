@@ -10,6 +10,6 @@ class Prompt(Panel):
 
     kind = ":"
 
-    def content(self, view: View, width: int, height: int) -> list[Line]:  # noqa: ARG002
+    def content(self, view: View, width: int, height: int) -> list[Line]:
         """One sign."""
         return [[(self.kind + " ", "input")]]

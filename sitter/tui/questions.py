@@ -47,7 +47,8 @@ def approve(view: View) -> Question | None:
     if proposal is None:
         return None
     what = ", then ".join(grammar.in_words(a) for a in proposal.finding.actions)
-    return Question(f"Approve {plain(proposal.finding.rule)}: {plain(what)}?", [Choice("Enter", "does it", [queries.Approve(id=proposal.id)])])
+    text = f"Approve {plain(proposal.finding.rule)}: {plain(what)}?"
+    return Question(text, [Choice("Enter", "does it", [queries.Approve(id=proposal.id)])])
 
 
 def _act(text: str, label: str, action: commands.AnyAction) -> Question:

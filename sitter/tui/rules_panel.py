@@ -14,13 +14,13 @@ class RulesPanel(Panel):
 
     TITLE = "rules"
     HELP = (
-        "Each rule with its mode: off, watch (only writes down), ask (waits for you), act (does it). ● marks the guard. Then how often it found "
-        "something, what is left of its budget, and its last finding. `:snooze RULE 2h` silences one, `:mode watch` takes all hands off. Enter "
-        "enlarges and explains each."
+        "Each rule with its mode: off, watch (only writes down), ask (waits for you), act (does it). ● marks the guard. "
+        "Then how often it found something, what is left of its budget, and its last finding. `:snooze RULE 2h` silences "
+        "one, `:mode watch` takes all hands off. Enter enlarges and explains each."
     )
     SIZE = 11
 
-    def content(self, view: View, width: int, height: int) -> list[Line]:  # noqa: ARG002
+    def content(self, view: View, width: int, height: int) -> list[Line]:
         """The guard first, then whoever found most."""
         if view.rules is None:
             return [[("–", "dim")]]

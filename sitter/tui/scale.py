@@ -1,10 +1,10 @@
 """From values to dots: the range that shows what matters, ticks at round numbers, and their labels."""
 
+import itertools
 import math
 from collections.abc import Sequence
 
 from sitter.tui import formats
-
 
 HUGE = 1e300
 """What is beyond it cannot be drawn: the difference of two such values is infinite."""
@@ -103,7 +103,7 @@ def labels(ticks: Sequence[float]) -> list[str]:
     biggest = max(abs(t) for t in ticks)
     if biggest and (biggest < 1e-3 or biggest >= 1e6):
         return [formats.value(t, 3) if t else "0" for t in ticks]
-    gaps = [abs(b - a) for a, b in zip(ticks, ticks[1:], strict=False)]
+    gaps = [abs(b - a) for a, b in itertools.pairwise(ticks)]
     fine = min(gaps) if gaps else biggest or 1.0
     places = min(6, max(0, -math.floor(math.log10(fine) + 1e-9))) if fine > 0 else 0
     return [f"{t:,.{places}f}" for t in ticks]

@@ -21,16 +21,17 @@ class SignalsView(Panel):
 
     TITLE = "signals"
     HELP = (
-        "Every signal with its last value over the whole run; the scale of each is its own, its lowest and highest value stand at the sides. "
-        "/ filters by name, arrows choose, Enter enlarges, Esc goes back."
+        "Every signal with its last value over the whole run; the scale of each is its own, its lowest and highest value "
+        "stand at the sides. / filters by name, arrows choose, Enter enlarges, Esc goes back."
     )
 
-    def title(self, view: View, width: int) -> Line:  # noqa: ARG002
+    def title(self, view: View, width: int) -> Line:
         """How many there are."""
         names = shown(view)
         every = len(view.status.signals) if view.status else 0
         count = f"{len(names)} of {every}" if view.find else str(every)
-        return [(f"{count}  ", "dim"), ("←→↑↓", "key"), (" choose ", "dim"), ("Enter", "key"), (" enlarges ", "dim"), ("/", "key"), (" filters", "dim")]
+        keys = (("←→↑↓", "choose"), ("Enter", "enlarges"), ("/", "filters"))
+        return [(f"{count} ", "dim"), *(span for key, word in keys for span in ((f" {key}", "key"), (f" {word}", "dim")))]
 
     def content(self, view: View, width: int, height: int) -> list[Line]:
         """The grid, scrolled so that the chosen one is visible."""
@@ -110,4 +111,5 @@ def _dots(curve: Curve, cells: int, scale: Scale) -> Sequence[tuple[int, float]]
         return []
     lo, hi = known[0], known[-1]
     per = (2 * cells - 1) / (hi - lo) if hi > lo else 0.0
-    return [(round((x - lo) * per), row) for x, v in zip(curve.x, curve.mean, strict=False) if x - x == 0 and (row := scale.at(v)) is not None]
+    points = ((x, scale.at(v)) for x, v in zip(curve.x, curve.mean, strict=False) if x - x == 0)
+    return [(round((x - lo) * per), row) for x, row in points if row is not None]

@@ -13,7 +13,7 @@ class SincePanel(Panel):
 
     HELP = "What happened since you last looked. Esc puts it away, w brings it back."
 
-    def content(self, view: View, width: int, height: int) -> list[Line]:  # noqa: ARG002
+    def content(self, view: View, width: int, height: int) -> list[Line]:
         """The sentence, its beginning marked."""
         return lines(view, width)
 

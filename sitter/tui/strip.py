@@ -22,12 +22,12 @@ class Strip(Panel):
     """At least one row: a question, outcomes, the proposal, else a quiet word."""
 
     HELP = (
-        "This row says what waits for you. A proposal with a countdown is done when it runs out: V vetoes it, A does it at once. One without "
-        "waits for A or V. Tab shows the next. After a demand its outcome stands here as the training process said it: applied @step, "
-        "rejected and why, expired, or not answered."
+        "This row says what waits for you. A proposal with a countdown is done when it runs out: V vetoes it, A does it "
+        "at once. One without waits for A or V. Tab shows the next. After a demand its outcome stands here as the "
+        "training process said it: applied @step, rejected and why, expired, or not answered."
     )
 
-    def content(self, view: View, width: int, height: int) -> list[Line]:  # noqa: ARG002
+    def content(self, view: View, width: int, height: int) -> list[Line]:
         """The rows."""
         return lines(view, width)
 

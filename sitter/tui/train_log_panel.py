@@ -10,13 +10,13 @@ class TrainLogPanel(Panel):
 
     TITLE = "train.log"
     HELP = (
-        "The output of the training, newest at the bottom, as a terminal would have left it. Up and PgUp go back, End returns, / shows only "
-        "lines that contain what you type. A run that sitter did not start itself has no train.log."
+        "The output of the training, newest at the bottom, as a terminal would have left it. Up and PgUp go back, End "
+        "returns, / shows only lines that contain what you type. A run that sitter did not start itself has no train.log."
     )
     SIZE = 0
     follow = True
 
-    def content(self, view: View, width: int, height: int) -> list[Line]:  # noqa: ARG002
+    def content(self, view: View, width: int, height: int) -> list[Line]:
         """All lines that are kept."""
         if view.train_log is None:
             return [[("–", "dim")]]

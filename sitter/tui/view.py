@@ -16,7 +16,7 @@ AGENT_SILENT_S = 5.0
 
 @dataclasses.dataclass
 class Deed:
-    """Something the operator asked for, and what became of it as the agent said. ``refused``: it was asked in a wrong way, nothing tried."""
+    """Something the operator asked for, and what became of it as the agent said. ``refused``: asked in a wrong way, nothing tried."""
 
     words: str
     sent: float

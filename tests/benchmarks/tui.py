@@ -113,7 +113,8 @@ def main() -> None:
     print(f"{'':12}{'first paint':>14}{'CPU':>10}{'reader':>10}{'RSS':>10}{'output':>12}")
     for width, height in ((80, 24), (200, 60)):
         m = measure(given.seconds, width, height)
-        print(f"{width}×{height:<8}{m['first_paint']:>12.2f} s{m['cpu']:>10.1%}{m['reader']:>10.1%}{m['rss'] / 2**20:>7.0f} MiB{m['bytes'] / 1024:>8.1f} kB/s")
+        print(f"{width}×{height:<8}{m['first_paint']:>12.2f} s{m['cpu']:>10.1%}{m['reader']:>10.1%}"
+              f"{m['rss'] / 2**20:>7.0f} MiB{m['bytes'] / 1024:>8.1f} kB/s")  # fmt: skip
     print(f"budget at 200×60: CPU without the reader {(m['cpu'] - m['reader']) / BUDGET_CPU:.2f} × of {BUDGET_CPU:.0%} of a core, "
           f"first paint {m['first_paint'] / BUDGET_FIRST_PAINT_S:.2f} × of {BUDGET_FIRST_PAINT_S:.0f} s")  # fmt: skip
 

@@ -99,8 +99,8 @@ def test_any_words_are_understood_or_refused(words: list[str]) -> None:
     for verb in (*grammar.VERBS, *words[:1]):
         try:
             found = grammar.parse_all([verb, *words])
-        except UsageError as e:
-            assert str(e)
+        except UsageError:
+            continue
         else:
             assert found
             assert all(grammar.demand_in_words(q) for q in found)

@@ -41,7 +41,7 @@ class Screen:
     async def press(self, *keys: str) -> None:
         await self.pilot.press(*keys)
 
-    async def type(self, text: str) -> None:
+    async def write(self, text: str) -> None:
         names = {" ": "space"}
         await self.pilot.press(*(names.get(c, c) for c in text))
 

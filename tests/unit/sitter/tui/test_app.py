@@ -107,7 +107,7 @@ def test_l_shows_what_the_new_rate_would_be_before_it_is_set(play: Play, size: t
 def test_a_rate_out_of_bounds_is_warned_of_and_the_refusal_is_shown_as_the_agent_said_it(play: Play) -> None:
     async def story(s: Screen) -> None:
         await s.press("colon")
-        await s.type("set lr=1")
+        await s.write("set lr=1")
         await s.says("is outside")
         await s.press("enter")
         await s.says("✘ lr = 1: rejected: lr 1 is outside 1e-06 to 0.01")
@@ -354,7 +354,7 @@ def test_signals_are_filtered_chosen_and_enlarged(play: Play, size: tuple[int, i
         await s.until(lambda: "signals" in s.shown and s.app.view.multiples is not None)
         await s.says("loss", "grad_norm", "Enter enlarges")
         await s.press("slash")
-        await s.type("gpu")
+        await s.write("gpu")
         await s.until(lambda: "grad_norm" not in s.part("signals") and "gpu0.util" in s.part("signals"))
         await s.press("enter", "right", "enter")
         await s.until(lambda: s.app.body == "signal:gpu0.util" and s.app.view.curves is not None)
@@ -368,7 +368,7 @@ def test_signals_are_filtered_chosen_and_enlarged(play: Play, size: tuple[int, i
 def test_slash_finds_in_the_logbook_and_escape_shows_all_again(play: Play) -> None:
     async def story(s: Screen) -> None:
         await s.press("slash")
-        await s.type("plateau")
+        await s.write("plateau")
         await s.until(lambda: "plateau" in s.part("logbook") and "verified" not in s.part("logbook"))
         await s.press("enter")
         await s.until(lambda: "/plateau" in s.part("footer"))
@@ -382,27 +382,27 @@ def test_the_command_line_completes_remembers_and_explains_errors(play: Play) ->
     async def story(s: Screen) -> None:
         await s.press("colon")
         await s.says("set  rollback  checkpoint")
-        await s.type("ro")
+        await s.write("ro")
         await s.press("tab")
         assert s.app._command.value == "rollback "
         await s.press("escape", "colon")
-        await s.type("sett lr=0.5x")
+        await s.write("sett lr=0.5x")
         await s.press("enter")
         await s.says("'sett' is no command; did you mean 'set'?")
         assert s.app._command_open
         await s.press("escape", "colon")
-        await s.type("snooze gpu-")
+        await s.write("snooze gpu-")
         await s.press("tab")
         assert s.app._command.value in ("snooze gpu-idle", "snooze gpu-hot", "snooze gpu-memory")
         await s.press("escape", "colon")
-        await s.type("note a [/b] walk")
+        await s.write("note a [/b] walk")
         await s.press("enter")
         await s.says("note: a [/b] walk: applied")
         assert s.asked(queries.AddNote) == [queries.AddNote(text="a [/b] walk")]
         await s.press("colon", "up")
         assert s.app._command.value == "note a [/b] walk"
         await s.press("escape", "colon")
-        await s.type("mode watch")
+        await s.write("mode watch")
         await s.press("enter")
         await s.until(lambda: "mode watch" in s.part("header"))
 
@@ -413,7 +413,7 @@ def test_the_command_line_completes_remembers_and_explains_errors(play: Play) ->
 def test_several_knobs_are_sent_in_turn_and_end_at_the_first_that_is_not_applied(play: Play) -> None:
     async def story(s: Screen) -> None:
         await s.press("colon")
-        await s.type("set weight_decay=0.1 lr=0.5x")
+        await s.write("set weight_decay=0.1 lr=0.5x")
         await s.press("enter")
         await s.says("rejected: weight_decay is fixed in this run", "left out, since the one before was not applied")
         assert len(s.asked(queries.Act)) == 1

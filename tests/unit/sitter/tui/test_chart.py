@@ -148,7 +148,8 @@ def test_nan_is_a_gap_with_a_sign_and_not_a_zero() -> None:
 
 def test_an_empty_column_is_bridged() -> None:
     sparse = [2.0 if i % 10 == 0 else NAN for i in range(41)]
-    lines = draw(curves(curve("val_loss", sparse), curve("loss", [1.0] * 41)), Look(goal="val_loss", lower=None, band=False, y="whole"), 60, 8)
+    look = Look(goal="val_loss", lower=None, band=False, y="whole")
+    lines = draw(curves(curve("val_loss", sparse), curve("loss", [1.0] * 41)), look, 60, 8)
     goal = [t for line in lines[1:-1] for t, style in line if style == "goal"]
     assert max(map(len, goal)) > 40
 
@@ -187,7 +188,8 @@ def test_an_accuracy_has_an_axis_of_its_own() -> None:
 
 def test_markers_the_legend_and_what_was_left_behind() -> None:
     marks = [Marker(x=float(x), kind=k) for x, k in ((10, "checkpoint"), (30, "knob"), (50, "incident"), (70, "restore"), (90, "note"))]  # type: ignore[arg-type]
-    data = curves(curve("loss", [2.0] * 100), curve("loss", [2.02] * 10, x=[float(i) for i in range(50, 60)], abandoned=True), markers=marks)
+    left = curve("loss", [2.02] * 10, x=[float(i) for i in range(50, 60)], abandoned=True)
+    data = curves(curve("loss", [2.0] * 100), left, markers=marks)
     lines = draw(data, Look(lower=None), 120, 12)
     text = text_of(lines)
     for word in ("◆ checkpoint", "▼ knob", "✖ incident", "↺ restored", "✎ note", "left behind"):

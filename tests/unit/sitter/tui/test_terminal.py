@@ -114,6 +114,6 @@ def test_a_tiny_terminal_and_a_resize() -> None:
         t.until(b"HEALING")
         fcntl.ioctl(t.fd, termios.TIOCSWINSZ, struct.pack("HHHH", 60, 200, 0, 0))
         t.process.send_signal(signal.SIGWINCH)
-        t.until("disk free".encode())
+        t.until(b"disk free")
         os.write(t.fd, b"q")
         assert t.end() == 0
