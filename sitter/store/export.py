@@ -169,7 +169,7 @@ def _float32(value: float) -> bytes:
 
 
 def to_tensorboard(reader: Reader, directory: Path, *, abandoned: bool = False, chosen: Sequence[str] | None = None) -> Path:
-    """One event file in ``directory`` (made where it is missing); abandoned branches, if asked for, each in a folder of its own, ``branch-N``.
+    """One event file in ``directory`` (made where it is missing); abandoned branches, if asked for, each in a folder ``branch-N``.
 
     Returns the file of the present line. Raises StoreError; OSError where it cannot be written.
     """

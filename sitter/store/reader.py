@@ -305,7 +305,7 @@ class Reader:
                 steps = np.array(rows.step, dtype=np.int64)
                 kept = (steps > stretch.after) & (steps <= (np.iinfo(np.int64).max if stretch.to is None else stretch.to))
                 walls = np.array([clocks.wall(rows.session, t) for t in rows.time])
-                key = np.array(rows.seq, dtype=np.int64)
+                key = np.array(rows.time if group.host else rows.seq, dtype=np.int64)
                 values = np.array(rows.columns[column])
                 order = np.full(len(key), clocks.order.get(rows.session, (0, 0))[0], dtype=np.int64)
                 parts.append((np.stack((order, key))[:, kept], steps[kept], walls[kept], values[kept]))

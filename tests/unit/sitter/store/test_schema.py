@@ -1,0 +1,164 @@
+"""What opens, what is refused, and that a migration happens whole or not at all."""
+
+import os
+import random
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from sitter.clock import SystemClock
+from sitter.errors import StoreError
+from sitter.store import schema
+from sitter.store.reader import Reader
+from sitter.store.writer import Writer
+
+
+def one_sentence(error: pytest.ExceptionInfo[StoreError], *words: str) -> None:
+    text = str(error.value)
+    assert "\n" not in text
+    assert len(text) < 400
+    for word in words:
+        assert word in text
+
+
+def writer(path: Path) -> Writer:
+    return Writer(path, on_commit=lambda _: None, clock=SystemClock())
+
+
+def filled(path: Path, make: "object") -> None:
+    made = writer(path)
+    made.start()
+    made.records("s1", make(60_000, value=lambda step, i: random.random()))  # type: ignore[operator]
+    made.close()
+
+
+def test_a_new_history_has_its_version_and_the_record_of_it(tmp_path: Path) -> None:
+    connection = schema.open_writer(tmp_path / "history.db")
+    assert connection.execute("SELECT version FROM migrations").fetchall() == [(n + 1,) for n in range(len(schema.MIGRATIONS))]
+    assert connection.execute("PRAGMA user_version").fetchone() == (len(schema.MIGRATIONS),)
+    assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    connection.close()
+
+
+def test_an_older_history_is_brought_up_to_date_with_its_content(tmp_path: Path) -> None:
+    path = tmp_path / "history.db"
+    first = (("CREATE TABLE t (x INTEGER)", "INSERT INTO t VALUES (7)"),)
+    schema.open_writer(path, first).close()
+    connection = schema.open_writer(path, (*first, ("ALTER TABLE t ADD COLUMN y INTEGER NOT NULL DEFAULT 3",)))
+    assert connection.execute("SELECT x, y FROM t").fetchall() == [(7, 3)]
+    assert connection.execute("SELECT version FROM migrations ORDER BY version").fetchall() == [(1,), (2,)]
+    connection.close()
+
+
+def test_a_migration_that_fails_leaves_what_was_there(tmp_path: Path) -> None:
+    path = tmp_path / "history.db"
+    first = (("CREATE TABLE t (x INTEGER)",),)
+    schema.open_writer(path, first).close()
+    with pytest.raises(StoreError):
+        schema.open_writer(path, (*first, ("ALTER TABLE t ADD COLUMN y INTEGER", "INSERT INTO nowhere VALUES (1)")))
+    connection = schema.open_writer(path, first)
+    assert [row[1] for row in connection.execute("PRAGMA table_info(t)")] == ["x"]
+    assert connection.execute("SELECT version FROM migrations").fetchall() == [(1,)]
+    connection.close()
+
+
+def test_a_newer_history_is_refused_by_both_sides(tmp_path: Path) -> None:
+    path = tmp_path / "history.db"
+    writer(path).close()
+    raw = sqlite3.connect(path)
+    raw.execute("PRAGMA user_version = 99")
+    raw.close()
+    with pytest.raises(StoreError) as e:
+        writer(path)
+    one_sentence(e, "newer", "99", "upgrade")
+    with pytest.raises(StoreError) as e:
+        Reader(path).sequences()
+    one_sentence(e, "newer", "99", "upgrade")
+
+
+def test_an_older_history_is_not_read_half(tmp_path: Path) -> None:
+    path = tmp_path / "history.db"
+    path.touch()
+    with pytest.raises(StoreError) as e:
+        Reader(path).sequences()
+    one_sentence(e, "older")
+
+
+def test_another_programs_database_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "history.db"
+    raw = sqlite3.connect(path)
+    raw.execute("CREATE TABLE cookies (name TEXT)")
+    raw.commit()
+    raw.close()
+    before = path.read_bytes()
+    with pytest.raises(StoreError) as e:
+        writer(path)
+    one_sentence(e, "another program")
+    assert path.read_bytes() == before
+
+
+def test_what_is_no_database_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "history.db"
+    path.write_text("dear diary " * 1000, encoding="utf-8")
+    with pytest.raises(StoreError) as e:
+        writer(path)
+    one_sentence(e, "damaged", "move it aside")
+    with pytest.raises(StoreError) as e:
+        Reader(path).sequences()
+    one_sentence(e, "damaged", "move it aside")
+
+
+def test_a_history_overwritten_in_its_middle_is_refused(tmp_path: Path, points: object) -> None:
+    path = tmp_path / "history.db"
+    filled(path, points)
+    size = path.stat().st_size
+    with path.open("r+b") as file:
+        for at in range(4096 * 3, size - 4096, 4096 * 3):
+            file.seek(at)
+            file.write(os.urandom(64))
+    with pytest.raises(StoreError) as e:
+        writer(path)
+    one_sentence(e, "damaged")
+
+
+def test_a_history_cut_short_is_refused(tmp_path: Path, points: object) -> None:
+    path = tmp_path / "history.db"
+    filled(path, points)
+    os.truncate(path, path.stat().st_size // 2)
+    with pytest.raises(StoreError) as e:
+        writer(path)
+    one_sentence(e, "damaged")
+
+
+def test_damage_inside_a_chunk_is_said_and_no_traceback(tmp_path: Path, points: object) -> None:
+    path = tmp_path / "history.db"
+    filled(path, points)
+    raw = sqlite3.connect(path)
+    raw.execute("UPDATE chunks SET data = substr(data, 1, 100)")
+    raw.commit()
+    raw.close()
+    with pytest.raises(StoreError) as e:
+        Reader(path).value_at("loss", 30_000)
+    one_sentence(e, "damaged")
+
+
+def test_no_history_is_said(tmp_path: Path) -> None:
+    with pytest.raises(StoreError) as e:
+        Reader(tmp_path / "history.db").sessions()
+    one_sentence(e, "no history")
+
+
+def test_a_place_that_is_none_is_said(tmp_path: Path) -> None:
+    with pytest.raises(StoreError) as e:
+        writer(tmp_path / "nowhere" / "history.db")
+    one_sentence(e, "cannot be used", "folder")
+
+
+def test_a_reader_cannot_write(tmp_path: Path) -> None:
+    path = tmp_path / "history.db"
+    writer(path).close()
+    connection = schema.open_reader(path)
+    with pytest.raises(sqlite3.OperationalError):
+        connection.execute("INSERT INTO state VALUES ('a', x'00')")
+    connection.close()

@@ -1,0 +1,322 @@
+"""Committed once, in order, and nothing that goes wrong reaches the daemon."""
+
+import math
+import sqlite3
+import struct
+import threading
+import time
+from array import array
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from sitter.model import CheckpointInfo, Incident, LogEntry
+from sitter.store import growing
+from sitter.store import writer as writer_module
+from sitter_wire import events
+from sitter_wire.records import Happening, Point
+
+Until = Callable[[Callable[[], object]], None]
+
+
+def entry(detail: str = "", **fields: Any) -> LogEntry:
+    return LogEntry(id=0, time=1.0, kind="note", detail=detail, **fields)
+
+
+def stored(store: Any, signal: str = "loss") -> list[tuple[int, float]]:
+    return [(p.seq, p.values[signal]) for p in store.reader.last(10**6, [signal])]
+
+
+def test_what_was_given_is_committed_within_half_a_second_unasked(store: Any, until: Until) -> None:
+    store.writer.records("s1", store.points(10))
+    began = time.monotonic()
+    until(lambda: {"s1": 10} in store.committed)
+    assert time.monotonic() - began < 5  # 0.25 s by itself; the margin is the machine's
+    assert store.reader.sequences() == {"s1": 10}
+
+
+def test_an_idle_writer_does_not_wake(store: Any) -> None:
+    assert store.writer.flush()
+    commits = len(store.committed)
+    clock = time.clock_gettime_ns(time.CLOCK_PROCESS_CPUTIME_ID)
+    done = threading.Event()
+    done.wait(0.6)  # more than two commits' time in which nothing is given
+    assert len(store.committed) == commits
+    assert time.clock_gettime_ns(time.CLOCK_PROCESS_CPUTIME_ID) - clock < 50_000_000
+
+
+def test_the_same_records_twice_are_stored_once(store: Any) -> None:
+    records = store.points(3000)
+    store.put(records[:2000])
+    store.put(records[1000:])
+    store.put(records)
+    assert [seq for seq, _ in stored(store)] == list(range(1, 3001))
+
+
+def test_records_sent_again_after_a_restart_are_stored_once(store: Any) -> None:
+    records = store.points(2500)
+    store.put(records[:1500])
+    store.writer.close()
+    store.open()
+    store.put(records)
+    assert [seq for seq, _ in stored(store)] == list(range(1, 2501))
+    assert store.reader.sequences() == {"s1": 2500}
+
+
+def test_values_come_back_bit_for_bit(store: Any) -> None:
+    payloads = struct.unpack("<2d", bytes.fromhex("0100000000f0ff7f010000000000f87f"))  # NaNs, one of them signalling
+    odd = [math.nan, -math.inf, math.inf, -0.0, 5e-324, 2.0**53, 1e308, *payloads]
+    values = odd * 300  # open chunk and closed ones
+    records = [Point(i + 1, i, 0, i * 1000, ("loss",), (v,)) for i, v in enumerate(values)]
+    store.put(records)
+    assert array("d", [v for _, v in stored(store)]).tobytes() == array("d", values).tobytes()
+
+
+def test_steps_branches_and_times_come_back(store: Any) -> None:
+    records = [
+        Point(i + 1, step, branch, store.mono + i * 1_000_000, ("loss", "lr"), (float(i), 0.5))
+        for i, (step, branch) in enumerate([(s, 0) for s in range(2000)] + [(s, 1) for s in range(1500, 3000)])
+    ]
+    store.put(records)
+    got = store.reader.tail(10**6)
+    assert [(p.session, p.seq, p.step, p.branch, p.time) for p in got] == [("s1", r.seq, r.step, r.branch, r.time) for r in records]
+    assert [p.values for p in got] == [dict(zip(r.names, r.values, strict=True)) for r in records]
+
+
+def test_groups_that_alternate_keep_their_order(store: Any) -> None:
+    records: list[Point] = []
+    for i in range(4000):
+        names = (("loss", "grad_norm"), ("lr",), ("val_loss",))[0 if i % 2 else 1 if i % 50 else 2]
+        records.append(Point(i + 1, i // 2, 0, i * 1000, names, tuple(float(i) for _ in names)))
+    for at in range(0, 4000, 170):
+        store.put(records[at : at + 170])
+    assert [p.seq for p in store.reader.tail(4000)] == list(range(1, 4001))
+    assert [seq for seq, _ in stored(store, "val_loss")] == [r.seq for r in records if r.names == ("val_loss",)]
+
+
+def test_many_groups_do_not_stay_in_memory_and_lose_nothing(store: Any) -> None:
+    seq = 0
+    for round_ in range(3):
+        batch = []
+        for g in range(3 * growing.HOT):
+            seq += 1
+            batch.append(Point(seq, round_, 0, seq * 1000, (f"signal{g}",), (float(seq),)))
+        store.put(batch)
+    groups = store.writer._growing._by_id.values()
+    assert sum(g.open is not None for g in groups) <= growing.HOT
+    assert len(store.reader.tail(10**6)) == seq
+
+
+def test_an_open_chunk_of_many_small_commits_is_few_rows(store: Any) -> None:
+    for i in range(60):
+        store.put(store.points(3, first_seq=1 + 3 * i, first_step=3 * i))
+    raw = sqlite3.connect(store.path)
+    assert raw.execute("SELECT count(*) FROM pieces").fetchone()[0] <= growing.PIECES
+    raw.close()
+    assert [seq for seq, _ in stored(store)] == list(range(1, 181))
+
+
+def test_events_go_to_their_table_and_holes_nowhere(store: Any) -> None:
+    start = events.SessionStart(pid=42, host="h", branch=0, goal="val_loss")
+    store.put([
+        Happening(1, 0, 0, store.mono, start), Happening(2, 0, 0, store.mono, events.Hole()),
+        *store.points(3, first_seq=3), Happening(6, 3, 0, store.mono + 10**9, events.Paused(paused=True, why="me")),
+    ])  # fmt: skip
+    got = list(store.reader.events())
+    assert [(e.happening.seq, e.happening.event) for e in got] == [(1, start), (6, events.Paused(paused=True, why="me"))]
+    assert got[1].wall == pytest.approx(store.wall / 1e9 + 1)
+    (session,) = store.reader.sessions()
+    assert (session.pid, session.host, session.start) == (42, "h", start)
+    assert [e.happening.seq for e in store.reader.events(["paused"])] == [6]
+    assert list(store.reader.events(after=got[-1].id)) == []
+
+
+def test_branches_are_known_from_the_events_alone(store: Any) -> None:
+    store.put([
+        Happening(1, 0, 0, store.mono, events.SessionStart(pid=1, host="h", branch=0)),
+        *store.points(100, first_seq=2),
+        Happening(102, 50, 1, store.mono, events.Restored(branch=1, step=50, from_branch=0, left=99, source="snapshot")),
+        *store.points(10, first_seq=103, first_step=51, branch=1),
+    ])  # fmt: skip
+    assert [(b.branch, b.parent_branch, b.parent_step) for b in store.reader.branches()] == [(0, None, None), (1, 0, 50)]
+    assert store.reader.line() == [(0, -1, 50), (1, 50, None)]
+
+
+def test_points_of_a_branch_nobody_announced_are_drawn_all_the_same(store: Any) -> None:
+    store.put(store.points(10, branch=3))
+    assert store.reader.line() == [(3, -1, None)]
+
+
+def test_log_lines_get_numbers_that_go_on_after_a_restart(store: Any) -> None:
+    assert store.writer.next_log_id() == 1
+    assert [store.writer.log(entry(f"line {i}")) for i in range(3)] == [1, 2, 3]
+    store.writer.close()
+    assert store.open().log(entry("after")) == 4
+    assert store.writer.flush()
+    assert [(line.id, line.detail) for line in store.reader.logbook()] == [(1, "line 0"), (2, "line 1"), (3, "line 2"), (4, "after")]
+    assert [line.id for line in store.reader.logbook(after=1, limit=2)] == [3, 4]
+
+
+def test_numbers_are_given_once_by_however_many_threads(store: Any) -> None:
+    given: list[int] = []
+    threads = [threading.Thread(target=lambda: given.extend(store.writer.log(entry()) for _ in range(200))) for _ in range(4)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    assert sorted(given) == list(range(1, 801))
+    assert store.writer.flush()
+    assert len(store.reader.logbook(limit=10_000)) == 800
+
+
+def test_checkpoints_incidents_and_state_are_replaced(store: Any) -> None:
+    w = store.writer
+    made = CheckpointInfo(branch=0, step=10, path="/c/10-0", bytes=5, good=False, verified=True, time=3.0, sha256="ab")
+    w.checkpoint(made)
+    w.checkpoint(CheckpointInfo(branch=0, step=20, path="/c/20-0", bytes=5, good=False, verified=True))
+    good = CheckpointInfo(branch=0, step=10, path="/c/10-0", bytes=5, good=True, verified=True, best=True, time=3.0, sha256="ab")
+    w.checkpoint(good)
+    w.forget_checkpoint("/c/20-0")
+    number = w.next_incident_id()
+    w.incident(Incident(id=number, rule="spike", branch=0, onset=5, began=1.0, text="t"))
+    ended = Incident(id=number, rule="spike", branch=0, onset=5, began=1.0, text="t", ended=2.0, verdict="recovered", steps_lost=3)
+    w.incident(ended)
+    w.set("seen", 1.5)
+    w.set("seen", {"at": 2.5, "who": ["me", None]})
+    assert w.flush()
+    assert store.reader.checkpoints() == [good]
+    assert store.reader.incidents() == [ended]
+    assert store.reader.get("seen") == {"at": 2.5, "who": ["me", None]}
+    assert store.reader.get("nothing", 7) == 7
+    w.close()
+    assert store.open().next_incident_id() == number + 1
+
+
+def test_figures_of_the_machine_are_signals_over_wall_time(store: Any) -> None:
+    for i in range(1100):
+        store.writer.host(2e9 + i, {"gpu0.util": float(i % 100), "gpu0.temp": None, "cpu": 5.0})
+    assert store.writer.flush()
+    store.writer.close()
+    store.open()
+    store.writer.host(2e9 + 1100, {"gpu0.util": 77.0, "cpu": 6.0})
+    assert store.writer.flush()
+    now = store.reader.signals()
+    assert set(now) == {"gpu0.util", "cpu"}
+    assert (now["gpu0.util"].last, now["gpu0.util"].time) == (77.0, 2e9 + 1100)
+    _, times, values = store.reader.points("gpu0.util")
+    assert list(times) == [2e9 + i for i in range(1101)]
+    assert list(values) == [float(i % 100) for i in range(1100)] + [77.0]
+
+
+def test_a_locked_history_is_waited_for_and_nothing_is_lost(store: Any, until: Until) -> None:
+    assert store.writer.flush()
+    other = sqlite3.connect(store.path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    store.writer.records("s1", store.points(500))
+    store.writer.log(entry("kept"))
+    until(lambda: store.writer.trouble)
+    assert "locked" in store.writer.trouble
+    store.writer.records("s1", store.points(1500, first_seq=501, first_step=500))
+    other.execute("ROLLBACK")
+    other.close()
+    until(lambda: store.writer.trouble is None)
+    assert store.writer.flush()
+    assert [seq for seq, _ in stored(store)] == list(range(1, 2001))
+    assert [line.detail for line in store.reader.logbook()] == ["kept"]
+
+
+def test_a_full_disk_is_waited_for_and_nothing_is_lost(store: Any, until: Until) -> None:
+    assert store.writer.flush()
+    # SQLite itself says "database or disk is full" at this bound, by the same path as for ENOSPC.
+    store.writer._connection.execute("PRAGMA max_page_count = 1")
+    for at in range(0, 20_000, 1000):
+        assert store.writer.records("s1", store.points(1000, first_seq=at + 1, first_step=at, value=lambda s, i: math.sin(s)))
+    until(lambda: store.writer.trouble)
+    assert "full" in store.writer.trouble
+    assert store.reader.sequences() == {"s1": 0}
+    store.writer._connection.execute("PRAGMA max_page_count = 1000000")
+    until(lambda: store.writer.trouble is None)
+    assert store.writer.flush()
+    assert stored(store) == [(s + 1, math.sin(s)) for s in range(20_000)]
+
+
+def test_what_waits_is_bounded_and_a_refusal_leaves_no_hole(store: Any, until: Until, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writer_module, "MOST", 2000)
+    assert store.writer.flush()
+    other = sqlite3.connect(store.path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    records = store.points(10_000)
+    taken = 0
+    while store.writer.records("s1", records[taken : taken + 500]):
+        taken += 500
+        assert taken <= 3000
+    assert not store.writer.room
+    assert not store.writer.records("s1", records[taken + 500 : taken + 1000])
+    other.execute("ROLLBACK")
+    other.close()
+    until(lambda: store.writer.room)
+    assert not store.writer.records("s1", records[taken + 500 : taken + 1000]), "past a refusal: would have made a hole"
+    for at in range(taken, 10_000, 500):
+        until(lambda: store.writer.room)
+        assert store.writer.records("s1", records[at : at + 500])
+    assert store.writer.flush()
+    assert [seq for seq, _ in stored(store)] == list(range(1, 10_001))
+
+
+def test_a_listener_that_fails_does_not_end_the_history(tmp_path: Any, points: Any, caplog: pytest.LogCaptureFixture) -> None:
+    from sitter.clock import SystemClock
+    from sitter.store.reader import Reader
+
+    def fail(_: dict[str, int]) -> None:
+        raise RuntimeError("listener")
+
+    w = writer_module.Writer(tmp_path / "h.db", on_commit=fail, clock=SystemClock())
+    w.start()
+    w.records("s1", points(5))
+    assert w.flush()
+    w.records("s1", points(5, first_seq=6))
+    assert w.flush()
+    w.close()
+    assert "after a commit" in caplog.text
+    assert Reader(tmp_path / "h.db").sequences() == {"s1": 10}
+
+
+def test_one_thing_that_cannot_be_stored_keeps_nothing_else_from_it(store: Any) -> None:
+    store.writer.log(entry("before"))
+    store.writer.log(entry("a lone surrogate \ud800"))
+    store.writer.log(entry("too large", step=2**70))
+    store.writer.log(entry("after"))
+    store.put(store.points(5))
+    assert store.writer.dropped == 2
+    assert store.writer.trouble is None
+    assert [line.detail for line in store.reader.logbook()] == ["before", "after"]
+
+
+def test_close_commits_what_was_given(store: Any) -> None:
+    store.writer.records("s1", store.points(100))
+    store.writer.log(entry("last words"))
+    store.writer.close()
+    assert store.reader.sequences() == {"s1": 100}
+    assert [line.detail for line in store.reader.logbook()] == ["last words"]
+    assert not any(t.name == "sitter-store" and t.is_alive() for t in threading.enumerate())
+
+
+def test_close_is_bounded_where_nothing_can_be_written(store: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writer_module, "_CLOSE_WITHIN", 2.0)
+    assert store.writer.flush()
+    other = sqlite3.connect(store.path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    store.writer.records("s1", store.points(10))
+    began = time.monotonic()
+    store.writer.close()
+    assert time.monotonic() - began < 4.0
+    other.execute("ROLLBACK")
+    other.close()
+
+
+def test_an_unknown_sessions_times_are_wall_times_by_the_daemons_own_clock(store: Any) -> None:
+    now = time.monotonic_ns()
+    store.put([Point(1, 0, 0, now, ("loss",), (1.0,))], session="other")
+    _, times, _ = store.reader.points("loss")
+    assert times[0] == pytest.approx(time.time(), abs=5)
