@@ -16,6 +16,7 @@ import zmq
 from sitter.actions.notify.notifier import Notifications
 from sitter.clock import Clock, SystemClock
 from sitter.config import load
+from sitter.control.addresses import socket_places
 from sitter.control.agent_link import AgentLink
 from sitter.control.core import Core
 from sitter.control.demands import Demands, Reach
@@ -26,17 +27,15 @@ from sitter.control.history_desk import HistoryDesk
 from sitter.control.inbox import Inbox
 from sitter.control.preset import preset_of
 from sitter.control.timers import Timers
-from sitter.errors import SitterError
 from sitter.host.sampler import HostSample, Sampler
 from sitter.locks import holder, take
 from sitter.paths import look, register
 from sitter.store.reader import Reader
 from sitter.store.writer import Writer
-from sitter.supervise.background import detach, quiet
-from sitter_wire import rundir
+from sitter.supervise.background import serve_detached
 from sitter_wire.commands import Command
 from sitter_wire.messages import Order
-from sitter_wire.places import Endpoints, PlaceError, RunDir
+from sitter_wire.places import RunDir
 
 log = logging.getLogger("sitter.daemon")
 
@@ -54,9 +53,7 @@ class Daemon:
         places = socket_places(run, info)
         self.inbox, self.timers = Inbox(), Timers(clock)
         self.context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        self.writer = Writer(
-            run.history, on_commit=lambda done: self.inbox.post(lambda: self.heart.committed(done)), clock=clock
-        )
+        self.writer = Writer(run.history, on_commit=self._committed, clock=clock)
         self.writer.start()
         self.reader = Reader(run.history)
         self.notifications = Notifications(
@@ -169,30 +166,18 @@ class Daemon:
         self.ending.alarms(sample.alarms)
         self.writer.host(sample.time, sample.figures())
 
+    def _committed(self, done: dict[str, int]) -> None:
+        self.inbox.post(lambda: self.heart.committed(done))
+
     def _send(self, command: Command) -> bool:
         return self.link.send(Order(command=command))
-
-
-def socket_places(run: RunDir, info: rundir.RunInfo) -> Endpoints:
-    """The run's sockets: where run.toml says, if that can still be used; otherwise made anew and written there. Raises PlaceError."""
-    if info.sockets:
-        try:
-            places = Endpoints(Path(info.sockets))
-            places.create()
-            return places
-        except OSError:
-            log.warning("the recorded socket directory %s cannot be used: another is made", info.sockets)
-    places = Endpoints.of_run(run.path)
-    places.create()
-    rundir.write(run, rundir.with_sockets(info, str(places.directory)))
-    return places
 
 
 def watch(run: RunDir, ready: Callable[[], None]) -> int:
     """Take the run's lock and serve; ``ready`` is called once questions can be asked. Returns the exit code."""
     lock = take(run.daemon_lock)
     if lock is None:
-        sys.stderr.write(f"sitter: another daemon (process {holder(run.daemon_lock)}) has the run {run.name}" + "\n")
+        sys.stderr.write(f"sitter: another daemon (process {holder(run.daemon_lock)}) has the run {run.name}\n")
         return ANOTHER
     daemon = Daemon(run, SystemClock())
     register(run)
@@ -210,32 +195,13 @@ def watch(run: RunDir, ready: Callable[[], None]) -> int:
 
 
 def main() -> None:
-    """Checks what can be checked, goes into the background, serves."""
+    """Goes into the background once it serves, unless told to stay."""
     arguments = [a for a in sys.argv[1:] if a != "--foreground"]
     if len(arguments) != 1:
-        sys.stderr.write("usage: python -m sitter.daemon RUN_DIRECTORY [--foreground]" + "\n")
-        sys.exit(2)
+        sys.exit("usage: python -m sitter.daemon RUN_DIRECTORY [--foreground]")
     run = RunDir(Path(arguments[0]).resolve())
-    foreground = "--foreground" in sys.argv
-    report = (lambda code: None) if foreground else detach()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
-
-    def ready() -> None:
-        if not foreground:
-            quiet(run.daemon_log)
-        report(0)
-
-    try:
-        code = watch(run, ready)
-    except (SitterError, PlaceError) as e:
-        sys.stderr.write(f"sitter: {e}" + "\n")
-        code = e.exit_code if isinstance(e, SitterError) else 1
-    except zmq.ZMQError as e:
-        sys.stderr.write(f"sitter: cannot bind the run's sockets: {e}" + "\n")
-        code = 1
-    sys.stderr.flush()
-    report(code)
-    sys.exit(code)
+    sys.exit(serve_detached(lambda ready: watch(run, ready), run.daemon_log, stay="--foreground" in sys.argv))
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import zmq
 
+from sitter.errors import DaemonError
 from sitter_wire import codec
 from sitter_wire.messages import MAX_FRAME, AnyMessage, ShipmentHeader
 from sitter_wire.places import Endpoints
@@ -43,9 +44,9 @@ class AgentLink:
         self.bind()
 
     def bind(self) -> None:
-        """Bind both. Raises zmq.ZMQError."""
-        self.data.bind(Endpoints.url(self._places.data))
-        self.agent.bind(Endpoints.url(self._places.agent))
+        """Bind both. Raises DaemonError."""
+        bind(self.data, self._places.data)
+        bind(self.agent, self._places.agent)
 
     def rebind_lost(self) -> list[str]:
         """Bind again what a cleaner of temporary files has removed; the names of those."""
@@ -103,6 +104,14 @@ class AgentLink:
             log.warning(
                 "dropped what arrived from the agent's side: %s (further ones of this kind are only counted)", error
             )
+
+
+def bind(socket: "zmq.Socket[bytes]", path: Path) -> None:
+    """Raises DaemonError, in one sentence, where the socket cannot be bound."""
+    try:
+        socket.bind(Endpoints.url(path))
+    except zmq.ZMQError as e:
+        raise DaemonError(f"cannot bind the run's socket {path}: {e}; is its file system full, or not a local one?") from e
 
 
 def rebind(socket: "zmq.Socket[bytes]", path: Path) -> bool:

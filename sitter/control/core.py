@@ -16,9 +16,9 @@ from sitter.control.life import Life
 from sitter.control.orders import Orders
 from sitter.control.present import Present
 from sitter.control.ruleset import build, parameters
+from sitter.grammar import spelled
 from sitter.ingest import files
 from sitter.ingest.intake import Intake
-from sitter.grammar import spelled
 from sitter.model import EntryKind, Finding, Notification, Preset, RuleState
 from sitter.rules.base import Rule
 from sitter.rules.engine import Engine
@@ -113,15 +113,15 @@ class Core:
         session = self.flow.session(last.session, None, last.pid or 0)
         session.clock = (last.wall_ns / 1e9, last.mono_ns / 1e9)
         # Interleaved as they were made: a restore between two points changes what the second may be compared with.
-        told: list[tuple[float, int, Sample | Happening]] = []
-        for stored in reader.events():
-            if stored.session == last.session:
-                told.append((stored.happening.time / 1e9, stored.happening.seq, stored.happening))
-        for point in reader.tail(WARM_UP_POINTS):
-            if point.session == last.session:
-                sample = Sample(step=point.step, branch=point.branch, time=point.time / 1e9, values=point.values)
-                told.append((sample.time, point.seq, sample))
-        for _, _, item in sorted(told, key=lambda t: t[1]):
+        told: list[tuple[int, Sample | Happening]] = [
+            (stored.happening.seq, stored.happening) for stored in reader.events() if stored.session == last.session
+        ]
+        told += [
+            (point.seq, Sample(step=point.step, branch=point.branch, time=point.time / 1e9, values=point.values))
+            for point in reader.tail(WARM_UP_POINTS)
+            if point.session == last.session
+        ]
+        for _, item in sorted(told, key=lambda t: t[0]):
             self._retell(item)
 
     def _retell(self, item: Sample | Happening) -> None:

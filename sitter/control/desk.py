@@ -9,7 +9,7 @@ import msgspec
 import zmq
 
 from sitter.clock import Clock
-from sitter.control.agent_link import AT_ONCE, rebind
+from sitter.control.agent_link import AT_ONCE, bind, rebind
 from sitter_wire import codec
 from sitter_wire.messages import MAX_FRAME
 from sitter_wire.places import Endpoints
@@ -46,7 +46,7 @@ class Desk:
         self.socket = context.socket(zmq.ROUTER)
         self.socket.setsockopt(zmq.LINGER, 200)
         self.socket.setsockopt(zmq.MAXMSGSIZE, MAX_FRAME)
-        self.socket.bind(Endpoints.url(places.client))
+        bind(self.socket, places.client)
 
     def rebind_lost(self) -> bool:
         """See ``AgentLink.rebind_lost``."""

@@ -199,12 +199,14 @@ class Flow:
         self._present.checkpoints[info.path] = info
         self._writer.checkpoint(info)
         words = "written and verified" if event.verified else "written, not verified"
+        cost = f"{event.bytes / 1e6:.1f} MB in {event.seconds:.2f} s"
+        why = f": {event.why}" if event.why else ""
         self._log(
             "checkpoint",
             step=event.step,
             branch=event.branch,
             status="verified" if event.verified else "written",
-            detail=f"checkpoint {event.step} {words}, {event.bytes / 1e6:.1f} MB in {event.seconds:.2f} s{': ' + event.why if event.why else ''}",
+            detail=f"checkpoint {event.step} {words}, {cost}{why}",
             time=info.time,
         )
 

@@ -2,6 +2,7 @@
 
 import msgspec
 
+from sitter.actions.notify.catalogue import make as make_notifier
 from sitter.config import Config, unknown
 from sitter.control.settings import RuleDefaults, RuleSetting, settings
 from sitter.errors import ConfigError
@@ -17,6 +18,16 @@ def build(config: Config, where: str) -> tuple[list[Rule], dict[str, RuleSetting
     ]
     chosen = settings(defaults, config, where)
     return [_make(kind, config, where) for kind in RULES], chosen
+
+
+def check(config: Config, where: str) -> None:
+    """All that a daemon would refuse to start with. Raises ConfigError: rules, parameters, notifiers."""
+    build(config, where)
+    for notifier in config.notify:
+        try:
+            make_notifier(notifier)
+        except ConfigError as e:
+            raise ConfigError(f"{where}: {e}") from e
 
 
 def _make(kind: type[Rule], config: Config, where: str) -> Rule:

@@ -4,6 +4,9 @@ import os
 import sys
 from collections.abc import Callable
 
+from sitter.errors import SitterError
+from sitter_wire.places import PlaceError
+
 
 def detach() -> Callable[[int], None]:
     """Fork twice into a session of its own. In the background process returns ``report``; the foreground never returns.
@@ -42,3 +45,26 @@ def quiet(log: str | os.PathLike[str]) -> None:
     os.dup2(into, 2)
     os.close(nowhere)
     os.close(into)
+
+
+def serve_detached(serve: Callable[[Callable[[], None]], int], log: str | os.PathLike[str], *, stay: bool) -> int:
+    """Run ``serve(ready)`` in the background (``stay``: here); its exit code, which is also the foreground's if it never gets ready.
+
+    ``serve`` calls ``ready`` once it works: then the foreground exits 0, and what is said from there on goes into ``log``. A SitterError
+    becomes one sentence on stderr.
+    """
+    report = (lambda code: None) if stay else detach()
+
+    def ready() -> None:
+        if not stay:
+            quiet(log)
+        report(0)
+
+    try:
+        code = serve(ready)
+    except (SitterError, PlaceError) as e:
+        sys.stderr.write(f"sitter: {e}\n")
+        code = e.exit_code if isinstance(e, SitterError) else 1
+    sys.stderr.flush()
+    report(code)
+    return code
