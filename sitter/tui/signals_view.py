@@ -10,8 +10,8 @@ from sitter.tui.panel import Panel
 from sitter.tui.scale import Scale, finite, padded
 from sitter.tui.view import View
 
-CELL_WIDTH, CELL_HEIGHT = 34, 6
-"""Columns and rows of one small chart at least, a blank row between included."""
+CELL_WIDTH, CELL_HEIGHT, TALLEST = 34, 6, 14
+"""Columns and rows of one small chart at least, a blank row between included; rows at most, where there is room."""
 
 _FIRST = ("loss", "val_loss", "lr", "grad_norm")
 
@@ -40,6 +40,7 @@ class SignalsView(Panel):
             return [[(f"no signal matches {view.find!r}" if view.find else "no signal has been logged yet", "dim")]]
         across = columns(width)
         cell = width // across
+        tall = max(CELL_HEIGHT, min(TALLEST, height // -(-len(names) // across)))
         curves: dict[str, Curve] = {}
         for curve in view.multiples.curves if view.multiples else []:
             if not curve.abandoned:
@@ -48,7 +49,7 @@ class SignalsView(Panel):
         chosen = min(view.multiple_at, len(names) - 1)
         for start in range(0, len(names), across):
             row = [
-                small(name, curves.get(name), view.status.signals.get(name) if view.status else None, cell - 2, CELL_HEIGHT - 1,
+                small(name, curves.get(name), view.status.signals.get(name) if view.status else None, cell - 2, tall - 1,
                       chosen=start + i == chosen, ascii=view.ascii)
                 for i, name in enumerate(names[start : start + across])
             ]  # fmt: skip
@@ -58,8 +59,8 @@ class SignalsView(Panel):
                     joined += [*line, (" " * (cell - line_width(line)), "")]
                 out.append(joined)
             out.append([])
-        top = chosen // across * CELL_HEIGHT
-        if not self.scroll <= top <= self.scroll + height - CELL_HEIGHT + 1:
+        top = chosen // across * tall
+        if not self.scroll <= top <= self.scroll + height - tall + 1:
             self.scroll = max(0, min(top, len(out) - height))
         return out
 
