@@ -49,7 +49,8 @@ def _resume(found: FoundRun) -> None:
     if found.daemon_pid is None:
         start_daemon(found.run)
     launch(found.run, found.info.command, resume=chosen.path, cwd=found.info.cwd)
-    click.echo(f"{name} goes on from step {chosen.step:,} ({'good' if chosen.good else 'verified, not yet called good'}); `sitter attach -r {name}` shows it")
+    kind = "good" if chosen.good else "verified, not yet called good"
+    click.echo(f"{name} goes on from step {chosen.step:,} ({kind}); `sitter attach -r {name}` shows it")
 
 
 def choose(checkpoints: list[CheckpointInfo]) -> CheckpointInfo | None:

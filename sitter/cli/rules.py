@@ -7,7 +7,7 @@ import click
 from sitter.cli.common import asking, json_option, print_json_line, run_option
 from sitter.clock import human, iso
 from sitter.config import parse, unknown
-from sitter.control.ruleset import build
+from sitter.control.ruleset import check as check_all
 from sitter.errors import ConfigError
 from sitter.model import RuleState
 from sitter.paths import find
@@ -47,9 +47,8 @@ def show(name: str, run: str | None) -> int:
     s = states[name]
     click.echo(f"{s.name}: {s.title}{'  (guard)' if s.guard else ''}\n")
     click.echo("\n".join(line.removeprefix("    ") for line in s.doc.strip().splitlines()) + "\n")
-    click.echo(
-        f"mode {s.mode}, in this run {s.effective}; delay {human(s.delay or 0)}; budget {s.limit or 'none'}{f', {s.left} left' if s.limit else ''}"
-    )
+    budget = f"{s.limit}, {s.left} left" if s.limit else "none"
+    click.echo(f"mode {s.mode}, in this run {s.effective}; delay {human(s.delay or 0)}; budget {budget}")
     for key, value in s.params.items():
         click.echo(f"  {key} = {value}")
     click.echo(
@@ -68,7 +67,7 @@ def check(file: Path) -> int:
     except (OSError, UnicodeDecodeError) as e:
         raise ConfigError(f"cannot read {file}: {e}") from e
     config = parse(text, str(file))
-    build(config, str(file))
+    check_all(config, str(file))
     click.echo(
         f"{file} is right: mode {config.mode}, {len(config.rules)} rules changed, {len(config.notify)} notifiers"
     )

@@ -1,11 +1,13 @@
 """``sitter status``: the present, in a few lines or as the contract's JSON."""
 
 import math
+from collections.abc import Iterator
 
 import click
 
 from sitter.cli.common import asking, json_option, print_json, run_option
 from sitter.clock import human, iso
+from sitter.control.board import ENDED
 from sitter.grammar import in_words
 from sitter.model import Status
 from sitter.paths import find
@@ -31,52 +33,55 @@ def lines(s: Status) -> list[str]:
     """The status for people. Unknown is shown as –."""
     total = f" / {s.total:,}" if s.total is not None else ""
     step = f"{s.step:,}" if s.step is not None else "–"
-    out = [f"{s.verdict}  {s.run}  {s.state}  step {step}{total}  branch {_known(s.branch)}  mode {s.mode}"]
+    head = f"{s.verdict}  {s.run}  {s.state}  step {step}{total}  branch {_known(s.branch)}  mode {s.mode}"
+    return [head, *_training(s), *_machine(s), *_care(s), *_processes(s)]
+
+
+def _training(s: Status) -> Iterator[str]:
     if s.ends_at is not None:
-        out.append(f"ends      {iso(s.ends_at)}")
+        yield f"ends      {iso(s.ends_at)}"
     if s.goal is not None:
         best = f" (best {number(s.goal.best)} at {s.goal.best_step:,})" if s.goal.best_step is not None else ""
-        out.append(f"goal      {s.goal.name} {number(s.goal.last)}{best}, {s.goal.better} is better")
+        yield f"goal      {s.goal.name} {number(s.goal.last)}{best}, {s.goal.better} is better"
     if "loss" in s.signals:
         slope = f", {s.slope_per_k:+.3g} per 1,000 steps" if s.slope_per_k is not None else ""
-        out.append(f"loss      {number(s.signals['loss'].last)}{slope}")
+        yield f"loss      {number(s.signals['loss'].last)}{slope}"
     for name, k in s.knobs.items():
-        out.append(f"{name:<9} {number(k.scheduled)} × {k.scale:g} = {number(k.effective)}{' held' if k.held else ''}")
+        yield f"{name:<9} {number(k.scheduled)} × {k.scale:g} = {number(k.effective)}{' held' if k.held else ''}"
+
+
+def _machine(s: Status) -> Iterator[str]:
     if s.steps_per_s is not None:
         wait = f", {100 * s.data_wait:.0f} % of it waiting for data" if s.data_wait is not None else ""
-        out.append(f"speed     {s.steps_per_s:.3g} steps/s{wait}")
-    out += [f"gpu{g.index}      {g.name}  {_known(g.util)} %  {_known(g.temp)} °C  {_known(g.power)} W" for g in s.gpus]
+        yield f"speed     {s.steps_per_s:.3g} steps/s{wait}"
+    for g in s.gpus:
+        yield f"gpu{g.index}      {g.name}  {_known(g.util)} %  {_known(g.temp)} °C  {_known(g.power)} W"
+
+
+def _care(s: Status) -> Iterator[str]:
     if s.blind:
-        out.append(f"guard     blind: {s.blind}")
+        yield f"guard     blind: {s.blind}"
     elif s.watching:
-        out.append(f"watching  {', '.join(s.watching)}")
-    out += [f"warning   {w}" for w in s.warnings]
+        yield f"watching  {', '.join(s.watching)}"
+    yield from (f"warning   {w}" for w in s.warnings)
     for p in s.proposals:
         what = "; ".join(in_words(a) for a in p.finding.actions)
         when = "waits for your answer" if p.due is None else f"at {iso(p.due)} unless vetoed"
-        out.append(f"proposal  {p.id}: {p.finding.text} → {what} · {when} · sitter approve {p.id} | sitter veto {p.id}")
+        yield f"proposal  {p.id}: {p.finding.text} → {what} · {when} · sitter approve {p.id} | sitter veto {p.id}"
     if s.checkpoints:
-        newest = s.checkpoints[-1]
-        out.append(
-            f"saved     {len(s.checkpoints)} checkpoints, newest at step {newest.step:,}, {sum(c.good for c in s.checkpoints)} good"
-        )
+        newest, good = s.checkpoints[-1], sum(c.good for c in s.checkpoints)
+        yield f"saved     {len(s.checkpoints)} checkpoints, newest at step {newest.step:,}, {good} good"
     if s.incidents.total:
-        out.append(f"incidents {s.incidents.total}, {s.incidents.open} open")
+        yield f"incidents {s.incidents.total}, {s.incidents.open} open"
+
+
+def _processes(s: Status) -> Iterator[str]:
     if s.exit is not None:
-        out.append(
-            f"exit      {'signal ' + str(s.exit.signal) if s.exit.signal is not None else 'code ' + _known(s.exit.code)}"
-        )
-    if (
-        s.agent is not None
-        and s.agent.last_seen_s is not None
-        and s.state not in ("finished", "stopped", "crashed", "preempted")
-    ):
-        out.append(
-            f"agent     process {s.agent.pid}, heard {human(s.agent.last_seen_s)} ago, {s.agent.dropped} records dropped"
-        )
+        yield f"exit      {f'signal {s.exit.signal}' if s.exit.signal is not None else f'code {_known(s.exit.code)}'}"
+    if s.agent is not None and s.agent.last_seen_s is not None and s.state not in ENDED:
+        yield f"agent     process {s.agent.pid}, heard {human(s.agent.last_seen_s)} ago, {s.agent.dropped} records dropped"
     if s.daemon is None:
-        out.append("daemon    none")
-    return out
+        yield "daemon    none"
 
 
 def number(x: float | None) -> str:

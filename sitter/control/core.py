@@ -22,6 +22,7 @@ from sitter.ingest.intake import Intake
 from sitter.model import EntryKind, Finding, Notification, Preset, RuleState
 from sitter.rules.base import Rule
 from sitter.rules.engine import Engine
+from sitter.rules.stalled import Stalled
 from sitter.rules.view import RunView, Sample
 from sitter.store.reader import Reader
 from sitter.store.writer import Writer
@@ -97,6 +98,7 @@ class Core:
             trouble=self.trouble,
         )
         self._counts: dict[str, tuple[int, int, str]] = {}
+        self._unreadable: list[str] = []
         self._recall(reader)
 
     # -- the past --------------------------------------------------------------------------------------------------------
@@ -136,6 +138,7 @@ class Core:
     def read_files(self, *, live: str | None = None, alive: bool = False) -> None:
         """Take in what the recorder's files hold beyond the history. ``live``: a session to leave to its agent's shipments.
         ``alive``: the newest session's process lives, so its last record may be half written."""
+        self._unreadable = files.unreadable(self.run.recorder)
         folders = files.sessions(self.run.recorder)
         for folder in folders:
             if folder.name == live:
@@ -166,6 +169,7 @@ class Core:
     def tick(self) -> None:
         """Once a second."""
         self.life.look()
+        self.life.stalled = any(incident.rule == Stalled.name for incident in self.incidents.open)
         self._sync_view()
         for finding in self.engine.tick(self.clock.monotonic()):
             self.flow.finding(finding)
@@ -218,6 +222,7 @@ class Core:
             out.append(f"{self.flow.gaps} records are gone (see the logbook)")
         if self.intake.garbage:
             out.append(f"{self.intake.garbage} damaged shipments were dropped")
+        out += self._unreadable
         return out
 
     def rule_states(self) -> list[RuleState]:

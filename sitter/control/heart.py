@@ -5,12 +5,16 @@ import logging
 from sitter.clock import Clock
 from sitter.control.agent_link import AgentLink
 from sitter.control.core import Core
+from sitter_wire.commands import Outcome
 from sitter_wire.messages import Ack, Answer, AnyMessage, Hello, Ping, Pong, ShipmentHeader, Stacks
 
 log = logging.getLogger(__name__)
 
 ACK_EVERY_S = 0.2
 """At most 5 acknowledgements a second: each wakes a thread in the training process."""
+
+MAX_STACKS = 100_000
+"""Characters of a stack dump that are kept."""
 
 
 class Heart:
@@ -95,7 +99,14 @@ class Heart:
         elif isinstance(message, Answer):
             self._core.flow.outcome(message.outcome)
         elif isinstance(message, Stacks):
-            self._core.log_entry("note", status="stacks", detail=message.text[:100_000])
+            self._stacks(message)
+
+    def _stacks(self, stacks: Stacks) -> None:
+        """Answered by the control thread at once: no safe point is needed, and where none comes this is how one learns why."""
+        core, present = self._core, self._core.present
+        core.log_entry("note", step=present.step, branch=present.branch, status="stacks", detail=stacks.text[:MAX_STACKS])
+        told = f"the stacks of {stacks.text.count('Thread ') or 'all'} threads are in the logbook"
+        core.flow.outcome(Outcome(id=stacks.id, status="applied", step=present.step or 0, branch=present.branch or 0, text=told))
 
     def _hello(self, hello: Hello) -> None:
         """A session speaks for the first time to this daemon: what earlier ones left in files comes before its records."""
