@@ -54,7 +54,7 @@ class Engine:
             return []
         self._points += 1
         self._seen.update(sample.values)
-        self.view.step, self.view.branch = sample.step, sample.branch
+        self.view.step, self.view.branch, self.view.late = sample.step, sample.branch, late
         if self._restoring:
             return []
         findings, self._pending = self._pending, []

@@ -94,7 +94,8 @@ class Guard(Rule):
         self.response = Response()
         self._said_reaction = False
         self._noted: int | None = None  # episode that was noted without acting
-        self._giving_at: int | None = None  # judged points at which the rate is asked for again
+        self._asked: float | None = None  # factor on the rate that was asked for and has not been seen yet
+        self._asks_at = 0  # judged point from which on it may be asked for again
         self._odd_step = 0
         self._say: list[Finding] = []
 
@@ -173,7 +174,6 @@ class Guard(Rule):
             before=response.where(healthy, onset, p.margin, jump if can_scale else None),
             text=f"{describe(sign)} at step {sample.step:,}{plan.words}",
         )  # fmt: skip
-        self._giving_at = None
         return self._finding(trip, sample.step, act=plan.wait == 0)
 
     def _in_trip(self, trip: Trip, sample: Sample, view: RunView) -> Finding | None:
@@ -281,13 +281,14 @@ class Guard(Rule):
             if calm >= self.params.healthy_steps and signs.clean >= CLEAN_POINTS:
                 response.want = 1.0
         amount = response.want / signs.held
-        if abs(amount - 1.0) < 1e-9 or (self._giving_at is not None and response.since < self._giving_at):
-            return None
-        self._giving_at = response.since + WINDOW
+        if view.late or self._asked is not None or response.since < self._asks_at or abs(amount - 1.0) < 1e-6:
+            return None  # asked twice it would be done twice: only an outcome ends the waiting
+        self._asked = amount
+        words = "what the guard had put on it is given back" if amount > 1.0 else "what the guard had put on it is put on again"
+        branch, since = response.restored or (sample.branch, 0)
         return self.found(
-            "info", f"lr × {amount:.3g}: what the guard had put on it is given back", step=sample.step, branch=sample.branch,
+            "info", f"lr × {amount:.3g}: {words}", step=sample.step, branch=sample.branch, key=f"guard:rate:{branch}:{since}",
             evidence={"held": signs.held, "want": response.want}, actions=[SetKnob(knob="lr", op="scale", amount=amount)],
-            key=f"guard:rate:{sample.branch}:{sample.step}",
         )  # fmt: skip
 
     # -- events ----------------------------------------------------------------------------------------------------------
@@ -296,18 +297,28 @@ class Guard(Rule):
         """Restores, outcomes, the rate that was changed back, a new session."""
         event, response, signs = happening.event, self.response, self.memory
         if isinstance(event, Restored):
-            signs.held = response.gone_back(event.branch, event.step, event.left, signs.held)
+            self._asked = response.gone_back(event.branch, event.step, event.left, signs.held)
             signs.episode, signs.clean, signs.healthy = None, 0, event.step
             signs.far.clear()
             signs.high.clear()
-            self._giving_at = None
+            self._asks_at = 0
             self._odd_step = event.step
-        elif isinstance(event, KnobChanged) and event.knob == "lr" and self._giving_at is not None:
-            signs.held, self._giving_at = response.want, None
+        elif isinstance(event, KnobChanged) and event.knob == "lr":
+            self._rate_changed(event)
         elif isinstance(event, Done) and event.outcome.detail.get("finite") is True and response.trip is not None:
             self._not_the_model(response.trip, happening)
         elif isinstance(event, SessionStart):
-            self.response, self._giving_at = Response(), None
+            self.response, self._asked, self._asks_at = Response(), None, 0
+
+    def _rate_changed(self, event: KnobChanged) -> None:
+        """Our own change, told by who made it, or (approved, so that the operator made it) by how much."""
+        factor = event.new / event.old if event.old > 0.0 else self._asked
+        if factor is None or factor <= 0.0:
+            return
+        if event.by == f"rule:{self.name}" or (self._asked is not None and abs(factor / self._asked - 1.0) < 0.01):
+            held = self.memory.held * factor
+            self.memory.held = 1.0 if abs(held - 1.0) < 1e-6 else held
+            self._asked = None
 
     def _not_the_model(self, trip: Trip, happening: Happening) -> None:
         excused = self.response.excused + 1
@@ -319,8 +330,10 @@ class Guard(Rule):
         self.response.excused = excused
 
     def refused(self, view: RunView) -> None:
-        """The rollback was not done: ask again a little later, if it is still bad."""
+        """What was proposed was not done: ask again a little later, if it is still so."""
         self.response.refused()
+        if self._asked is not None:
+            self._asked, self._asks_at = None, self.response.since + WINDOW
 
     def standing(self, view: RunView) -> Finding | None:
         """The trip that is open, with its action."""

@@ -131,19 +131,19 @@ class Response:
             trip.proposed = False
             trip.retry_at = trip.points + RETRY_POINTS * 2 ** min(trip.attempt - 1, DOUBLINGS)
 
-    def gone_back(self, branch: int, step: int, left: int, held: float) -> float:
-        """A restore. Returns what the guard now has on the rate's scale. ``held``: what it had in the state put back."""
+    def gone_back(self, branch: int, step: int, left: int, held: float) -> float | None:
+        """A restore. ``held``: what the guard had on the rate in the state put back. Returns what it has asked to put on it now."""
         trip, self.trip = self.trip, None
         self.restored, self.restored_held = (branch, step), held
         self.since, self.first_bad = 0, None
         if trip is None or not trip.proposed:
-            return held  # somebody else's
+            return None  # somebody else's
         self.restores += 1
         self.steps_lost += max(0, left - step)
         self.want = trip.want
         if trip.jump is not None and trip.factor != 1.0:
             self.usual_rate = trip.jump.usual
-        return held * trip.factor
+        return trip.factor if trip.factor != 1.0 else None
 
     def over(self) -> None:
         """The trouble is over."""

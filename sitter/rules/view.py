@@ -61,4 +61,7 @@ class RunView:
     in_session: bool = False
     """A training process is known to live and to be past its start."""
 
+    late: bool = False
+    """The newest sample is of the past, so that nothing can be proposed. Kept by the engine."""
+
     clock: Clock = field(default_factory=SystemClock)

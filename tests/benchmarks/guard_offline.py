@@ -263,7 +263,9 @@ class Training:
         self.scale = slot["scale"] * action.also_scale.get("lr", 1.0)
         self.view.scales["lr"] = self.scale
         self.snapshots = [s for s in self.snapshots if s["step"] <= slot["step"]]
-        self.event(Restored(branch=self.branch, step=slot["step"], from_branch=self.branch - 1, left=left, source="snapshot"))
+        self.event(Restored(branch=self.branch, step=slot["step"], from_branch=slot["branch"], left=left, source="snapshot"))
+        if action.also_scale:
+            self.event(KnobChanged(knob="lr", old=slot["scale"], new=self.scale, scale=self.scale, by="rule:guard"))
 
 
 # -- the figures ---------------------------------------------------------------------------------------------------------

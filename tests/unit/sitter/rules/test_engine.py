@@ -47,6 +47,9 @@ class Run:
         self.event(SnapshotTaken(slot=0, branch=self.branch, step=self.step, bytes=1, seconds=0.0))
         return self.step
 
+    def scale(self, factor: float, by: str = "rule:guard") -> None:
+        self.event(KnobChanged(knob="lr", old=1e-3, new=1e-3 * factor, scale=factor, by=by))
+
     def restore(self, to: int, branch: int | None = None) -> None:
         left, was = self.step, self.branch
         self.branch = was + 1 if branch is None else branch
@@ -191,8 +194,8 @@ def test_bad_again_on_the_first_batch_is_the_batches_fault_and_waits_for_their_e
     assert action.also_scale == {}
 
 
-def test_trouble_again_soon_cuts_the_rate_and_gives_it_back_after_healthy_steps() -> None:
-    run = Run()
+def cut(run: Run) -> int:
+    """Trouble, and trouble again eight steps after going back; returns the step that was gone back to, with the rate cut."""
     run.points(80)
     at = run.snapshot()
     run.points(4)
@@ -204,32 +207,81 @@ def test_trouble_again_soon_cuts_the_rate_and_gives_it_back_after_healthy_steps(
     assert action.also_scale == {"lr": pytest.approx(0.3)}
     run.engine.restoring(True)
     run.restore(at)
-    found = run.points(19)
-    assert not [f for f in found if f.actions]
-    given = [a for f in run.points(5) for a in f.actions]
-    assert given == [SetKnob(knob="lr", op="scale", amount=pytest.approx(1 / 0.3))]
-    assert not run.guard.spends(Finding(rule="guard", severity="info", step=0, branch=0, onset=0, text="", actions=given))
-    run.event(KnobChanged(knob="lr", old=3e-4, new=1e-3, scale=1.0))
+    run.scale(0.3)
+    return at
+
+
+BACK = SetKnob(knob="lr", op="scale", amount=pytest.approx(1 / 0.3))
+
+
+def test_trouble_again_soon_cuts_the_rate_and_gives_it_back_after_healthy_steps() -> None:
+    run = Run()
+    cut(run)
+    assert not [f for f in run.points(19) if f.actions]
+    (found,) = [f for f in run.points(5) if f.actions]
+    assert found.actions == [BACK]
+    assert not run.guard.spends(found)
+    run.scale(1 / 0.3)
     assert not [f for f in run.points(100) if f.actions]
+
+
+def test_the_rate_is_asked_back_once_however_long_the_answer_takes() -> None:
+    """Asked twice it would be done twice."""
+    run = Run()
+    cut(run)
+    assert len([f for f in run.points(300) if f.actions]) == 1
+
+
+def test_the_rate_is_not_asked_back_in_the_past() -> None:
+    run = Run()
+    cut(run)
+    assert not [f for _ in range(60) for f in run.point(late=True) if f.actions]
+    assert [f.actions for f in run.points(3) if f.actions] == [[BACK]]
+
+
+def test_a_rate_that_could_not_be_given_back_is_asked_for_again() -> None:
+    run = Run()
+    cut(run)
+    (first,) = [f for f in run.points(25) if f.actions]
+    run.guard.refused(run.view)
+    (second,) = [f for f in run.points(60) if f.actions]
+    assert (second.actions, second.key) == (first.actions, first.key)
+
+
+def test_what_the_operator_approved_counts_as_given_back_and_his_own_changes_do_not() -> None:
+    run = Run()
+    cut(run)
+    run.points(25)
+    run.scale(0.5, by="operator")
+    assert run.guard.memory.held == pytest.approx(0.3)
+    run.scale(1 / 0.3, by="operator")
+    assert run.guard.memory.held == 1.0
 
 
 def test_a_state_that_holds_the_cut_rate_is_put_right_when_it_is_restored() -> None:
     run = Run()
-    run.points(80)
-    at = run.snapshot()
-    run.points(4)
-    for _ in range(2):
-        run.points(1, 30.0)
-        run.engine.restoring(True)
-        run.restore(at)
-        run.points(8)
+    cut(run)
+    run.points(8)
     cut_at = run.snapshot()
     run.points(30)
-    run.event(KnobChanged(knob="lr", old=3e-4, new=1e-3, scale=1.0))
+    run.scale(1 / 0.3)
     run.points(10)
     run.restore(cut_at)  # the operator's own
-    given = [a for f in run.points(40) for a in f.actions]
-    assert given == [SetKnob(knob="lr", op="scale", amount=pytest.approx(1 / 0.3))]
+    assert [a for f in run.points(40) for a in f.actions] == [BACK]
+
+
+def test_a_scale_that_was_refused_is_asked_for_by_itself() -> None:
+    run = Run()
+    run.points(80)
+    at = run.snapshot()
+    run.points(6)
+    run.lr = 0.1
+    run.points(3)
+    assert rollbacks(run.points(2, 30.0))
+    run.engine.restoring(True)
+    run.restore(at)  # and no change of the rate
+    run.guard.refused(run.view)
+    assert [a for f in run.points(60) for a in f.actions] == [SetKnob(knob="lr", op="scale", amount=pytest.approx(0.01))]
 
 
 def test_a_rate_times_100_is_divided_out_and_given_back_when_it_is_over() -> None:
@@ -245,6 +297,7 @@ def test_a_rate_times_100_is_divided_out_and_given_back_when_it_is_over() -> Non
     assert action.before < 86
     run.engine.restoring(True)
     run.restore(at)
+    run.scale(0.01)
     assert not [f for f in run.points(60) if f.actions], "as long as it lasts"
     run.lr = 1e-3
     given = [a for f in run.points(3) for a in f.actions]
