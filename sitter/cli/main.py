@@ -40,10 +40,15 @@ def main() -> None:
     try:
         sys.exit(root.main(prog_name="sitter", standalone_mode=False) or 0)
     except click.UsageError as e:
-        e.show()
+        if isinstance(e, getattr(click.exceptions, "NoArgsIsHelpError", ())):  # the help itself, from click 8.2 on
+            e.show()
+            sys.exit(2)
+        where = e.ctx.command_path if e.ctx is not None else "sitter"
+        said = " ".join(e.format_message().split()).rstrip(".")
+        click.echo(f"sitter: {said[:1].lower() + said[1:]}; `{where} --help` says what may be given", err=True)
         sys.exit(2)
     except click.ClickException as e:
-        e.show()
+        click.echo(f"sitter: {e.format_message()}", err=True)
         sys.exit(1)
     except (click.Abort, KeyboardInterrupt):
         sys.exit(130)

@@ -9,17 +9,18 @@ import click
 from sitter import config
 from sitter.cli.follow import follow
 from sitter.control.preset import preset_of
-from sitter.control.ruleset import build
-from sitter.errors import SitterError, UsageError
+from sitter.control.ruleset import check
+from sitter.errors import LaunchError, SitterError, UsageError
 from sitter.paths import RUNS, register
 from sitter.supervise.daemon_process import start_daemon, stop_daemon
-from sitter.supervise.launch import launch
+from sitter.supervise.exit import read_exit
+from sitter.supervise.launch import launch, why_not_startable
 from sitter.version import VERSION
 from sitter_wire import rundir
 from sitter_wire.places import Endpoints, RunDir
 
 
-@click.command("run", context_settings={"ignore_unknown_options": True})
+@click.command("run", context_settings={"allow_interspersed_args": False})
 @click.option("--name", metavar="N", help="Name of the run; without it month, day and the script's name.")
 @click.option(
     "--rules",
@@ -44,12 +45,20 @@ def command(
     """Start a training and open the screen on it. Leaving the screen (q), or closing the terminal, stops nothing."""
     if restart:
         raise UsageError(f"--restart {restart} is not possible yet; start without it, and `sitter resume` after a crash")
-    run = prepare(list(command_line), name=name, rules=rules, mode=mode or "", then=then)
-    start_daemon(run)
+    words = list(command_line)
+    why = why_not_startable(words)
+    if why:
+        raise LaunchError(why)  # before anything is made: a spelling mistake leaves no run behind
+    run = prepare(words, name=name, rules=rules, mode=mode or "", then=then)
     try:
-        launched = launch(run, list(command_line))
-    except SitterError:
+        start_daemon(run)
+        launched = launch(run, words)
+    except SitterError as e:
         stop_daemon(run)
+        if no_ui and read_exit(run) is not None:
+            code = follow(run)
+            click.echo(f"sitter: {e}", err=True)
+            return code
         raise
     if launched.note:
         click.echo(f"sitter: {launched.note}", err=True)
@@ -68,7 +77,7 @@ def prepare(command_line: list[str], *, name: str | None, rules: Path | None, mo
     if rules is not None and not rules.is_file():
         raise UsageError(f"--rules {rules}: there is no such file")
     read = config.load(settings)
-    build(read, str(settings))
+    check(read, str(settings))
     script = next((word for word in command_line if word.endswith((".py", ".sh"))), command_line[0])
     run = rundir.create(
         Path.cwd() / RUNS,

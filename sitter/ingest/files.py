@@ -6,7 +6,7 @@ from pathlib import Path
 import msgspec
 
 from sitter_wire.codec import GarbageError
-from sitter_wire.records import Record, SegmentHeader, read_segment_header, scan_segment
+from sitter_wire.records import MAGIC, Record, SegmentHeader, read_segment_header, scan_segment
 
 SUFFIX = ".rec"
 
@@ -66,6 +66,21 @@ def read(folder: Path, after: int = 0) -> Iterator[SegmentRead]:
             elif record.seq > after:
                 whole.append(record)
         yield SegmentRead(path=path, header=header, records=whole, torn=torn)
+
+
+def unreadable(recorder: Path) -> list[str]:
+    """A sentence for each segment that holds something and cannot be read: from another layout, or damaged. It is left as it is."""
+    told = []
+    for folder in sessions(recorder):
+        for path in segments(folder):
+            try:
+                with path.open("rb") as file:
+                    begins = file.read(1 << 20)
+                if any(begins[: len(MAGIC)]):  # all zeros: prepared, and never begun
+                    read_segment_header(begins)
+            except (OSError, GarbageError) as e:
+                told.append(f"what {path} holds is not read: {e}")
+    return told
 
 
 def _header(path: Path) -> SegmentHeader | None:

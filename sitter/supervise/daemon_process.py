@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 
-from sitter.errors import DaemonError
+from sitter.errors import ConfigError, DaemonError
 from sitter.locks import holder
 from sitter_wire.places import RunDir
 
@@ -16,7 +16,8 @@ ANOTHER = 3
 
 
 def start_daemon(run: RunDir) -> None:
-    """Returns once a daemon answers for this run. Raises DaemonError with the daemon's own sentence where it could not start."""
+    """Returns once a daemon answers for this run. Raises DaemonError with the daemon's own sentence where it could not start,
+    ConfigError where the run's settings are wrong."""
     try:
         done = subprocess.run(
             [sys.executable, "-m", "sitter.daemon", str(run.path)],
@@ -33,11 +34,12 @@ def start_daemon(run: RunDir) -> None:
         raise DaemonError(f"the daemon for {run.name} could not be started: {e}; see {run.daemon_log}") from e
     if done.returncode not in (0, ANOTHER):
         said = [line for line in done.stderr.strip().splitlines() if line]
-        raise DaemonError(
+        text = (
             said[-1].removeprefix("sitter: ")
             if said
             else f"the daemon for {run.name} could not be started; see {run.daemon_log}"
         )
+        raise ConfigError(text) if done.returncode == ConfigError.exit_code else DaemonError(text)
 
 
 def stop_daemon(run: RunDir) -> None:

@@ -1,9 +1,11 @@
 """Starting the training under its small parent."""
 
+import errno
 import json
 import os
 import re
 import secrets
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -31,6 +33,15 @@ class Launched(Struct, frozen=True):
     started: float
     note: str = ""
     exit: ExitNow | None = None
+
+
+def why_not_startable(command: list[str]) -> str:
+    """One sentence where it is plain from the outside that ``command`` cannot be started here; empty otherwise."""
+    if not command or shutil.which(command[0]):
+        return ""
+    there = os.sep in command[0] and Path(command[0]).exists()
+    error = PermissionError(errno.EACCES, "") if there else FileNotFoundError(errno.ENOENT, "")
+    return parent.why_not_started(command, error)[1]
 
 
 def launch(

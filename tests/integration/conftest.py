@@ -24,6 +24,16 @@ class Shell:
             timeout=timeout, check=False, stdin=subprocess.DEVNULL,
         )  # fmt: skip
 
+    def refused(self, *words: str, code: int = 1, **env: str) -> str:
+        """The one sentence with which this command is refused; nothing else may be said, and the exit code is ``code``."""
+        done = self(*words, **env)
+        assert done.returncode == code, f"{done.returncode}: {done.stdout}{done.stderr}"
+        assert not done.stdout, done.stdout
+        lines = done.stderr.strip().splitlines()
+        assert len(lines) == 1, done.stderr
+        assert lines[0].startswith("sitter: "), done.stderr
+        return lines[0]
+
     def json(self, *words: str) -> object:
         done = self(*words, "--json")
         assert done.returncode == 0, done.stderr

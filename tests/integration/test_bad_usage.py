@@ -1,0 +1,46 @@
+"""Asked in the wrong way: exit code 2, one sentence that says what was expected, and nothing is made or lost."""
+
+import pytest
+
+WRONG = {
+    "frob": "frob",
+    "run": "CMD",
+    "run --frob -- true": "--frob",
+    "run --mode frob -- true": "frob",
+    "run --restart 2 -- true": "resume",
+    "run --rules nowhere.toml -- true": "nowhere.toml",
+    "status --frob": "--frob",
+    "logbook -n 0": "0",
+    "note": "text",
+    "set": "lr=0.5x",
+    "set lr": "KNOB=VALUE",
+    "set lr=-2x": "above 0",
+    "set lr=0.5x --hold": "--hold",
+    "rollback --to": "--to",
+    "drop": "drop N",
+    "drop -1": "-1",
+    "pause --frob": "--frob",
+    "veto p1 p2": "veto ID",
+    "snooze gpu_hot": "DURATION",
+    "snooze gpu_hot soon": "soon",
+    "mode frob": "watch|guard|act",
+    "rules frob": "frob",
+    "rules check nowhere.toml": "nowhere.toml",
+    "export": "--format",
+    "notify": "--test",
+}
+
+
+@pytest.mark.parametrize("line", WRONG)
+def test_wrong_usage_is_told_in_one_sentence(sitter, line, tmp_path):
+    assert WRONG[line] in sitter.refused(*line.split(), code=2)
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_command_line_alone_shows_its_help(sitter):
+    shown = sitter()
+    assert shown.returncode == 2
+    assert "rollback" in shown.stdout + shown.stderr
+    helped = sitter("rollback", "--help")
+    assert helped.returncode == 0
+    assert "--replay" in helped.stdout
