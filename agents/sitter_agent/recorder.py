@@ -9,9 +9,9 @@ an exception may leave is an empty slot: it is filled with a hole.
 
 import sys
 import threading
-import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from time import monotonic_ns, time_ns
 
 import msgspec
 
@@ -68,7 +68,7 @@ class Recorder:
         self._depth = 0
         self._off = ""
         self._once = Once()
-        self._step, self._branch = 0, branch
+        self._branch = branch
         self._schemas: dict[tuple[str, ...], tuple[Callable[..., None], int, int]] = {}
         self._names: dict[int, list[str]] = {}
         self._next_schema = FIRST_USER_SCHEMA
@@ -84,13 +84,13 @@ class Recorder:
         self._lost_since: int | None = None
         watch(self)
         with self._lock:
-            self._room(0)
+            self._room(0, 0, branch)
 
     # ------------------------------------------------------------------ writing
 
     def log(self, step: int, branch: int, values: Mapping[str, object]) -> None:
         """Record values of one step. They are in the file when this returns, or counted in ``dropped``."""
-        now = time.monotonic_ns()
+        now = monotonic_ns()
         try:
             numbers = list(values.values())
             for value in numbers:
@@ -108,14 +108,13 @@ class Recorder:
                         return
                     pack_into, word, length = schema
                     while self._at + length > self._limit:
-                        if not self._room(length):
+                        if not self._room(length, step, branch):
                             self.dropped += 1
                             return
                     # From here to pack_into a signal handler cannot come between: no call, no jump back.
                     at, seq, view = self._at, self._next, self._view
                     self._at = at + length
                     self._next = seq + 1
-                    self._step, self._branch = step, branch
                     try:
                         pack_into(view, at, word, step, branch, now, *numbers, seq)
                     except BaseException:
@@ -135,7 +134,7 @@ class Recorder:
     def event(self, event: AnyEvent, step: int, branch: int) -> int:
         """Record an event; its sequence number, or 0 where it could not be kept. Never raises."""
         try:
-            seq = self._blob(EVENT, msgspec.msgpack.encode(event), step, branch, time.monotonic_ns())
+            seq = self._blob(EVENT, msgspec.msgpack.encode(event), step, branch, monotonic_ns())
             self.dropped += not seq
             return seq
         except Exception as e:  # nothing of ours may reach the training
@@ -202,7 +201,7 @@ class Recorder:
             try:
                 self._depth = outer + 1
                 while self._at + length > self._limit:
-                    if not self._room(length):
+                    if not self._room(length, step, branch):
                         return 0
                 at, seq, view = self._at, self._next, self._view
                 self._at = at + length
@@ -222,18 +221,14 @@ class Recorder:
             hole = self._holes[-1]
             view, at, length, seq = hole
             if not any(view[at + length - 8 : at + length]):  # else it was packed, and interrupted only after that
-                now = time.monotonic_ns()
-                pack_hole(view, at, length, self._known(self._step), self._known(self._branch), now, seq)
+                now = monotonic_ns()
+                pack_hole(view, at, length, 0, self._branch, now, seq)
             if self._holes and self._holes[-1] is hole:
                 self._holes.pop()
 
-    @staticmethod
-    def _known(number: object) -> int:
-        return number if type(number) is int and -(1 << 63) <= number < 1 << 63 else 0
-
     # ------------------------------------------------------------------ segments
 
-    def _room(self, length: int) -> bool:
+    def _room(self, length: int, step: int, branch: int) -> bool:
         """Make room for a record of ``length`` bytes at ``_at``, or say that there is none. Under the lock, and itself
         interruptible."""
         if self._off:
@@ -264,10 +259,10 @@ class Recorder:
         finally:  # interrupted, or overtaken: a file that holds nothing
             if spare not in self._segments[-8:]:
                 spare.delete()
-        self._take_notes()
+        self._take_notes(step, branch)
         return True
 
-    def _take_notes(self) -> None:
+    def _take_notes(self, step: int, branch: int) -> None:
         """Record what happened to segments while there was no room to say so."""
         refused, since = self._supply.refused, self._lost_since
         self._supply.refused = self._lost_since = None
@@ -276,7 +271,7 @@ class Recorder:
             self._supply.notes.append(Remark(text=text, level="warning"))
         while self._supply.notes:
             payload = msgspec.msgpack.encode(self._supply.notes.pop(0))
-            self._blob(EVENT, payload, self._known(self._step), self._known(self._branch), time.monotonic_ns())
+            self._blob(EVENT, payload, step, branch, monotonic_ns())
 
     def _schema_bytes(self) -> int:
         return len(msgspec.msgpack.encode(self._names)) + 16 if self._names else 16
@@ -289,8 +284,8 @@ class Recorder:
             header = SegmentHeader(
                 session=self.session,
                 first_seq=first,
-                wall_ns=time.time_ns(),
-                mono_ns=time.monotonic_ns(),
+                wall_ns=time_ns(),
+                mono_ns=monotonic_ns(),
                 size=new.size,
                 data_at=0,
                 schemas=self._names,
