@@ -104,9 +104,11 @@ class Gathering:
         if newest is not None:
             self._points(newest, depth)
 
-    def _bounds(self, sessions: Iterable[int], steps: Iterable[int], times: Iterable[int]) -> list[float]:
+    def _bounds(self, sessions: Sequence[int], steps: Iterable[int], times: Iterable[int]) -> list[float]:
         if self._axis.by_step:
             return list(steps)
+        if len(set(sessions)) == 1:
+            return self._axis.of(sessions[0], steps, times)
         return [self._axis.of(s, (step,), (time,))[0] for s, step, time in zip(sessions, steps, times, strict=True)]
 
     def _state(self, listed: Entries, x_lo: list[float], x_hi: list[float]) -> list[int] | None:

@@ -297,11 +297,6 @@ class Growing:
         group.open = None
         group.chunks += 1
 
-    @property
-    def pending(self) -> int:
-        """Points of closed chunks that are not in the history yet."""
-        return CHUNK * len(self._closed)
-
     def write(self) -> None:
         """Everything new, inside the caller's transaction. sqlite3.Error passes; then nothing here has changed."""
         execute = self._connection.execute

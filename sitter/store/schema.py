@@ -12,6 +12,8 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import msgspec
+
 from sitter.errors import StoreError
 from sitter.version import VERSION
 
@@ -178,10 +180,10 @@ def open_reader(path: Path) -> sqlite3.Connection:
 
 @contextlib.contextmanager
 def translated(path: Path) -> Iterator[None]:
-    """SQLite's errors and damaged chunks as StoreError."""
+    """SQLite's errors, damaged chunks, and rows that are not there although others say so, as StoreError."""
     try:
         yield
     except sqlite3.Error as e:
         raise StoreError(told(e, path)) from e
-    except ValueError as e:
+    except (ValueError, LookupError, msgspec.MsgspecError) as e:
         raise StoreError(told(ValueError(f"malformed: {e}"), path)) from e

@@ -6,11 +6,11 @@ Whoever calls holds a read transaction while it asks what there is; closed chunk
 import sqlite3
 from array import array
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
-from sitter.store.chunks import section
+from sitter.store.chunks import DamagedChunkError, section
 from sitter.store.growing import page_id, unpack_axes, unpack_column
 from sitter.store.rolls import (
     COARSE,
@@ -63,6 +63,13 @@ def groups(connection: sqlite3.Connection) -> list[GroupRow]:
 
 def _span(group: int) -> tuple[int, int]:
     return group << 32, (group + 1 << 32) - 1
+
+
+def _one(connection: sqlite3.Connection, sql: str, number: int) -> tuple[Any, ...]:
+    row: tuple[Any, ...] | None = connection.execute(sql, (number,)).fetchone()
+    if row is None:
+        raise DamagedChunkError("a chunk or its roll-ups are missing")
+    return row
 
 
 def _pages(connection: sqlite3.Connection, table: str, group: int, column: int) -> list[bytes]:
@@ -127,12 +134,11 @@ def blocks(connection: sqlite3.Connection, group: int, column: int, listed: Entr
         numbers = range(page * PAGE, min((page + 1) * PAGE, len(listed.no)))
         if page < paged:
             where = "SELECT data FROM fine_pages WHERE id = ?"
-            (axes,) = connection.execute(where, (page_id(group, -1, page),)).fetchone()
-            (rolls,) = connection.execute(where, (page_id(group, column, page),)).fetchone()
+            axes, rolls = (_one(connection, where, page_id(group, of, page))[0] for of in (-1, column))
             add(axes, rolls, numbers)
         else:
             for no in sorted(wanted.intersection(numbers)):
-                (data,) = connection.execute("SELECT data FROM fines WHERE chunk = ?", (group << 32 | no,)).fetchone()
+                (data,) = _one(connection, "SELECT data FROM fines WHERE chunk = ?", group << 32 | no)
                 add(section(data, 0), section(data, column + 1), (no,))
     return out
 
@@ -162,9 +168,7 @@ def open_points(connection: sqlite3.Connection, group: GroupRow, column: int) ->
 
 def chunk_rows(connection: sqlite3.Connection, group: int, no: int, columns: list[int]) -> Rows:
     """A closed chunk's points."""
-    n, session, branch, data = connection.execute(
-        "SELECT n, session, branch, data FROM chunks WHERE id = ?", (group << 32 | no,)
-    ).fetchone()
+    n, session, branch, data = _one(connection, "SELECT n, session, branch, data FROM chunks WHERE id = ?", group << 32 | no)
     return Rows(session, branch, *unpack_axes(data, n), [unpack_column(data, n, c) for c in columns])
 
 

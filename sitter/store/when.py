@@ -14,10 +14,14 @@ class Clocks:
     def __init__(self, connection: sqlite3.Connection) -> None:
         rows = connection.execute("SELECT id, session, wall_ns, mono_ns FROM sessions").fetchall()
         self.names = {number: name for number, name, _, _ in rows}
-        self._offset: dict[int, int] = {number: wall - mono for number, _, wall, mono in rows} | {0: 0}
+        self._offset: dict[int, int] = {number: wall - mono for number, _, wall, mono in rows}
         self.order = {number: (wall, number) for number, _, wall, _ in rows}
         self.start_ns = min((wall for _, _, wall, _ in rows), default=0)
         """Wall clock at the begin of the first session."""
+
+    def offset_ns(self, session: int) -> int:
+        """What to add to the session's monotonic nanoseconds."""
+        return self._offset.get(session, 0)
 
     def wall(self, session: int, time_us: int) -> float:
         """Unix seconds."""

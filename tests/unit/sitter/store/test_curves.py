@@ -199,6 +199,16 @@ def test_more_than_a_page_of_chunks_at_every_depth(store: Any) -> None:
     assert store.reader.value_at("loss", 66_000) == values[66_000]
 
 
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.sampled_from(["step", "hours"]), st.one_of(st.none(), st.floats()), st.one_of(st.none(), st.floats()), st.integers(-5, 10**6),
+    st.booleans(),
+)  # fmt: skip
+def test_no_question_from_outside_brings_it_down(run: Any, axis: Any, lo: float | None, hi: float | None, columns: int, left: bool) -> None:
+    answer = run.reader.curves(GetCurves(signals=["loss", "reward"], axis=axis, lo=lo, hi=hi, columns=columns, abandoned=left))
+    assert all(len(c.x) == len(c.mean) <= 2000 for c in answer.curves)
+
+
 def test_markers_and_common_range(run: Any) -> None:
     run.writer.checkpoint(CheckpointInfo(branch=0, step=2000, path="/c", bytes=1, good=True, verified=True, time=run.wall / 1e9 + 40))
     run.writer.log(LogEntry(id=0, time=run.wall / 1e9 + 50, kind="note", step=700, branch=0, status="operator", detail="coffee"))

@@ -138,9 +138,30 @@ def test_damage_inside_a_chunk_is_said_and_no_traceback(tmp_path: Path, points: 
     raw.execute("UPDATE chunks SET data = substr(data, 1, 100)")
     raw.commit()
     raw.close()
+    reader = Reader(path)
+    asks = (
+        lambda: reader.value_at("loss", 30_000), lambda: reader.tail(30_000), lambda: reader.points("loss"),
+        lambda: reader.curve("loss", lo=100, hi=200),
+    )  # fmt: skip
+    for ask in asks:
+        with pytest.raises(StoreError) as e:
+            ask()
+        one_sentence(e, "damaged")
+    reader.close()
+
+
+def test_roll_ups_that_are_missing_are_said_and_no_traceback(tmp_path: Path, points: object) -> None:
+    path = tmp_path / "history.db"
+    filled(path, points)
+    raw = sqlite3.connect(path)
+    raw.execute("DELETE FROM fines")
+    raw.commit()
+    raw.close()
+    reader = Reader(path)
     with pytest.raises(StoreError) as e:
-        Reader(path).value_at("loss", 30_000)
-    one_sentence(e, "damaged")
+        reader.curve("loss", columns=200)
+    one_sentence(e, "damaged", "missing")
+    reader.close()
 
 
 def test_no_history_is_said(tmp_path: Path) -> None:

@@ -3,17 +3,23 @@
 import math
 import sqlite3
 import struct
+import tempfile
 import threading
 import time
 from array import array
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from sitter.clock import SystemClock
 from sitter.model import CheckpointInfo, Incident, LogEntry
 from sitter.store import growing
 from sitter.store import writer as writer_module
+from sitter.store.reader import Reader
 from sitter_wire import events
 from sitter_wire.records import Happening, Point
 
@@ -95,6 +101,40 @@ def test_groups_that_alternate_keep_their_order(store: Any) -> None:
     assert [seq for seq, _ in stored(store, "val_loss")] == [r.seq for r in records if r.names == ("val_loss",)]
 
 
+@settings(max_examples=25, deadline=None)
+@given(st.lists(st.tuples(
+    st.integers(1, 700), st.sampled_from([("loss",), ("loss", "lr"), ("val_loss",)]), st.integers(0, 2),
+    st.sampled_from(["a", "b"]), st.sampled_from(["", "", "commit", "reopen"]),
+), max_size=14))  # fmt: skip
+def test_whatever_comes_in_whatever_order_comes_back(batches: list[tuple[int, tuple[str, ...], int, str, str]]) -> None:
+    """Groups, branches and sessions in turn, commits and restarts anywhere between."""
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory) / "history.db"
+        given_: dict[str, list[tuple[int, int, int, int, dict[str, float]]]] = {"a": [], "b": []}
+        writer = writer_module.Writer(path, on_commit=lambda _: None, clock=SystemClock())
+        writer.start()
+        for session in given_:
+            writer.session(session, 10**18 if session == "a" else 2 * 10**18, 0)
+        for n, names, branch, session, then in batches:
+            had = given_[session]
+            values = [tuple(i / (k + 1) for k in range(len(names))) for i in range(n)]
+            records = [Point(len(had) + 1 + i, 7 * i, branch, 1000 * i, names, v) for i, v in enumerate(values)]
+            had += [(r.seq, r.step, r.branch, r.time, dict(zip(r.names, r.values, strict=True))) for r in records]
+            assert writer.records(session, records)
+            if then:
+                assert writer.flush()
+            if then == "reopen":
+                writer.close()
+                writer = writer_module.Writer(path, on_commit=lambda _: None, clock=SystemClock())
+                writer.start()
+        writer.close()
+        reader = Reader(path)
+        got = reader.tail(10**6)
+        assert [(p.seq, p.step, p.branch, p.time, p.values) for p in got] == given_["a"] + given_["b"]
+        assert [p.session for p in got] == ["a"] * len(given_["a"]) + ["b"] * len(given_["b"])
+        reader.close()
+
+
 def test_many_groups_do_not_stay_in_memory_and_lose_nothing(store: Any) -> None:
     seq = 0
     for round_ in range(3):
@@ -141,6 +181,11 @@ def test_branches_are_known_from_the_events_alone(store: Any) -> None:
     ])  # fmt: skip
     assert [(b.branch, b.parent_branch, b.parent_step) for b in store.reader.branches()] == [(0, None, None), (1, 0, 50)]
     assert store.reader.line() == [(0, -1, 50), (1, 50, None)]
+    # A trainer that was started again from a checkpoint of step 55.
+    start = events.SessionStart(pid=2, host="h", branch=2, resumed=(1, 55))
+    store.put([Happening(1, 55, 2, store.mono, start), *store.points(5, first_seq=2, first_step=56, branch=2)], session="s2")
+    assert store.reader.line() == [(0, -1, 50), (1, 50, 55), (2, 55, None)]
+    assert list(store.reader.points("loss")[0]) == list(range(61))
 
 
 def test_points_of_a_branch_nobody_announced_are_drawn_all_the_same(store: Any) -> None:
@@ -265,9 +310,6 @@ def test_what_waits_is_bounded_and_a_refusal_leaves_no_hole(store: Any, until: U
 
 
 def test_a_listener_that_fails_does_not_end_the_history(tmp_path: Any, points: Any, caplog: pytest.LogCaptureFixture) -> None:
-    from sitter.clock import SystemClock
-    from sitter.store.reader import Reader
-
     def fail(_: dict[str, int]) -> None:
         raise RuntimeError("listener")
 
@@ -279,7 +321,9 @@ def test_a_listener_that_fails_does_not_end_the_history(tmp_path: Any, points: A
     assert w.flush()
     w.close()
     assert "after a commit" in caplog.text
-    assert Reader(tmp_path / "h.db").sequences() == {"s1": 10}
+    reader = Reader(tmp_path / "h.db")
+    assert reader.sequences() == {"s1": 10}
+    reader.close()
 
 
 def test_one_thing_that_cannot_be_stored_keeps_nothing_else_from_it(store: Any) -> None:
