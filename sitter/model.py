@@ -322,8 +322,12 @@ class RuleState(Struct, frozen=True):
 
 
 class Answered(Struct, frozen=True):
-    """Answer to a demand. ``status`` as the agent said it, or ``unanswered``; exit code 0 only for ``applied``."""
+    """Answer to a demand. ``status`` as the agent said it, or ``unanswered``; exit code 0 only for ``applied``.
+
+    ``step``: where the training was when the agent answered; None where the daemon answered itself.
+    """
 
     status: Literal["applied", "rejected", "expired", "unanswered"]
     text: str
     detail: dict[str, float | int | str | bool | list[str] | None] = {}
+    step: int | None = None

@@ -78,7 +78,7 @@ class Demands:
 
         def done(outcome: commands.Outcome | None) -> None:
             if outcome is not None:
-                answer(Answered(status=outcome.status, text=outcome.text, detail=outcome.detail))
+                answer(Answered(status=outcome.status, text=outcome.text, detail=outcome.detail, step=outcome.step))
                 return
             hint = "; `sitter stop --now` ends it without waiting for a safe point" if stop else ""
             answer(

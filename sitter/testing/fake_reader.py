@@ -295,7 +295,7 @@ def _rule(name: str, title: str, guard: bool, mode: model.Mode, findings: int, t
 
 
 def _applied(step: int, text: str) -> model.Answered:
-    return model.Answered(status="applied", text=text, detail={"step": step})
+    return model.Answered(status="applied", text=text, step=step)
 
 
 def _checkpoint(branch: int, step: int, time: float, *, good: bool, best: bool = False) -> model.CheckpointInfo:

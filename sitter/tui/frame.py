@@ -264,8 +264,7 @@ class Frame(TextualApp[None]):
         """What became of a demand."""
         deed = message.deed
         deed.status, deed.text, deed.ended = message.status, message.text, self.view.now
-        step = message.answer.detail.get("step") if message.answer else None
-        deed.step = step if isinstance(step, int) else None
+        deed.step = message.answer.step if message.answer else None
         self._poller.wake()
         self.paint()
 

@@ -8,6 +8,8 @@ from sitter.tui import formats
 
 HUGE = 1e300
 """What is beyond it cannot be drawn: the difference of two such values is infinite."""
+FLAT = 1e-4
+"""Of the value: a range below it is rounding, not movement."""
 FAR = 10_000.0
 """Dots; further outside the field makes no difference."""
 
@@ -39,12 +41,13 @@ def value_range(smooth: Sequence[float], band: Sequence[float], *, log: bool, wh
 
 
 def padded(low: float, high: float, *, log: bool = False) -> tuple[float, float]:
-    """A little air on both sides, and never an empty range."""
+    """A little air on both sides, and never an empty range: what hardly differs is drawn as the flat line it is."""
     if log:
         a, b = math.log10(low), math.log10(high)
         air = max((b - a) * 0.04, 0.01)
         return 10 ** max(a - air, -307.0), 10 ** min(b + air, 307.0)
-    air = (high - low) * 0.04 or max(abs(high) * 0.05, 1e-12)
+    flat = high - low <= FLAT * max(abs(low), abs(high))
+    air = max(abs(high) * 0.05, 1e-12) if flat else (high - low) * 0.04
     return low - air, high + air
 
 
@@ -114,4 +117,4 @@ def short_labels(ticks: Sequence[float]) -> list[str]:
     if not ticks or max(abs(t) for t in ticks) < 1000:
         return labels(ticks)
     size, unit = (1e6, "M") if max(abs(t) for t in ticks) >= 1e6 else (1e3, "k")
-    return [t + unit if t != "0" else t for t in labels([t / size for t in ticks])]
+    return [t + unit if float(t) else "0" for t in labels([t / size for t in ticks])]
