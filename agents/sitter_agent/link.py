@@ -181,9 +181,12 @@ class Link:
         try:
             dealer = self._socket(zmq.DEALER, Endpoints.url(self._endpoints.agent), hwm=100)
             push = self._socket(zmq.PUSH, Endpoints.url(self._endpoints.data), hwm=8)
+            poller = zmq.Poller()
+            poller.register(dealer, zmq.POLLIN)
+            poller.register(self._waker.fd, zmq.POLLIN)
             while not self._closing:
                 try:
-                    self._turn(dealer, push)
+                    self._turn(dealer, push, poller)
                 except Exception as e:  # noqa: BLE001 — the thread that answers pings must outlive a fault
                     self._fault("control thread", e)
             while self._answers:
@@ -197,17 +200,13 @@ class Link:
 
     def _fault(self, where: str, error: Exception) -> None:
         if not self._once(where, f"{where} failed ({in_words(error)}); further faults are only counted"):
-            time.sleep(
-                min(0.01 * self._once.seen[where], 1.0)
-            )  # a fault that comes back at once must not become a busy loop
+            # A fault that comes back at once must not become a busy loop.
+            time.sleep(min(0.01 * self._once.seen[where], 1.0))
 
-    def _turn(self, dealer: "zmq.Socket[bytes]", push: "zmq.Socket[bytes]") -> None:
+    def _turn(self, dealer: "zmq.Socket[bytes]", push: "zmq.Socket[bytes]", poller: zmq.Poller) -> None:
         """Wait until something happens, and do all that is to do."""
-        poller = zmq.Poller()
-        poller.register(dealer, zmq.POLLIN)
-        poller.register(self._waker.fd, zmq.POLLIN)
-        if self._catching_up:
-            poller.register(push, zmq.POLLOUT)
+        if self._catching_up or push in poller:
+            poller.register(push, zmq.POLLOUT if self._catching_up else 0)
         poller.poll()
         self._waker.clear()
         self._receive(dealer)
@@ -316,9 +315,7 @@ class Link:
 
     def _drop(self, kind: str, error: Exception) -> None:
         self.garbage += 1
-        self._once(
-            f"garbage {kind}", f"a message that is not understood was dropped ({error}); further ones are only counted"
-        )
+        self._once(f"garbage {kind}", f"a message that is not understood was dropped ({error}); more are only counted")
 
     def _refuse_unknown(self, dealer: "zmq.Socket[bytes]", parts: list[bytes]) -> None:
         """An order that another version can send and this one cannot read is answered, with both versions named."""
