@@ -16,7 +16,7 @@ class GetStatus(Query, frozen=True, tag="status"):
 
 
 class GetCurves(Query, frozen=True, tag="curves"):
-    """Signals over the present line of branches, reduced to ``columns`` buckets. Reply: list of ``sitter.model.Curve``.
+    """Signals over the present line of branches, reduced to ``columns`` buckets. Reply: ``sitter.model.Curves``.
 
     ``axis``: ``step``, ``hours`` (since the run began). ``lo``/``hi`` bound it (None = the ends). ``abandoned`` adds the stretches that
     were left by a restore.

@@ -17,10 +17,11 @@ def show(run: RunDir, *, ref: str | None = None, plain: bool = False) -> None:
     mark = run.path / LAST_LOOK
     since = mark.stat().st_mtime if mark.exists() else None
     curves = reference_curves(ref) if ref else None
-    client = Client(run)
+    looking, acting = Client(run), Client(run)  # a demand that waits must not keep the screen waiting
     try:
-        App(client, run_name=run.name, ref=curves, since=since, ascii=plain).run()
+        App(looking, acting=acting, run_name=run.name, ref=curves, since=since, ascii=plain).run(mouse=False)
     finally:
-        client.close()
+        looking.close()
+        acting.close()
         with contextlib.suppress(OSError):  # a read-only place has no memory of who looked
-            Path(mark).touch()
+            mark.touch()
