@@ -78,6 +78,7 @@ def prepare(command_line: list[str], *, name: str | None, rules: Path | None, mo
         raise UsageError(f"--rules {rules}: there is no such file")
     read = config.load(settings)
     check(read, str(settings))
+    Endpoints.of_run(Path.cwd() / RUNS / (name or "any"))  # the place of the sockets is looked at before anything is made
     script = next((word for word in command_line if word.endswith((".py", ".sh"))), command_line[0])
     run = rundir.create(
         Path.cwd() / RUNS,
