@@ -1,7 +1,6 @@
 """Opening the TUI on a run's daemon; textual is imported here and nowhere earlier."""
 
 import contextlib
-from pathlib import Path
 
 from sitter.cli.reference import reference_curves
 from sitter.client import Client
