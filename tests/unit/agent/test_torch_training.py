@@ -1,0 +1,188 @@
+"""A torch training under the whole agent: unchanged to the bit by us, and by a rollback with replay; steps counted by the optimizer."""
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, Dataset, TensorDataset
+
+from sitter_wire.commands import Rollback, SetKnob, TakeCheckpoint
+from sitter_wire.events import Remark, Restored
+from tests.unit.agent.conftest import Run
+
+
+def parts(seed=0, n=40):
+    """Model with dropout and batch norm, AdamW, cosine schedule, a shuffled loader: everything that draws or remembers."""
+    torch.manual_seed(seed)
+    model = nn.Sequential(nn.Linear(8, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Dropout(0.3), nn.Linear(16, 1))
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=60)
+    x = torch.randn(n, 8, generator=torch.Generator().manual_seed(1))
+    loader = DataLoader(TensorDataset(x, x.sum(1, keepdim=True)), batch_size=8, shuffle=True)
+    return model, optimizer, scheduler, loader
+
+
+def turn(model, optimizer, scheduler, x, y, accumulate=1, micro=0):
+    loss = ((model(x) - y) ** 2).mean()
+    (loss / accumulate).backward()
+    if (micro + 1) % accumulate == 0:
+        optimizer.step()
+        scheduler.step()
+        optimizer.zero_grad()
+    return loss
+
+
+def bits(model, optimizer):
+    tensors = [*model.state_dict().values()]
+    for state in optimizer.state.values():
+        tensors += [t for t in state.values() if isinstance(t, torch.Tensor)]
+    return [t.clone() for t in tensors] + [torch.rand(3)]
+
+
+def same(a, b):
+    return len(a) == len(b) and all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
+
+
+def plain(total=60):
+    model, optimizer, scheduler, loader = parts()
+    done = 0
+    while done < total:
+        for x, y in loader:
+            turn(model, optimizer, scheduler, x, y)
+            done += 1
+            if done == total:
+                break
+    return bits(model, optimizer)
+
+
+def looked_after(begin, d=None, total=60, fault_at=None, action=None, daemon=None):
+    model, optimizer, scheduler, loader = parts()
+    agent = begin(model=model, optimizer=optimizer, scheduler=scheduler)
+    d = daemon(agent) if daemon is not None else None
+    order = None
+    for step, (x, y) in agent.loop(loader, total=total):
+        if step == fault_at and order is None:
+            with torch.no_grad():
+                model[0].weight.fill_(math.nan)
+            d.clear(agent._core.ring.held[-1].step)
+            order = d.order(action)
+        agent.log(loss=turn(model, optimizer, scheduler, x, y))
+    return agent, bits(model, optimizer), d.outcome(order) if order else None
+
+
+def test_a_clean_run_is_unchanged_to_the_bit(begin):
+    agent, ours, _ = looked_after(begin)
+    assert same(ours, plain())
+    run = Run(agent.run)
+    assert [s for s, _ in run.values("loss")] == list(range(60))
+    assert [s for s, _ in run.values("lr")] == list(range(60))
+    assert run.values("grad_norm")
+    assert agent._core.rail.failures == 0
+
+
+def test_rollback_with_replay_ends_as_if_nothing_had_been(begin, daemon):
+    _, ours, outcome = looked_after(begin, fault_at=43, action=Rollback(replay=True), daemon=daemon)
+    assert outcome.status == "applied", outcome.text
+    assert outcome.detail["exact"] is True, outcome.text
+    assert outcome.detail["step"] < 43
+    assert same(ours, plain())
+
+
+def test_by_default_the_data_go_on_and_the_model_is_sound(begin, daemon):
+    agent, ours, outcome = looked_after(begin, fault_at=43, action=Rollback(), daemon=daemon)
+    assert outcome.status == "applied"
+    assert all(torch.isfinite(t).all() for t in ours)
+    restored = Run(agent.run).events(Restored)[0]
+    assert (restored.replay, restored.missing) == (False, [])
+
+
+class WithNoise(Dataset):
+    """Draws in the worker that loads it."""
+
+    def __len__(self):
+        return 40
+
+    def __getitem__(self, i):
+        return torch.randn(8), torch.ones(1)
+
+
+def test_replay_with_workers_says_that_it_may_not_be_exact(begin, daemon):
+    model, optimizer, scheduler, _ = parts()
+    agent = begin(model=model, optimizer=optimizer)
+    d = daemon(agent)
+    loader = DataLoader(WithNoise(), batch_size=8, num_workers=1)
+    order = None
+    for step, (x, y) in agent.loop(loader, total=8):
+        if step == 3 and order is None:
+            order = d.order(Rollback(to=0, replay=True))
+        turn(model, optimizer, scheduler, x, y)
+    outcome = d.outcome(order)
+    assert outcome.detail["exact"] is False
+    assert "1 worker processes have random numbers of their own" in outcome.text
+    del loader
+
+
+def test_steps_are_the_optimizers_under_accumulation(begin):
+    model, optimizer, scheduler, loader = parts()
+    agent = begin(model=model, optimizer=optimizer, scheduler=scheduler)
+    seen = []
+    for step, (x, y) in agent.loop(loader, total=6):
+        seen.append(step)
+        agent.log(loss=turn(model, optimizer, scheduler, x, y, accumulate=4, micro=agent.micro))
+    assert seen == [i // 4 for i in range(24)]
+    assert (agent.step, agent.micro) == (6, 24)
+    assert [s for s, _ in Run(agent.run).values("step_time")] == list(range(6))
+
+
+def test_a_scaled_rate_is_used_and_the_schedule_does_not_see_it(begin, daemon):
+    model, optimizer, scheduler, loader = parts()
+    agent = begin(model=model, optimizer=optimizer, scheduler=scheduler)
+    d = daemon(agent)
+    order = None
+    for step, (x, y) in agent.loop(loader, total=20):
+        if step == 9:
+            order = d.order(SetKnob(knob="lr", op="scale", amount=0.5))
+        turn(model, optimizer, scheduler, x, y)
+    assert d.outcome(order).status == "applied"
+    used = dict(Run(agent.run).values("lr"))
+    scheduled = dict(Run(agent.run).values("lr_scheduled"))
+    assert used[9] == scheduled[9]
+    assert used[10] == pytest.approx(0.5 * scheduled[10])
+    assert scheduled[19] == pytest.approx(1e-2 * (1 + math.cos(math.pi * 19 / 60)) / 2)
+
+
+def test_a_checkpoint_opens_with_torch_alone_and_a_new_process_goes_on(begin, daemon, monkeypatch):
+    model, optimizer, scheduler, loader = parts()
+    agent = begin(model=model, optimizer=optimizer, scheduler=scheduler)
+    d = daemon(agent)
+    order = None
+    for step, (x, y) in agent.loop(loader, total=20):
+        if step == 9:
+            order = d.order(TakeCheckpoint())
+        if step == 10:
+            then = {k: v.clone() for k, v in model.state_dict().items()}
+        turn(model, optimizer, scheduler, x, y)
+    outcome = d.outcome(order)
+    assert outcome.status == "applied", outcome.text
+    agent.close()
+    saved = torch.load(outcome.detail["path"], weights_only=True)
+    assert all(torch.equal(saved["model"][k], v) for k, v in then.items())
+
+    agent_run = str(Path(outcome.detail["path"]).parents[1])
+    monkeypatch.setenv("SITTER_RUN", agent_run)
+    monkeypatch.setenv("SITTER_RESUME", outcome.detail["path"])
+    model, optimizer, scheduler, loader = parts(seed=9)
+    agent = begin(model=model, optimizer=optimizer, scheduler=scheduler)
+    assert agent.run == agent_run
+    assert agent.step == 10
+    assert all(torch.equal(model.state_dict()[k], v) for k, v in then.items())
+    assert next(agent.loop(loader, total=12))[0] == 10
+
+
+def test_a_model_that_is_no_models_is_said(begin, capsys):
+    agent = begin(model="not a model")
+    assert agent.recording
+    assert "NOT covered" in capsys.readouterr().err
+    assert any("NOT covered" in r.text for r in Run(agent.run).events(Remark))
