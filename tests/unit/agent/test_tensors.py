@@ -1,0 +1,159 @@
+"""GPU values: recorded under their own step once they have arrived, never waited for, at most 64 on their way."""
+
+import contextlib
+import sys
+import time
+import types
+
+import pytest
+
+from sitter_agent.tensors import MAX_PENDING, Pending, on_gpu
+from tests.unit.agent.conftest import Run
+
+
+class SlowDevice(types.ModuleType):
+    """As much of torch as a pending value needs; its copies arrive when the test says so."""
+
+    float64 = "float64"
+
+    def __init__(self):
+        super().__init__("torch")
+        device = self
+        self.arrived = 0
+        self.started = 0
+
+        class Buffer:
+            def copy_(self, value, non_blocking):
+                assert non_blocking
+                self.value = value.value
+
+            def __float__(self):
+                return self.value
+
+        class Event:
+            def record(self):
+                device.started += 1
+                self.n = device.started
+
+            def query(self):
+                return self.n <= device.arrived
+
+        self.empty = lambda shape, dtype, pin_memory: Buffer()
+        self.no_grad = contextlib.nullcontext
+        self.cuda = types.SimpleNamespace(Event=Event, device=lambda d: contextlib.nullcontext())
+
+
+class OnDevice:
+    is_cuda = True
+    device = "cuda:0"
+
+    def __init__(self, value):
+        self.value = value
+
+    def detach(self):
+        return self
+
+    def reshape(self, shape):
+        return self
+
+    def to(self, dtype):
+        return self
+
+    def __float__(self):
+        raise AssertionError("reading it would wait for the GPU")
+
+
+@pytest.fixture
+def device(monkeypatch):
+    device = SlowDevice()
+    monkeypatch.setitem(sys.modules, "torch", device)
+    return device
+
+
+def test_values_are_recorded_under_their_own_step_when_they_arrive(device):
+    got = []
+    pending = Pending(lambda step, branch, values: got.append((step, branch, values)))
+    for step in range(3):
+        pending.add(step, 0, "loss", OnDevice(float(step)))
+        pending.add(step, 0, "acc", OnDevice(-1.0))
+    pending.poll()
+    assert got == []
+    device.arrived = 3
+    pending.poll()
+    assert got == [(0, 0, {"loss": 0.0, "acc": -1.0}), (1, 0, {"loss": 1.0})]
+    device.arrived = 6
+    pending.poll()
+    assert got[2:] == [(1, 0, {"acc": -1.0}), (2, 0, {"loss": 2.0, "acc": -1.0})]
+    assert len(pending) == 0
+
+
+def test_beyond_64_on_their_way_they_are_dropped_and_counted(device):
+    pending = Pending(lambda *a: None)
+    for step in range(MAX_PENDING + 10):
+        pending.add(step, 0, "loss", OnDevice(1.0))
+    assert (len(pending), pending.dropped) == (MAX_PENDING, 10)
+
+
+def test_a_value_of_a_branch_that_was_left_stays_there(device):
+    got = []
+    pending = Pending(lambda step, branch, values: got.append((step, branch)))
+    pending.add(50, 0, "loss", OnDevice(1.0))
+    pending.add(50, 1, "loss", OnDevice(2.0))
+    device.arrived = 2
+    pending.poll()
+    assert got == [(50, 0), (50, 1)]
+
+
+def test_what_is_on_no_gpu_is_not_taken_for_it():
+    import torch
+
+    assert not any(map(on_gpu, (1.0, 1, "a", torch.zeros(()))))
+
+
+def test_log_takes_the_rest_at_once(begin, device):
+    agent = begin()
+    turns = agent.steps(3)
+    next(turns)
+    agent.log(loss=OnDevice(1.5), cheap=2.0)
+    assert Run(agent.run).values("cheap") == [(0, 2.0)]
+    assert Run(agent.run).values("loss") == []
+    device.arrived = 1
+    next(turns)
+    assert Run(agent.run).values("loss") == [(0, 1.5)]
+    agent.log(loss=OnDevice(2.5))
+    device.arrived = 2
+    run = Run(agent.run)
+    agent.close()
+    assert run.values("loss") == [(0, 1.5), (1, 2.5)]
+
+
+@pytest.mark.gpu
+def test_on_a_real_gpu_log_does_not_wait_for_it(begin):
+    import torch
+
+    agent = begin()
+    a = torch.randn(8192, 8192, device="cuda")
+    agent.log(step=0, warm=a.sum())
+    torch.cuda.synchronize()
+    turns, logged = 40, []
+    for step in range(turns):
+        b = a
+        for _ in range(4):
+            b = b @ a
+        began = time.perf_counter()
+        agent.log(step=step, loss=b.mean(), acc=torch.tensor(0.5, dtype=torch.bfloat16, device="cuda"))
+        logged.append(time.perf_counter() - began)
+        agent.safe_point()
+    began = time.perf_counter()
+    torch.cuda.synchronize()
+    waited = time.perf_counter() - began
+    logged.sort()
+    print(f"log of 2 GPU values: p50 {1e6 * logged[turns // 2]:.0f} µs, the GPU was {waited:.2f} s behind")
+    assert waited > 20 * logged[turns // 2], "the GPU was far behind, and log did not wait for it"
+    dropped = agent._core.pending.dropped
+    run = agent.run
+    agent.close()
+    losses = Run(run).values("loss")
+    assert 2 * turns - len(losses) - len(Run(run).values("acc")) == dropped
+    assert [s for s, _ in losses] == sorted(s for s, _ in losses)
+    assert {v for _, v in Run(run).values("acc")} == {0.5}
