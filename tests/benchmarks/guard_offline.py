@@ -1,6 +1,6 @@
 """How good is the guard, alone? Real small trainings in this process, five kinds of faults, one set of parameters; and published logs.
 
-    python tests/benchmarks/guard_offline.py [--seeds 10] [--delay 1 10 60] [--grad-every 1 10 0] [--logs DIRECTORY]
+    python tests/benchmarks/guard_offline.py [--seeds 10] [--delay 1 60] [--grad-every 1 10] [--logs DIRECTORY]
 
 The trainings are real; agent and daemon are played by forty lines that follow PROTOCOL.md: snapshots every 20 steps in 4 slots, cleared
 by the engine, restored in place; ``delay`` turns pass between a value and the decision about it. The guard is the real engine with the
@@ -358,8 +358,8 @@ def logs(directory: Path) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=10)
-    parser.add_argument("--delay", type=int, nargs="+", default=[1, 10, 60])
-    parser.add_argument("--grad-every", type=int, nargs="+", default=[1, 10, 0])
+    parser.add_argument("--delay", type=int, nargs="+", default=[1, 60])
+    parser.add_argument("--grad-every", type=int, nargs="+", default=[1, 10])
     parser.add_argument("--logs", type=Path)
     asked = parser.parse_args()
     if asked.logs:
