@@ -120,7 +120,7 @@ def pack_ints(values: list[int]) -> bytes:
     if n < 2:
         return bytes((_RAW,)) + to_bytes(array("q", values))
     stride = values[1] - values[0]
-    even = stride and values[-1] - values[0] == stride * (n - 1)
+    even = stride and abs(stride) < 1 << 63 and values[-1] - values[0] == stride * (n - 1)
     if even and values == list(range(values[0], values[-1] + (1 if stride > 0 else -1), stride)):
         return bytes((_ARITHMETIC,)) + _PAIR.pack(values[0], stride)
     try:

@@ -84,7 +84,7 @@ class Gathering:
     def group(self, group: GroupRow, column: int) -> None:
         """What is wanted of one column of a group. sqlite3.Error and DamagedChunkError pass."""
         listed, coarse = entries(self._connection, group.id, column)
-        newest = open_points(self._connection, group, column)
+        newest = open_points(self._connection, group, column, times=not self._axis.by_step)
         x_lo = self._bounds(listed.session, listed.step_lo, listed.time_lo)
         x_hi = self._bounds(listed.session, listed.step_hi, listed.time_hi)
         state = self._state(listed, x_lo, x_hi)
@@ -100,9 +100,12 @@ class Gathering:
             self._blocks(group.id, column, listed, finer)
         else:
             for no in finer:
-                self._points(chunk_points(self._connection, group.id, no, column))
+                self._points(self._chunk(group.id, no, column))
         if newest is not None:
             self._points(newest, depth)
+
+    def _chunk(self, group: int, no: int, column: int) -> Points:
+        return chunk_points(self._connection, group, no, column, times=not self._axis.by_step)
 
     def _bounds(self, sessions: Sequence[int], steps: Iterable[int], times: Iterable[int]) -> list[float]:
         if self._axis.by_step:
@@ -157,7 +160,7 @@ class Gathering:
                     if known == WHOLE:
                         whole.append(i)
                     elif known == PART:
-                        p = points = points or chunk_points(self._connection, group, no, column)
+                        p = points = points or self._chunk(group, no, column)
                         of = slice((i - start) * BLOCK, (i - start + 1) * BLOCK)
                         self._points(Points(p.session, p.branch, p.seq[of], p.step[of], p.time[of], p.values[of]))
         self._extend(x_lo, x_hi, found.rolls, found.n, whole)
@@ -209,13 +212,14 @@ def bucket(signal: str, spans: Spans, lo: float, hi: float, columns: int, *, aba
     nan = math.nan
     lows, highs, means, lost = [nan] * columns, [nan] * columns, [nan] * columns, []
     clean = not any(spans.lost)
+    _, all_low, all_high, all_mean, all_weight, _ = spans
     start = 0
     for i, end in enumerate(ends):
         if start == end:
             continue
         of = slice(start, end)
         start = end
-        low, high, mean, weight = spans.low[of], spans.high[of], spans.mean[of], spans.weight[of]
+        low, high, mean, weight = all_low[of], all_high[of], all_mean[of], all_weight[of]
         if not clean and any(spans.lost[of]):
             lost.append(middles[i])
             kept = [k for k, w in enumerate(weight) if w]
@@ -226,6 +230,6 @@ def bucket(signal: str, spans: Spans, lo: float, hi: float, columns: int, *, aba
         total = sum(weight)
         middle = sum(map(mul, mean, weight)) / total
         if middle - middle != 0.0:  # the sum of such values has no float; their mean has
-            middle = sum(m * (w / total) for m, w in zip(mean, weight, strict=True))
+            middle = max(lows[i], min(highs[i], sum(m * (w / total) for m, w in zip(mean, weight, strict=True))))
         means[i] = middle
     return Curve(signal=signal, x=middles, low=lows, high=highs, mean=means, lost=lost, abandoned=abandoned)

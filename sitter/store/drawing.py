@@ -38,10 +38,17 @@ class Scene:
 
     def __init__(self, connection: sqlite3.Connection, axis: AxisName, line: Sequence[Stretch]) -> None:
         self._connection, self._line = connection, line
-        self.clocks = Clocks(connection)
+        self._clocks: Clocks | None = None
         self._groups = groups(connection)
         self._step_clock: StepClock | None = None
         self.axis = Axis(_steps, True) if axis == "step" else Axis(lambda session, _, times: self.clocks.hours(session, times), False)
+
+    @property
+    def clocks(self) -> Clocks:
+        """Sessions' clocks, read when first needed."""
+        if self._clocks is None:
+            self._clocks = Clocks(self._connection)
+        return self._clocks
 
     def _host_axis(self) -> Axis:
         if not self.axis.by_step:

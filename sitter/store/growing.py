@@ -63,10 +63,10 @@ def pack_points(seq: list[int], step: list[int], time: list[int], columns: Seque
     return join((pack_ints(seq), pack_ints(step), pack_ints(time), *(pack_floats(array("d", c)) for c in columns)))
 
 
-def unpack_axes(data: bytes, n: int) -> tuple[list[int], list[int], list[int]]:
-    """Sequences, steps and times (µs) of such a blob. Raises DamagedChunkError."""
-    seq, step, time = (unpack_ints(section(data, i), n) for i in range(3))
-    return seq, step, time
+def unpack_axes(data: bytes, n: int, *, times: bool = True) -> tuple[list[int], list[int], list[int]]:
+    """Sequences, steps and times (µs; the dearest to unpack, left empty if not asked for) of such a blob. Raises DamagedChunkError."""
+    seq, step = (unpack_ints(section(data, i), n) for i in range(2))
+    return seq, step, unpack_ints(section(data, 2), n) if times else []
 
 
 def unpack_column(data: bytes, n: int, column: int) -> "array[float]":

@@ -258,7 +258,7 @@ class Reader:
                 if signal not in group.names or group.host:
                     continue
                 column = group.names.index(signal)
-                newest = open_points(c, group, column)
+                newest = open_points(c, group, column, times=False)
                 if newest is not None:
                     found += _of_line(newest, present, step)
                 listed, _ = entries(c, group.id, column)
@@ -268,7 +268,7 @@ class Reader:
                     if len(enough) == n and enough[-1][0] >= step_hi:
                         break
                     if branch in present and (step is None or step_lo <= step):
-                        found += _of_line(chunk_points(c, group.id, no, column), present, step)
+                        found += _of_line(chunk_points(c, group.id, no, column, times=False), present, step)
         return [value for _, _, value in reversed(nlargest(n, found))]
 
     def rows(self, group: GroupRow) -> Iterator[Rows]:

@@ -39,10 +39,11 @@ def roll(values: list[float]) -> Roll:
     finite = [v for v in values if v - v == 0.0]
     if not finite:
         return math.nan, math.nan, math.nan, values[-1], len(values)
-    n = len(finite)
+    n, low, high = len(finite), min(finite), max(finite)
     total = sum(finite)
-    mean = total / n if total - total == 0.0 else sum(v / n for v in finite)
-    return min(finite), max(finite), mean, values[-1], len(values) - n
+    # Near the largest float their sum has no float, and the sum of their shares may round out of it.
+    mean = total / n if total - total == 0.0 else max(low, min(high, sum(v / n for v in finite)))
+    return low, high, mean, values[-1], len(values) - n
 
 
 def blocks(values: list[float]) -> list[Roll]:
@@ -62,8 +63,9 @@ def merge(rolls: list[Roll], sizes: list[int]) -> Roll:
     if not finite:
         return math.nan, math.nan, math.nan, rolls[-1][3], lost
     weight = sum(w for _, w in finite)
-    mean = sum(r[2] * (w / weight) for r, w in finite)
-    return min(r[0] for r, _ in finite), max(r[1] for r, _ in finite), mean, rolls[-1][3], lost
+    low, high = min(r[0] for r, _ in finite), max(r[1] for r, _ in finite)
+    mean = max(low, min(high, sum(r[2] * (w / weight) for r, w in finite)))
+    return low, high, mean, rolls[-1][3], lost
 
 
 class FineAxes(NamedTuple):

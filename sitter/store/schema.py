@@ -20,8 +20,8 @@ from sitter.version import VERSION
 APPLICATION_ID = 0x53495452
 """``SITR`` in the file's header: this database is ours."""
 
-CHECK_UP_TO = 32 << 20
-"""Bytes; a file up to this size is checked through when a writer opens it (0.1 s), a larger one only where it is read."""
+CHECK_UP_TO = 16 << 20
+"""Bytes; a file up to this size is checked through when a writer opens it (0.2 s), a larger one only where it is read."""
 
 MIGRATIONS: tuple[tuple[str, ...], ...] = (
     (

@@ -143,8 +143,8 @@ def blocks(connection: sqlite3.Connection, group: int, column: int, listed: Entr
     return out
 
 
-def open_rows(connection: sqlite3.Connection, group: GroupRow, columns: list[int]) -> Rows | None:
-    """What the open chunk has got so far, of the columns asked for; None where none is open."""
+def open_rows(connection: sqlite3.Connection, group: GroupRow, columns: list[int], *, times: bool = True) -> Rows | None:
+    """What the open chunk has got so far, of the columns asked for; None where none is open. Times are left empty if not asked for."""
     first, last = _span(group.id)
     pieces = connection.execute(
         "SELECT n, session, branch, data FROM pieces WHERE chunk BETWEEN ? AND ? ORDER BY chunk, piece", (first, last)
@@ -153,28 +153,28 @@ def open_rows(connection: sqlite3.Connection, group: GroupRow, columns: list[int
         return None
     out = Rows(pieces[0][1], pieces[0][2], [], [], [], [array("d") for _ in columns])
     for n, _, _, data in pieces:
-        for whole, part in zip((out.seq, out.step, out.time), unpack_axes(data, n), strict=True):
+        for whole, part in zip((out.seq, out.step, out.time), unpack_axes(data, n, times=times), strict=True):
             whole += part
         for i, column in enumerate(columns):
             out.columns[i].extend(unpack_column(data, n, column))
     return out
 
 
-def open_points(connection: sqlite3.Connection, group: GroupRow, column: int) -> Points | None:
+def open_points(connection: sqlite3.Connection, group: GroupRow, column: int, *, times: bool = True) -> Points | None:
     """The same of one column."""
-    rows = open_rows(connection, group, [column])
+    rows = open_rows(connection, group, [column], times=times)
     return None if rows is None else Points(rows.session, rows.branch, rows.seq, rows.step, rows.time, rows.columns[0])
 
 
-def chunk_rows(connection: sqlite3.Connection, group: int, no: int, columns: list[int]) -> Rows:
-    """A closed chunk's points."""
+def chunk_rows(connection: sqlite3.Connection, group: int, no: int, columns: list[int], *, times: bool = True) -> Rows:
+    """A closed chunk's points. Times are left empty if not asked for."""
     n, session, branch, data = _one(connection, "SELECT n, session, branch, data FROM chunks WHERE id = ?", group << 32 | no)
-    return Rows(session, branch, *unpack_axes(data, n), [unpack_column(data, n, c) for c in columns])
+    return Rows(session, branch, *unpack_axes(data, n, times=times), [unpack_column(data, n, c) for c in columns])
 
 
-def chunk_points(connection: sqlite3.Connection, group: int, no: int, column: int) -> Points:
-    """A closed chunk's points of one column."""
-    rows = chunk_rows(connection, group, no, [column])
+def chunk_points(connection: sqlite3.Connection, group: int, no: int, column: int, *, times: bool = True) -> Points:
+    """The same of one column."""
+    rows = chunk_rows(connection, group, no, [column], times=times)
     return Points(rows.session, rows.branch, rows.seq, rows.step, rows.time, rows.columns[0])
 
 

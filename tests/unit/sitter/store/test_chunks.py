@@ -6,7 +6,7 @@ import struct
 from array import array
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from sitter.store.chunks import (
@@ -47,6 +47,8 @@ def test_floats_of_every_kind_and_length_come_back(n: int, kind: str, seed: int)
 
 
 @given(st.lists(INT64, max_size=300))
+@example([-1, 2**63 - 1])
+@example([2**63 - 1, -(2**63)])
 def test_ints_come_back(values: list[int]) -> None:
     assert unpack_ints(pack_ints(values), len(values)) == values
 

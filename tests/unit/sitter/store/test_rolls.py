@@ -2,21 +2,23 @@
 
 import math
 from array import array
+from fractions import Fraction
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from sitter.store import rolls
 
 VALUES = st.lists(st.floats(width=64), min_size=1, max_size=300)
+LARGEST = 1.7976931348623157e308
 
 
 def brute(values: list[float]) -> tuple[float, float, float, int]:
     finite = [v for v in values if math.isfinite(v)]
     if not finite:
         return math.nan, math.nan, math.nan, len(values)
-    return min(finite), max(finite), math.fsum(v / len(finite) for v in finite), len(values) - len(finite)
+    return min(finite), max(finite), float(sum(map(Fraction, finite)) / len(finite)), len(values) - len(finite)
 
 
 def same(a: tuple[float, ...], b: tuple[float, ...], scale: float) -> bool:
@@ -24,6 +26,8 @@ def same(a: tuple[float, ...], b: tuple[float, ...], scale: float) -> bool:
 
 
 @given(VALUES)
+@example([LARGEST] * 3)
+@example([LARGEST, -LARGEST] * 50)
 def test_a_roll_up_is_what_looking_at_every_value_gives(values: list[float]) -> None:
     low, high, mean, last, lost = rolls.roll(values)
     scale = max((abs(v) for v in values if math.isfinite(v)), default=1.0)
@@ -32,6 +36,8 @@ def test_a_roll_up_is_what_looking_at_every_value_gives(values: list[float]) -> 
 
 
 @given(VALUES)
+@example([LARGEST] * 3)
+@example([LARGEST, -LARGEST] * 50)
 def test_merged_roll_ups_are_the_roll_up_of_the_whole(values: list[float]) -> None:
     merged = rolls.merge(rolls.blocks(values), rolls.block_sizes(len(values)))
     scale = max((abs(v) for v in values if math.isfinite(v)), default=1.0)
