@@ -11,6 +11,7 @@ from sitter_agent.feed import Position
 from sitter_agent.memory import memory_left
 from sitter_agent.progress import Progress
 from sitter_agent.state import Adapter
+from sitter_agent.stopwatch import Stopwatch
 
 TIME_SHARE = 0.01
 """Of the run's time (DESIGN §6)."""
@@ -40,6 +41,7 @@ class Snapshot:
     at: float
     points: int
     nbytes: int = 0
+    seconds: float = 0.0
     cleared: bool = False
     busy: int = 0
     rng: dict[str, Any] = field(default_factory=dict)
@@ -133,7 +135,7 @@ class Ring:
         if found is None:
             return None
         slot, into = found
-        began = self._clock()
+        began, watch = self._clock(), Stopwatch(self._clock)
         try:
             captured = adapter.capture(into)
         except BaseException:
@@ -144,12 +146,13 @@ class Ring:
             slot, captured, progress.branch, progress.done, progress.micro, began, points, self.bytes_each
         )
         fill(snapshot)
-        seconds = self._clock() - began
+        seconds = watch.seconds()
         if into is None:
             self._cost_fresh = seconds
         else:
             self._cost_reuse = seconds if self._cost_reuse is None else 0.7 * self._cost_reuse + 0.3 * seconds
         self.spent += seconds
+        snapshot.seconds = seconds
         self.held.append(snapshot)
         self._last_at, self._last_step = self._clock(), progress.done
         self._relieve()

@@ -1,0 +1,51 @@
+"""What our own work is said to cost."""
+
+import os
+import time
+
+import pytest
+
+from sitter_agent import stopwatch
+from sitter_agent.stopwatch import Stopwatch, preemptions
+
+
+def busy(seconds: float) -> None:
+    """Use the core for so long."""
+    until = time.thread_time() + seconds
+    while time.thread_time() < until:
+        pass
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="only Linux pins processes and counts preemptions")
+def test_what_another_process_does_on_our_core_is_not_our_cost():
+    everywhere = os.sched_getaffinity(0)
+    other = 0
+    os.sched_setaffinity(0, {min(everywhere)})
+    try:
+        other = os.posix_spawn("/bin/sh", ["/bin/sh", "-c", "while :; do :; done"], {})
+        lost, began, watch = preemptions(), time.monotonic(), Stopwatch()
+        while preemptions() < lost + 3:
+            busy(0.01)
+        wall, cpu = time.monotonic() - began, watch.seconds()
+    finally:
+        os.sched_setaffinity(0, everywhere)
+        if other:
+            os.kill(other, 9)
+            os.waitpid(other, 0)
+    assert cpu < 0.8 * wall
+
+
+def test_waiting_with_the_core_kept_counts(monkeypatch):
+    monkeypatch.setattr(stopwatch, "preemptions", lambda: 0)
+    watch = Stopwatch()
+    time.sleep(0.02)  # as for a device
+    assert watch.seconds() >= 0.02
+
+
+def test_a_clock_of_ones_own_is_believed(monkeypatch):
+    counts = iter(range(10))
+    monkeypatch.setattr(stopwatch, "preemptions", lambda: next(counts))
+    now = 1.0
+    watch = Stopwatch(lambda: now)
+    now = 4.0
+    assert watch.seconds() == 3.0
