@@ -33,8 +33,6 @@ from sitter.paths import look, register
 from sitter.store.reader import Reader
 from sitter.store.writer import Writer
 from sitter.supervise.background import serve_detached
-from sitter_wire.commands import Command
-from sitter_wire.messages import Order
 from sitter_wire.places import RunDir
 
 log = logging.getLogger("sitter.daemon")
@@ -67,7 +65,7 @@ class Daemon:
             clock=clock,
             writer=self.writer,
             reader=self.reader,
-            send=self._send,
+            send=lambda command: self.heart.order(command),
             notify=self.notifications.send,
             on_gone=lambda: self.ending.gone(),
         )
@@ -168,9 +166,6 @@ class Daemon:
 
     def _committed(self, done: dict[str, int]) -> None:
         self.inbox.post(lambda: self.heart.committed(done))
-
-    def _send(self, command: Command) -> bool:
-        return self.link.send(Order(command=command))
 
 
 def watch(run: RunDir, ready: Callable[[], None]) -> int:

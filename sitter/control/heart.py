@@ -5,8 +5,8 @@ import logging
 from sitter.clock import Clock
 from sitter.control.agent_link import AgentLink
 from sitter.control.core import Core
-from sitter_wire.commands import Outcome
-from sitter_wire.messages import Ack, Answer, AnyMessage, Hello, Ping, Pong, ShipmentHeader, Stacks
+from sitter_wire.commands import Command, Outcome, Rollback
+from sitter_wire.messages import Ack, Answer, AnyMessage, Hello, Order, Ping, Pong, ShipmentHeader, Stacks
 
 log = logging.getLogger(__name__)
 
@@ -81,6 +81,13 @@ class Heart:
             hole=session.id in self._core.intake.holes,
             clear=self._core.engine.clear(),
         )
+
+    def order(self, command: Command) -> bool:
+        """Hand a command to the agent; False where nobody is there. Before a rollback it is told what is clear by now: with what it
+        was last told, up to ``ACK_EVERY_S`` ago, it would go back further than it must."""
+        if isinstance(command.action, Rollback):
+            self.ack()
+        return self._link.send(Order(command=command))
 
     # -- from the agent ----------------------------------------------------------------------------------------------------
 
