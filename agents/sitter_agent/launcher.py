@@ -23,6 +23,7 @@ SILENT_S = 5.0
 """A daemon pings once a second: so long without a word, its lock is looked at."""
 LOOK_S = 1.0
 RESTARTS = 3
+MODES = ("watch", "guard", "act")
 ANOTHER = 3
 """Its exit code where another daemon has the run: then all is well."""
 
@@ -52,13 +53,19 @@ def endpoints(run: RunDir, info: rundir.RunInfo) -> Endpoints:
     return places
 
 
-def mode_of(run: RunDir) -> str:
-    """``watch``, ``guard`` or ``act``, as sitter.toml says; the daemon checks the file, here it is only named."""
+def mode_of(run: RunDir, info: rundir.RunInfo) -> str:
+    """``watch``, ``guard`` or ``act``: as run.toml, $SITTER_MODE or sitter.toml says, in this order.
+
+    The daemon checks them; here it is only named.
+    """
+    asked = info.mode or os.environ.get("SITTER_MODE", "")
+    if asked:
+        return asked if asked in MODES else "guard"
     try:
         mode = tomllib.loads(run.sitter_toml.read_text(encoding="utf-8")).get("mode", "guard")
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError):
         return "guard"
-    return mode if mode in ("watch", "guard", "act") else "guard"
+    return mode if mode in MODES else "guard"
 
 
 class Launcher:

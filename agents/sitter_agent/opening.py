@@ -160,7 +160,7 @@ def open_session(
     opened.resume()
     if why:
         return opened, adapter, f"recording only, nobody is watching: {why}"
-    guard = "watching only" if launching.mode_of(run) == "watch" else "guard on"
+    guard = "watching only" if launching.mode_of(run, info) == "watch" else "guard on"
     return opened, adapter, f"run {run.name}, {guard}, watching loss, grad_norm · sitter attach"
 
 

@@ -2,6 +2,7 @@
 
 import signal
 import sys
+import threading
 import time
 from types import FrameType
 
@@ -38,7 +39,7 @@ def follow(run: RunDir) -> int:
     Ctrl-C asks for checkpoint and stop; a second one ends only the waiting (exit code 130).
     """
     interrupts = _Interrupts()
-    asked = False
+    asking: threading.Thread | None = None
     try:
         with run.train_log.open("rb") as log:
             while True:
@@ -46,14 +47,16 @@ def follow(run: RunDir) -> int:
                 _copy(log.read())
                 if ended is not None:
                     _copy(log.read())
+                    if asking is not None:
+                        asking.join(2.0)  # what became of the stop is about to be said
                     return exit_code(ended)
                 if interrupts.count > 1:
                     click.echo(f"\nsitter: {run.name} goes on; `sitter attach -r {run.name}` comes back", err=True)
                     return 130
-                if interrupts.count == 1 and not asked:
-                    asked = True
+                if interrupts.count == 1 and asking is None:
                     click.echo("\nsitter: asking for checkpoint and stop; Ctrl-C again leaves it running", err=True)
-                    _ask_to_stop(run)
+                    asking = threading.Thread(target=_ask_to_stop, args=(run,), daemon=True)
+                    asking.start()
                 time.sleep(LOOK_S)  # a file that another process appends to offers no event to wait for
     finally:
         interrupts.close()

@@ -106,6 +106,7 @@ class Core:
     def _recall(self, reader: Reader) -> None:
         """What an earlier daemon left: the last values, the events of the last session, rules warmed up with acting off."""
         self.dispatcher.restore({key: reader.get(key) for key in ("proposals", "acted", "snoozed")})
+        self.life.stopped_session = reader.get("stopped_session")
         self.present.checkpoints = {c.path: c for c in reader.checkpoints()}
         sessions = reader.sessions()
         self.board.run_started = sessions[0].wall_ns / 1e9 if sessions else None
@@ -250,6 +251,12 @@ class Core:
                 )
             )
         return out
+
+    def stopped_now(self) -> None:
+        """The operator ends this session by signals: they are ours, and no crash, also to the next daemon."""
+        if self.present.session is not None:
+            self.life.stopped_session = self.present.session.id
+            self.keep("stopped_session", self.present.session.id)
 
     # -- the dispatcher's hands --------------------------------------------------------------------------------------------
 

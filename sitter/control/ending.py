@@ -84,7 +84,7 @@ class Ending:
             f"ended {core.present.session and core.present.session.id}",
         )
         if self._info.then and state in ("finished", "crashed"):
-            then(self._info.then, self._run.path, {"SITTER_RUN": str(self._run.path), "SITTER_STATE": state})
+            then(self._info.then, self._run.path, {"SITTER_STATE": state})
             core.log_entry("command", action="then", status="started", detail=self._info.then)
 
     def may_leave(self) -> bool:
@@ -136,7 +136,7 @@ class Ending:
         if process is None or not process.alive():
             answer(Answered(status="rejected", text="no training process lives in this run"))
             return
-        self._core.life.stop_applied = True
+        self._core.stopped_now()
 
         def work() -> None:
             began = self._clock.monotonic()

@@ -241,6 +241,9 @@ class Flow:
     def _goodbye(self, h: Happening, event: events.GoodBye, late: bool) -> None:
         self._log("note", step=h.step, branch=h.branch, status="loop ended", detail=event.how)
 
+    def _preempted(self, h: Happening, event: events.Preempted, late: bool) -> None:
+        self._log("note", step=h.step, branch=h.branch, status="preempted", detail=f"{event.signal}: {event.text}")
+
     _HANDLERS: dict[type[events.Event], Callable[..., None]] = {  # noqa: RUF012 — a table, never changed
         events.SessionStart: _session_start,
         events.Restored: _restored,
@@ -252,6 +255,7 @@ class Flow:
         events.Gap: _gap,
         events.Remark: _remark,
         events.GoodBye: _goodbye,
+        events.Preempted: _preempted,
     }
 
     # -- outcomes --------------------------------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """Is the training alive, and if not, how did it end? From the agent's lock, its control thread, exit.json and the good-bye."""
 
+import signal
 from collections.abc import Callable
 
 from sitter.clock import Clock
@@ -12,6 +13,8 @@ from sitter_wire.places import RunDir
 
 HUNG_S = 60.0
 """Seconds of silence of a connected control thread, process alive: nothing that holds the GIL for less is called hung."""
+INTERRUPTED = (0, 130)
+"""Exit codes of a script that obeyed a stop: in a loop of its own that is a KeyboardInterrupt, by which Python ends with SIGINT."""
 EXIT_WAIT_S = 5.0
 """So long after the agent's end exit.json is waited for where a parent is known to write it (other ranks may still be ending)."""
 
@@ -28,8 +31,8 @@ class Life:
         self.seen_alive = False
         self.gone_at: float | None = None
         self.exit: ExitNow | None = None
-        self.stop_applied = False
-        self.preempted = False
+        self.stopped_session: str | None = None
+        """The session that was ended with `stop --now`: its signals were ours."""
         self.stalled = False
         self.agent_alive = False
 
@@ -44,7 +47,7 @@ class Life:
         if pid is not None:
             if pid != self.pid:
                 self.pid, self.seen_alive, self.gone_at, self.exit = pid, True, None, None
-                self.stop_applied = self.preempted = self.stalled = False
+                self.stalled = False
             return
         has_past = self._present.session is not None or self._run.exit_json.exists()
         if self.pid is not None or (self.gone_at is None and has_past):
@@ -87,14 +90,16 @@ class Life:
     def _ended_state(self) -> State:
         if self.gone_at is None:
             return "starting"
-        if self.preempted:
+        session = self._present.session
+        goodbye = session.goodbye if session else None
+        if session is not None and session.id == self.stopped_session:
+            return "stopped"
+        if session is not None and session.preempted and goodbye != "total":
             return "preempted"
         if self.exit is not None:
-            clean = self.exit.code == 0
-            if self.stop_applied:
+            if goodbye == "stopped" and (self.exit.code in INTERRUPTED or self.exit.signal == signal.SIGINT):
                 return "stopped"
-            return "finished" if clean else "crashed"
-        goodbye = self._present.session.goodbye if self._present.session else None
+            return "finished" if self.exit.code == 0 else "crashed"
         endings: dict[str | None, State] = {
             "total": "finished",
             "closed": "finished",

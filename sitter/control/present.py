@@ -25,6 +25,7 @@ class Session(msgspec.Struct, kw_only=True):
     clock: tuple[float, float] | None = None
     start: events.SessionStart | None = None
     goodbye: str | None = None
+    preempted: bool = False
 
     def wall(self, monotonic_ns: int) -> float | None:
         """A record's time as unix seconds."""
@@ -104,6 +105,8 @@ class Present:
             self.paused = event.paused
         elif isinstance(event, events.GoodBye) and self.session:
             self.session.goodbye = event.how
+        elif isinstance(event, events.Preempted) and self.session:
+            self.session.preempted = True
         if h.branch == self.branch and self.step is not None:
             self.step = max(self.step, h.step)  # a safe point after the last value: one more step is done
         self.last_record = h.time / 1e9
