@@ -40,7 +40,8 @@ def main() -> None:
         try:
             while training.stdout.readline() != "ready\n":
                 assert training.poll() is None, "the training ended"
-            daemon = next(p for p in psutil.process_iter(["cmdline"]) if p.info["cmdline"] and "sitter.daemon" in p.info["cmdline"] and base in str(p.info["cmdline"]))
+            commands = ((p, p.info["cmdline"] or []) for p in psutil.process_iter(["cmdline"]))
+            daemon = next(p for p, words in commands if "sitter.daemon" in words and any(base in word for word in words))
             time.sleep(10)  # imports, first commits: not what it costs for days
             processes = {"daemon": daemon, "training": psutil.Process(training.pid)}
             before = {name: cpu(p) for name, p in processes.items()}
