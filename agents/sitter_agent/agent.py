@@ -2,6 +2,7 @@
 
 import atexit
 import contextlib
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Literal
 
@@ -76,7 +77,7 @@ class Agent:
         self._progress = self._host.progress
         self._core = opened.core if opened is not None else None
         self._names = Names()
-        self._feeds: list[Feed] = []
+        self._feeds: weakref.WeakValueDictionary[int, Feed] = weakref.WeakValueDictionary()
         self._last_logged = -1
         watch(self)
 
@@ -212,6 +213,11 @@ class Agent:
         return self._progress.micro
 
     @property
+    def stopping(self) -> bool:
+        """Whether a stop was commanded."""
+        return self._progress.stopping
+
+    @property
     def recording(self) -> bool:
         """Whether anything is recorded here."""
         return self._core is not None and self._core.rail.on
@@ -220,11 +226,6 @@ class Agent:
     def run(self) -> str | None:
         """The run directory."""
         return str(self._core.run.path) if self._core is not None else None
-
-    @property
-    def stopping(self) -> bool:
-        """Whether a stop was commanded. In a loop of one's own ``safe_point`` says so, once, by KeyboardInterrupt."""
-        return self._progress.stopping
 
     def close(self) -> None:
         """End the session: what is on its way is written, the daemon told. Called at exit by itself; again does nothing."""
@@ -238,18 +239,17 @@ class Agent:
 
     def forked(self) -> None:
         """In a forked child: nothing is recorded, and the loops go on."""
+        if self._opened is not None:
+            self._opened.core.rail.on = False
         self._opened = self._core = None
         self._host = Counting(None, self._progress)
 
     # -- inside ----------------------------------------------------------------------------------------------------------
 
     def _feed(self, loader: Any) -> Feed:
-        for feed in self._feeds:
-            if feed.loader is loader:
-                break
-        else:
-            feed = Feed(loader)
-            self._feeds.append(feed)
+        feed = self._feeds.get(id(loader))
+        if feed is None or feed.loader is not loader:
+            feed = self._feeds[id(loader)] = Feed(loader)
         return feed
 
     def _to_come(self, values: Mapping[str, Any]) -> dict[str, Any]:

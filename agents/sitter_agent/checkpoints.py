@@ -26,7 +26,7 @@ from sitter_agent.checkpoint_files import (
 from sitter_agent.retention import spare
 from sitter_agent.snapshots import Snapshot, size
 from sitter_agent.state import Adapter
-from sitter_wire.events import CheckpointFailed, CheckpointRemoved, CheckpointWritten, Event
+from sitter_wire.events import CheckpointFailed, CheckpointRemoved, CheckpointWritten, Event, Remark
 from sitter_wire.places import RunDir
 
 DISK_SHARE = 0.4
@@ -142,11 +142,8 @@ class Vault:
             if side is not None:
                 self._retain()
         except Exception as e:  # noqa: BLE001 — a writer thread that dies would take all later checkpoints with it
-            self._event(
-                CheckpointFailed(branch=s.branch, step=s.step, why=_sentence(e, self._run.checkpoints)),
-                s.step,
-                s.branch,
-            )
+            text = f"the checkpoints could not be tidied: {_sentence(e, self._run.checkpoints)}"
+            self._event(Remark(text=text, level="warning"), s.step, s.branch)
 
     def _write(self, job: Job) -> Sidecar:
         adapter, s = self.adapter, job.snapshot

@@ -137,6 +137,13 @@ class Commands:
         if self._core.link is not None:
             self._core.link.answer(outcome)
 
+    def expire_rest(self) -> None:
+        """The training is over: what is still held can no longer be carried out."""
+        while self._inbox:
+            command = self._inbox.popleft()
+            if command.session == self._core.session:
+                self._answer(command, "expired", "the training ended before the next safe point")
+
     # -- the actions -----------------------------------------------------------------------------------------------------------
 
     def _set(self, command: wire.Command) -> Said:

@@ -1,6 +1,7 @@
 """The loader, iterated again and again, with its position: so that batches can be dropped, and rewound for a replay."""
 
 import copy
+import weakref
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,10 +12,11 @@ from sitter_agent.handlers import raised_by_handler
 class Position:
     """Where a feed stood: passes begun, batches taken of the present one, and what it takes to come back there."""
 
-    __slots__ = ("at_start", "loader_state", "own", "own_at_start", "passes", "taken")
+    __slots__ = ("at_start", "feed", "loader_state", "own", "own_at_start", "passes", "taken")
 
     def __init__(
         self,
+        feed: "Feed",
         passes: int,
         taken: int,
         at_start: dict[str, Any] | None,
@@ -22,6 +24,7 @@ class Position:
         own: list[Any],
         loader_state: Any,
     ) -> None:
+        self.feed = weakref.ref(feed)
         self.passes, self.taken = passes, taken
         self.at_start, self.own_at_start, self.own = at_start, own_at_start, own
         self.loader_state = loader_state
@@ -97,14 +100,24 @@ class Feed:
         """Where it stands now. Cheap, but for what the loader's own ``state_dict`` costs."""
         loader_state = copy.deepcopy(self.loader.state_dict()) if self._stateful else None
         own = [rng.state_of(g) for _, g in self._generators]
-        return Position(self.passes, self.taken if self._it is not None else 0, self._at_start if self._it is not None else None,
-                        self._own_at_start, own, loader_state)  # fmt: skip
+        begun = self._it is not None
+        return Position(
+            self,
+            self.passes,
+            self.taken if begun else 0,
+            self._at_start if begun else None,
+            self._own_at_start,
+            own,
+            loader_state,
+        )
 
     def rewind(self, to: Position) -> list[str]:
         """Go back there; the process's generators are the caller's to put back AFTERWARDS (``iter(loader)`` draws from them).
 
         Returns in words why what follows may not be the same batches; empty where it will be.
         """
+        if to.feed() is not self:
+            return ["the batches came from another loader then: the data went on"]
         if self._stateful:
             self.loader.load_state_dict(copy.deepcopy(to.loader_state))
             self._it = iter(self.loader) if to.at_start is not None else None

@@ -6,6 +6,9 @@ from typing import Any
 
 _CALL = "__call__"
 
+chained: list[Any] = []
+"""Handlers of the script that one of ours stands before, and calls."""
+
 
 def raised_by_handler(error: BaseException) -> bool:
     """Whether a Python signal handler of the script raised it (a time-out by SIGALRM, a notice by SIGTERM).
@@ -24,11 +27,13 @@ def raised_by_handler(error: BaseException) -> bool:
 
 def _handler_codes() -> set[CodeType]:
     found: set[CodeType] = set()
+    handlers: list[Any] = list(chained)
     for number in signal.valid_signals():
         try:
-            handler: Any = signal.getsignal(number)
+            handlers.append(signal.getsignal(number))
         except (ValueError, OSError):
             continue
+    for handler in handlers:
         while hasattr(handler, "func") and not hasattr(handler, "__code__"):  # functools.partial
             handler = handler.func
         if not callable(handler):

@@ -61,6 +61,7 @@ def epochs(host: Counting, count: int) -> Iterator[int]:
             epoch = (p.epoch if p.epoch is not None else epoch) + 1
         how = "stopped" if p.stopping else "total"
     finally:
+        p.epoch = None
         host.loop_over(how)
 
 

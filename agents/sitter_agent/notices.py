@@ -11,6 +11,7 @@ from typing import Any
 
 from sitter_agent.checkpoint_files import Sidecar
 from sitter_agent.core import Core
+from sitter_agent.handlers import chained
 from sitter_agent.state_copy import copy_for_checkpoint
 from sitter_wire.events import Preempted
 
@@ -44,6 +45,7 @@ class Notices:
             if number is None or before is None:
                 continue
             self._before[number] = before
+            chained.append(before)
             signal.signal(number, self._handle)
         _live[:] = [self]
 
@@ -56,6 +58,8 @@ class Notices:
         for number, before in self._before.items():
             if signal.getsignal(number) == self._handle:
                 signal.signal(number, before)
+            if before in chained:
+                chained.remove(before)
         self._before.clear()
         _live[:] = []
 

@@ -82,6 +82,8 @@ class Opened:
             while len(core.pending) and time.monotonic() < until:
                 core.pending.poll()
                 time.sleep(0.001)
+        with core.rail.around("the last commands"):
+            self.safe_point.commands.expire_rest()
         with core.rail.around("the good-bye"):
             p = core.progress
             done = p.total is not None and p.done >= p.total - (1 if p.given else 0)

@@ -75,6 +75,13 @@ def restore(core: Core, source: Source, *, replay: bool) -> tuple[str, Detail]:
     rewound = _rewind(core, source, missing) if replay else False
     try:
         missing += core.adapter.restore(source.captured)
+    except Exception as e:
+        if raised_by_handler(e):
+            raise
+        raise Refused(
+            f"putting back step {source.step} ({source.text}) failed ({type(e).__name__}: {e}): the state may be mixed; "
+            "go back to another one"
+        ) from e
     finally:
         # By default the data go on, and with them every generator: the same batches again are what --replay is for.
         missing += rng.restore(source.rng if replay and source.rng else generators)
@@ -135,7 +142,13 @@ def _rewind(core: Core, source: Source, missing: list[str]) -> bool:
     if source.position is None:
         missing.append("the data: a checkpoint does not hold the loader's position")
         return False
-    doubts = core.feed.rewind(source.position)
+    try:
+        doubts = core.feed.rewind(source.position)
+    except Exception as e:  # the script's loader: its failure is told, and the state is put back all the same
+        if raised_by_handler(e):
+            raise
+        missing.append(f"the data: the loader failed when it was begun again ({type(e).__name__}: {e})")
+        return False
     missing += doubts
     return not any("went on" in d or "ended after" in d for d in doubts)
 

@@ -15,6 +15,8 @@ from sitter_wire.events import GoodBye, LoopStart
 
 STUCK_AFTER = 16
 """Turns without a step, beyond four times the usual number of one step: a scaler that skips every step must not keep a rollback out."""
+GIVE_UP_AFTER = 3
+"""Snapshots that failed (memory that is not there, a ``save`` that raises): it would go on so in every step."""
 HEARD_S = 3.0
 """A daemon that pings each second and was heard so recently is there."""
 PAUSE_LOOK_S = 0.25
@@ -36,6 +38,7 @@ class SafePoint(Counting):
         self._usual = 1
         self._cleared: tuple[int, int] | None = None
         self._interrupted = False
+        self._uncopied = 0
         self._told = False
         self.said_goodbye = ""
         self.begin()
@@ -146,7 +149,7 @@ class SafePoint(Counting):
             if not core.snapshots_ready:
                 self._first_snapshot()
             elif core.ring.due(p.done, core.points, core.heard(HEARD_S)):
-                take_snapshot(core)
+                self._snapshot()
             self._tend()
             if core.link is not None:
                 core.link.ship()
@@ -155,6 +158,21 @@ class SafePoint(Counting):
             if raised_by_handler(e):
                 raise
             core.rail.caught("the safe point", e)
+
+    def _snapshot(self) -> None:
+        core = self.core
+        try:
+            take_snapshot(core)
+        except Exception as e:
+            if raised_by_handler(e):
+                raise
+            self._uncopied += 1
+            core.rail.caught("a snapshot", e)
+            if self._uncopied >= GIVE_UP_AFTER:
+                core.ring.drop_all()
+                text = f"snapshots are given up after {self._uncopied} failures ({type(e).__name__}: {e}); checkpoints serve"
+                say(text)
+                core.remark(text, "warning")
 
     def _signals(self, step: int, now: float) -> None:
         core = self.core

@@ -22,7 +22,6 @@ def fill_in(core: Core, snapshot: Snapshot) -> None:
 
 def take_snapshot(core: Core, *, first: bool = False, any_slot: bool = False) -> Snapshot | None:
     """Into the ring, and tell of it. None where no slot may go."""
-    spent = core.ring.spent
     take = core.ring.first if first else core.ring.take
     kwargs: dict[str, Any] = {} if first else {"any_slot": any_slot}
     snapshot = take(core.adapter, lambda s: fill_in(core, s), core.progress, core.points, **kwargs)
@@ -30,7 +29,7 @@ def take_snapshot(core: Core, *, first: bool = False, any_slot: bool = False) ->
         core.event(
             SnapshotTaken(
                 slot=snapshot.slot, branch=snapshot.branch, step=snapshot.step, bytes=snapshot.nbytes,
-                seconds=max(0.0, core.ring.spent - spent),
+                seconds=snapshot.seconds,
             )
         )  # fmt: skip
     return snapshot
@@ -60,7 +59,9 @@ def copy_for_checkpoint(
     if not core.has_state():
         return "no state is known here: call agent.state(save=…, load=…), or start(model=…, optimizer=…)"
     core.ring.clear_up_to(core.clear(), core.progress)
-    snapshot = core.ring.newest_cleared(None, core.progress) if cleared else present_state(core)
+    # Without snapshots (a state too large for memory) checkpoints serve: what is written now may be cleared by what follows.
+    from_memory = cleared and core.ring.slots > 0
+    snapshot = core.ring.newest_cleared(None, core.progress) if from_memory else present_state(core)
     if snapshot is None:
         return "there is no cleared snapshot yet"
     core.ring.hold(snapshot)

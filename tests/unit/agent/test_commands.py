@@ -218,7 +218,34 @@ def test_a_load_that_fails_is_an_answer_and_the_training_goes_on(training):
     outcome = training.do(Rollback(to=0))
     assert outcome.status == "rejected"
     assert "ZeroDivisionError" in outcome.text
+    assert "the state may be mixed" in outcome.text
     training.turn(3)
+
+
+def test_a_loader_that_cannot_be_begun_again_does_not_keep_the_state_from_coming_back(training):
+    until(lambda: _turned(training) or len(training.d.core.ring.held) >= 2)
+    step = training.d.core.ring.held[1].step
+
+    class Broken(list):
+        def __iter__(self):
+            raise OSError("share gone")
+
+    training.d.core.feed.loader = Broken()
+    order = training.d.order(Rollback(to=step, replay=True))
+    with pytest.raises(OSError, match="share gone"):
+        training.turn()  # the next batch is asked of the loader by the loop itself: that failure is the script's
+    outcome = training.d.outcome(order)
+    assert outcome.status == "applied"
+    assert "the loader failed when it was begun again (OSError: share gone)" in outcome.text
+    assert training.model.steps == step
+
+
+def test_what_is_held_when_the_training_ends_has_expired(training):
+    order = training.d.order(SetKnob(knob="lr", op="scale", amount=0.5))
+    training.agent.close()
+    done = training.run.events(Done)[-1].outcome
+    assert (done.id, done.status) == (order, "expired")
+    assert training.model.lr == 0.1
 
 
 def test_a_checkpoint_is_answered_once_it_is_there(training):

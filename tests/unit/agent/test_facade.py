@@ -569,6 +569,60 @@ def test_stop_is_taken_within_a_turn(begin, daemon):
     assert "stopped" in [e.how for e in Run(agent.run).events(GoodBye)]
 
 
+def test_snapshots_that_fail_are_given_up_and_the_guard_stays(begin, capsys, monkeypatch):
+    agent = begin()
+    Quadratic().known_to(agent)
+    turns = agent.steps(10_000)
+    next(turns)
+
+    def no_memory(into):
+        raise MemoryError
+
+    monkeypatch.setattr(agent._core.generic, "capture", no_memory)
+    list(turns)
+    assert "snapshots are given up after 3 failures" in capsys.readouterr().err
+    assert agent.recording
+    assert agent._core.rail.failures == 3
+
+
+def test_a_loader_made_anew_for_every_epoch_is_not_kept(begin):
+    import gc
+    import weakref
+
+    class Loader(list):
+        pass
+
+    agent = begin()
+    refs = []
+    for _ in agent.epochs(5):
+        loader = Loader("ab")
+        refs.append(weakref.ref(loader))
+        for _ in agent.batches(loader):
+            pass
+        del loader
+    gc.collect()
+    assert sum(ref() is not None for ref in refs) <= 1
+
+
+def test_an_exception_of_the_scripts_sigterm_handler_passes(tmp_path):
+    done, _ = run_script(tmp_path, """
+        import os, signal
+        class Preempted(Exception): pass
+        def handler(n, f): raise Preempted
+        signal.signal(signal.SIGTERM, handler)
+        a = sitter_agent.start(daemon=False)
+        model = Quadratic().known_to(a)
+        try:
+            for step, batch in a.loop([np.zeros(32)], total=20):
+                model.step(batch)
+                if step == 5:
+                    os.kill(os.getpid(), signal.SIGTERM)
+        except Preempted:
+            print("as the script would have", step)
+    """)  # fmt: skip
+    assert done.stdout == "as the script would have 5\n", done.stderr
+
+
 def test_failures_are_told_once_and_switch_us_off_at_last(begin, capsys):
     agent = begin()
     agent._core.adapter.sample = lambda step: 1 / 0

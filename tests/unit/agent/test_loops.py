@@ -348,6 +348,29 @@ def test_replay_into_an_earlier_epoch_goes_on_with_the_epoch_after_it(begin, dae
     assert seen == [0, 1, 2, 1, 2, 3, 4, 5]
 
 
+def test_replay_over_a_change_of_loader_says_that_the_data_went_on(begin, daemon):
+    agent = begin()
+    d = daemon(agent)
+    model = Quadratic().known_to(agent)
+    kept = [fixed_batches(3), fixed_batches(3)]
+    order = None
+    for _, batch in agent.loop(kept[0]):
+        model.step(batch)
+    for step, batch in agent.loop(kept[1], total=9):
+        if step == 5 and order is None:
+            order = d.order(Rollback(to=0, replay=True))
+        model.step(batch)
+    outcome = d.outcome(order)
+    assert outcome.detail["exact"] is False
+    assert "another loader" in outcome.text
+
+
+def test_epochs_begin_at_zero_each_time(begin):
+    agent = begin()
+    assert list(agent.epochs(2)) == [0, 1]
+    assert list(agent.epochs(3)) == [0, 1, 2]
+
+
 def test_the_first_snapshot_comes_before_the_first_step(begin):
     agent = begin()
     model = Quadratic().known_to(agent)

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
-from sitter_wire.commands import Rollback, SetKnob, TakeCheckpoint
+from sitter_wire.commands import Rollback, SetKnob, Stop, TakeCheckpoint
 from sitter_wire.events import Remark, Restored
 from tests.unit.agent.conftest import Run
 
@@ -179,6 +179,34 @@ def test_a_checkpoint_opens_with_torch_alone_and_a_new_process_goes_on(begin, da
     assert agent.step == 10
     assert all(torch.equal(model.state_dict()[k], v) for k, v in then.items())
     assert next(agent.loop(loader, total=12))[0] == 10
+
+
+def test_a_safe_point_before_the_first_step_takes_the_first_snapshot(begin, daemon):
+    """As a trainer's callback does it, which counts its own steps from 1."""
+    model, optimizer, scheduler, loader = parts()
+    first = {k: v.clone() for k, v in model.state_dict().items()}
+    agent = begin(model=model, optimizer=optimizer, scheduler=scheduler, total=9)
+    d = daemon(agent)
+    agent.safe_point(0)
+    assert [(s.step, s.branch) for s in agent._core.ring.held] == [(0, 0)]
+    order = None
+    for step, (x, y) in enumerate(loader, 1):
+        loss = turn(model, optimizer, scheduler, x, y)
+        agent.log(step=step, loss=loss)
+        if step == 3:
+            order = d.order(Rollback(to=0))
+        agent.safe_point(step)
+        if step == 3:
+            break
+    outcome = d.outcome(order)
+    assert outcome.status == "applied"
+    assert "the script's own step counter" in outcome.text
+    assert all(torch.equal(v, first[k]) for k, v in model.state_dict().items())
+    d.order(Stop())
+    turn(model, optimizer, scheduler, x, y)
+    with pytest.raises(KeyboardInterrupt):
+        agent.safe_point(4)
+    assert agent.stopping
 
 
 def test_a_model_that_is_no_models_is_said(begin, capsys):
