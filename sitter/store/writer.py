@@ -15,10 +15,12 @@ from typing import Any
 
 import msgspec
 
+import sitter.store.sql as sql
 from sitter.clock import Clock
 from sitter.errors import StoreError
 from sitter.model import CheckpointInfo, Incident, LogEntry
 from sitter.store.growing import Growing, Statement
+from sitter.store.known_session import KnownSession
 from sitter.store.schema import open_writer, told
 from sitter_wire.events import Hole, Restored, SessionStart
 from sitter_wire.records import Happening, Point, Record
@@ -43,27 +45,6 @@ _CLOSE_WITHIN = 10.0
 
 _encode = msgspec.msgpack.Encoder().encode
 
-_LOG = "INSERT OR REPLACE INTO logbook VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
-_CHECKPOINT = "INSERT OR REPLACE INTO checkpoints VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-_INCIDENT = "INSERT OR REPLACE INTO incidents VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-_EVENT = "INSERT OR IGNORE INTO events (session, seq, step, branch, time, kind, data) VALUES (?, ?, ?, ?, ?, ?, ?)"
-_BRANCH = "INSERT OR REPLACE INTO branches VALUES (?, ?, ?, ?, ?)"
-_BRANCH_SEEN = "INSERT OR IGNORE INTO branches VALUES (?, ?, ?, ?, ?)"
-_NEW_SESSION = "INSERT OR IGNORE INTO sessions (id, session, wall_ns, mono_ns) VALUES (?, ?, ?, ?)"
-_SESSION = "UPDATE sessions SET wall_ns = ?, mono_ns = ?, pid = coalesce(?, pid), host = coalesce(?, host) WHERE id = ?"
-_STARTED = "UPDATE sessions SET pid = ?, host = ?, about = ? WHERE id = ?"
-
-
-class _Session:
-    """What the writer's thread knows of a session: its number, its clock pair, the last sequence taken."""
-
-    def __init__(self, number: int, wall_ns: int, mono_ns: int, last: int) -> None:
-        self.number, self.wall_ns, self.mono_ns, self.last = number, wall_ns, mono_ns, last
-        self.branches: set[int] = set()
-
-    def wall(self, mono_ns: int) -> float:
-        return (self.wall_ns + mono_ns - self.mono_ns) / 1e9
-
 
 class Writer:
     """Opens (and makes, checks, migrates) the history at once: raises StoreError. ``start`` begins the thread.
@@ -78,7 +59,7 @@ class Writer:
         try:
             self._growing = Growing(self._connection)
             self._sessions = {
-                name: _Session(number, wall_ns, mono_ns, last)
+                name: KnownSession(number, wall_ns, mono_ns, last)
                 for number, name, wall_ns, mono_ns, last in self._connection.execute(
                     "SELECT id, session, wall_ns, mono_ns, last_seq FROM sessions"
                 )
@@ -147,14 +128,14 @@ class Writer:
 
     def branch(self, branch: int, session: str, parent_branch: int | None, parent_step: int | None, started: float | None) -> None:
         """A branch: where it came from (None, None: from nothing) and when (unix seconds). Also read from the events themselves."""
-        self._give("sql", _BRANCH, (branch, session, parent_branch, parent_step, started))
+        self._give("sql", sql.BRANCH, (branch, session, parent_branch, parent_step, started))
 
     def log(self, entry: LogEntry) -> int:
         """A line of the logbook; its own ``id`` is ignored, the one given to it is returned."""
         with self._changed:
             self._log_id += 1
             number = self._log_id
-            self._put("sql", _LOG, (
+            self._put("sql", sql.LOG, (
                 number, entry.time, entry.kind, entry.step, entry.branch, entry.rule, entry.action, entry.status, entry.detail,
             ))  # fmt: skip
         return number
@@ -174,14 +155,14 @@ class Writer:
         i = incident
         with self._changed:
             self._incident_id = max(self._incident_id, i.id)
-            self._put("sql", _INCIDENT, (
+            self._put("sql", sql.INCIDENT, (
                 i.id, i.rule, i.branch, i.onset, i.began, i.text, i.ended, i.verdict, i.steps_lost, i.seconds_lost,
             ))  # fmt: skip
 
     def checkpoint(self, info: CheckpointInfo) -> None:
         """A new checkpoint, or the present form of a known one (by its path)."""
         i = info
-        self._give("sql", _CHECKPOINT, (
+        self._give("sql", sql.CHECKPOINT, (
             i.path, i.branch, i.step, i.bytes, i.good, i.verified, i.pinned, i.best, i.time, i.sha256,
         ))  # fmt: skip
 
@@ -304,15 +285,15 @@ class Writer:
             wall_ns, mono_ns, pid, host = detail
             known = self._session(subject, (wall_ns, mono_ns))
             known.wall_ns, known.mono_ns = wall_ns, mono_ns
-            self._derived.append((_SESSION, (wall_ns, mono_ns, pid or None, host, known.number)))
+            self._derived.append((sql.SESSION, (wall_ns, mono_ns, pid or None, host, known.number)))
 
-    def _session(self, session: str, clock: tuple[int, int] | None = None) -> _Session:
+    def _session(self, session: str, clock: tuple[int, int] | None = None) -> KnownSession:
         known = self._sessions.get(session)
         if known is None:
             wall_ns, mono_ns = clock or (round(self._clock.wall() * 1e9), round(self._clock.monotonic() * 1e9))
             number = max((s.number for s in self._sessions.values()), default=0) + 1
-            known = self._sessions[session] = _Session(number, wall_ns, mono_ns, 0)
-            self._derived.append((_NEW_SESSION, (number, session, wall_ns, mono_ns)))
+            known = self._sessions[session] = KnownSession(number, wall_ns, mono_ns, 0)
+            self._derived.append((sql.NEW_SESSION, (number, session, wall_ns, mono_ns)))
         return known
 
     def _records(self, session: str, records: list[Record]) -> None:
@@ -330,24 +311,24 @@ class Writer:
             # The event that opened a branch was read before its points. Should it be missing, they would never be drawn.
             known.branches.add(branch)
             first = next(p for p in points if p.branch == branch)
-            self._derived.append((_BRANCH_SEEN, (branch, session, None, None, known.wall(first.time))))
+            self._derived.append((sql.BRANCH_SEEN, (branch, session, None, None, known.wall(first.time))))
         known.last = records[-1].seq
         self._advanced.add(session)
 
-    def _happening(self, session: str, known: _Session, record: Happening) -> None:
+    def _happening(self, session: str, known: KnownSession, record: Happening) -> None:
         event = record.event
         if isinstance(event, Hole):
             return
         kind = str(type(event).__struct_config__.tag)
         self._derived.append(
-            (_EVENT, (known.number, record.seq, record.step, record.branch, record.time, kind, _encode(event)))
+            (sql.EVENT, (known.number, record.seq, record.step, record.branch, record.time, kind, _encode(event)))
         )
         if isinstance(event, SessionStart):
-            self._derived.append((_STARTED, (event.pid, event.host, _encode(event), known.number)))
+            self._derived.append((sql.STARTED, (event.pid, event.host, _encode(event), known.number)))
             parent = event.resumed or (None, None)
-            self._derived.append((_BRANCH_SEEN, (event.branch, session, *parent, known.wall(record.time))))
+            self._derived.append((sql.BRANCH_SEEN, (event.branch, session, *parent, known.wall(record.time))))
         elif isinstance(event, Restored):
-            self._derived.append((_BRANCH_SEEN, (event.branch, session, event.from_branch, event.step, known.wall(record.time))))
+            self._derived.append((sql.BRANCH_SEEN, (event.branch, session, event.from_branch, event.step, known.wall(record.time))))
 
     def _commit(self) -> bool:
         """One transaction with everything that is kept; False if it has to be tried again."""
@@ -400,12 +381,12 @@ class Writer:
     def _write(self, statements: list[Statement]) -> None:
         """In order. One that can never be stored (a lone surrogate, a number too large) is given up, not tried for ever."""
         bad: list[int] = []
-        for i, (sql, parameters) in enumerate(statements):
+        for i, (statement, parameters) in enumerate(statements):
             try:
-                self._connection.execute(sql, parameters)
+                self._connection.execute(statement, parameters)
             except (OverflowError, ValueError, sqlite3.IntegrityError, sqlite3.ProgrammingError, sqlite3.InterfaceError) as e:
                 bad.append(i)
                 self.dropped += 1
-                log.error("not stored (%s…): %s", sql[:40], e)
+                log.error("not stored (%s…): %s", statement[:40], e)
         for i in reversed(bad):
             del statements[i]
