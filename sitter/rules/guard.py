@@ -266,9 +266,9 @@ class Guard(Rule):
     def _rate_seen(self, step: int, scheduled: float) -> None:
         response = self.response
         if response.usual_rate is not None:
-            if scheduled > self.params.rate_factor * response.usual_rate:
-                return  # still somebody's bug: no part of what is usual
-            response.usual_rate, response.want = None, 1.0
+            if response.bug_lasts(scheduled, self.params.rate_factor):
+                return  # no part of what is usual
+            response.want = 1.0
         self.memory.rate.record(step, scheduled)
 
     def _rate_back(self, sample: Sample, view: RunView) -> Finding | None:
@@ -297,7 +297,7 @@ class Guard(Rule):
         """Restores, outcomes, the rate that was changed back, a new session."""
         event, response, signs = happening.event, self.response, self.memory
         if isinstance(event, Restored):
-            self._asked = response.gone_back(event.branch, event.step, event.left, signs.held)
+            self._asked = response.gone_back(event.branch, event.step, event.left, signs.held, signs.rate.now)
             signs.episode, signs.clean, signs.healthy = None, 0, event.step
             signs.far.clear()
             signs.high.clear()

@@ -72,7 +72,8 @@ class Response:
         self.since = 0  # judged points after it
         self.first_bad: int | None = None  # step of the first of them, if it was bad
         self.want = 1.0  # what the guard wants on the rate now
-        self.usual_rate: float | None = None  # where the schedule stood before somebody's bug
+        self.usual_rate: float | None = None  # where the schedule stands without somebody's bug, in the state that was put back
+        self.bug_rate: float | None = None  # the last scheduled rate of this branch, while that bug lasts
         self.excused = 0  # how often in a row a value was at fault and not the model
 
     def judged(self, step: int, odd: bool, *, main: bool) -> None:
@@ -131,19 +132,31 @@ class Response:
             trip.proposed = False
             trip.retry_at = trip.points + RETRY_POINTS * 2 ** min(trip.attempt - 1, DOUBLINGS)
 
-    def gone_back(self, branch: int, step: int, left: int, held: float) -> float | None:
-        """A restore. ``held``: what the guard had on the rate in the state put back. Returns what it has asked to put on it now."""
+    def gone_back(self, branch: int, step: int, left: int, held: float, rate: float | None) -> float | None:
+        """A restore. ``held``: what the guard had on the rate in the state put back; ``rate``: what was scheduled there (None: not
+        known). Returns what it has asked to put on the rate now."""
         trip, self.trip = self.trip, None
         self.restored, self.restored_held = (branch, step), held
-        self.since, self.first_bad = 0, None
+        self.since, self.first_bad, self.bug_rate = 0, None, None
+        if self.usual_rate is not None and rate is not None:
+            self.usual_rate = rate
         if trip is None or not trip.proposed:
             return None  # somebody else's
         self.restores += 1
         self.steps_lost += max(0, left - step)
         self.want = trip.want
         if trip.jump is not None and trip.factor != 1.0:
-            self.usual_rate = trip.jump.usual
+            self.usual_rate = trip.jump.usual if rate is None else rate
         return trip.factor if trip.factor != 1.0 else None
+
+    def bug_lasts(self, scheduled: float, factor: float) -> bool:
+        """Whether the scheduled rate still stands so far off. It is over when it is near where it stood, or comes down by that much
+        from one point to the next: meanwhile a warm-up may have gone on."""
+        before, self.bug_rate = self.bug_rate, scheduled
+        if self.usual_rate is not None and scheduled > factor * self.usual_rate and not (before and scheduled * factor < before):
+            return True
+        self.usual_rate = self.bug_rate = None
+        return False
 
     def over(self) -> None:
         """The trouble is over."""

@@ -1,5 +1,5 @@
 import random
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from itertools import pairwise
 
 import pytest
@@ -302,6 +302,44 @@ def test_a_rate_times_100_is_divided_out_and_given_back_when_it_is_over() -> Non
     run.lr = 1e-3
     given = [a for f in run.points(3) for a in f.actions]
     assert given == [SetKnob(knob="lr", op="scale", amount=pytest.approx(100.0))]
+
+
+def bug_in_a_schedule(scheduled: Callable[[int], float], last: int, back_to: int) -> Run:
+    """The rate × 100 from step ``last`` on, under a schedule; ends after going back to ``back_to``, with the bug divided out."""
+    run, at = Run(), 0
+    while run.step < last:
+        at = run.snapshot() if run.step == back_to else at
+        run.lr = scheduled(run.step)
+        run.point()
+    run.lr = 100.0 * scheduled(run.step)
+    run.points(3)
+    (action,) = rollbacks(run.points(2, 30.0))
+    run.engine.restoring(True)
+    run.restore(at)
+    run.scale(action.also_scale["lr"])
+    return run
+
+
+def test_far_back_in_a_decay_the_rate_that_was_usual_there_is_no_bug() -> None:
+    def decay(step: int) -> float:
+        return 1e-3 * 0.98**step
+
+    run = bug_in_a_schedule(decay, last=160, back_to=40)  # where the rate was 11 × what it was before the bug
+    assert run.step == 40
+    run.lr = decay(40)
+    assert [a for f in run.points(3) for a in f.actions] == [SetKnob(knob="lr", op="scale", amount=pytest.approx(100.0, rel=0.05))]
+
+
+def test_a_bug_ends_also_where_the_warm_up_has_gone_on_meanwhile() -> None:
+    def warm_up(step: int) -> float:
+        return 1e-5 * (step + 1)
+
+    run = bug_in_a_schedule(warm_up, last=60, back_to=20)
+    while run.step < 90:  # past three times the rate at step 20
+        run.lr = 100.0 * warm_up(run.step)
+        assert not [f for f in run.point() if f.actions], "as long as it lasts"
+    run.lr = warm_up(run.step)
+    assert [a for f in run.points(3) for a in f.actions] == [SetKnob(knob="lr", op="scale", amount=pytest.approx(100.0, rel=0.05))]
 
 
 @pytest.mark.parametrize(
