@@ -5,6 +5,7 @@ stderr whether it did: 0 it watches, 1 it could not, 2 the settings are wrong, 3
 """
 
 import logging
+import os
 import secrets
 import signal
 import sys
@@ -26,6 +27,7 @@ from sitter.control.heart import Heart
 from sitter.control.history_desk import HistoryDesk
 from sitter.control.inbox import Inbox
 from sitter.control.preset import preset_of
+from sitter.control.succession import Succession
 from sitter.control.timers import Timers
 from sitter.host.sampler import HostSample, Sampler
 from sitter.locks import holder, take
@@ -77,6 +79,7 @@ class Daemon:
         )
         self.heart = Heart(secrets.token_hex(8), self.core, self.link, clock)
         self.ending = Ending(run, info, self.core, self.notifications, self.reader, clock)
+        self.succession = Succession(self.core, self.reader, clock, os.getpid())
         self.history = HistoryDesk(lambda: Reader(run.history), self.inbox)
         self.sampler = Sampler(run.path, clock, lambda sample: self.inbox.post(lambda: self._sampled(sample)))
         reach = Reach(
@@ -104,6 +107,7 @@ class Daemon:
         """Until the training has ended, all is committed and no client is here, or SIGTERM."""
         self.core.read_files(live=self.heart.live_session())
         self.core.life.look()
+        self.succession.begin()
         self.sampler.start()
         self.timers.every(1.0, self._second)
         self.timers.every(10.0, self._rebind)
@@ -122,11 +126,13 @@ class Daemon:
                 self.desk.take()
             self.timers.run()
             self.heart.ack_if_due()
+        self.succession.end()
 
     def close(self) -> None:
         """Commits everything; bounded in time, whatever hangs."""
         self.sampler.close()
         self.notifications.close(2.0)
+        self.inbox.run()  # what could not be sent any more is written down
         self.history.close()
         self.desk.close()
         self.writer.close()
@@ -148,6 +154,7 @@ class Daemon:
         if session is not None:
             self.sampler.watch(session.pid, session.start.gpus if session.start else [])
         self.ending.tick()
+        self.succession.tick()
         if self.ending.may_leave() and not self.desk.clients():
             log.info("the training has ended, all is committed, nobody is looking: leaving")
             self.stopping = True

@@ -258,6 +258,10 @@ class Core:
             self.life.stopped_session = self.present.session.id
             self.keep("stopped_session", self.present.session.id)
 
+    def tell(self, event: str, text: str, key: str) -> None:
+        """Whoever wants to hear of ``event``."""
+        self._notify(event, text, key)
+
     # -- the dispatcher's hands --------------------------------------------------------------------------------------------
 
     def act(self, finding: Finding, by: str) -> None:

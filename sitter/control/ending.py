@@ -18,6 +18,8 @@ from sitter_wire.rundir import RunInfo
 
 LINGER_S = 3.0
 """After the end: so long a TUI that is just starting, or a process that starts again, still finds the daemon."""
+NOTICES_S = 45.0
+"""So long the last notifications are waited for: three attempts of 10 s each, and the pauses between them."""
 WAIT_FOR_START_S = 60.0
 """A daemon that was started for a training that never comes leaves after so long."""
 
@@ -93,7 +95,8 @@ class Ending:
         if self._core.life.alive:
             return False
         if self._ended_at is not None:
-            return now - self._ended_at > LINGER_S
+            over = now - self._ended_at
+            return over > LINGER_S and (over > NOTICES_S or not self._notifications.busy())
         return now - self._began > WAIT_FOR_START_S
 
     # -- notifications and signals ---------------------------------------------------------------------------------------

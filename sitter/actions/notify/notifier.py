@@ -93,6 +93,10 @@ class Notifications:
             late = f"no answer after {timeout:.0f} s; it may still come"
             return [results.get(t.name, TestResult(notifier=t.name, ok=False, detail=late)) for t in self._told]
 
+    def busy(self) -> bool:
+        """Whether anything is still being sent, or waits to be."""
+        return any(told.worker.busy for told in self._told)
+
     def close(self, timeout: float) -> None:
         """Send what is waiting, at most ``timeout`` seconds; the rest is reported as not sent."""
         deadline = time.monotonic() + timeout

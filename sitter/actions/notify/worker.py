@@ -53,6 +53,12 @@ class Worker:
         if dropped is not None:
             self._tell(dropped, False, "not sent: too many are waiting, or the daemon is ending")
 
+    @property
+    def busy(self) -> bool:
+        """Whether it has something left to deliver."""
+        with self._wake:
+            return self._present is not None or bool(self._jobs)
+
     def end(self) -> None:
         """Deliver what is waiting, without pauses, and end."""
         with self._wake:
