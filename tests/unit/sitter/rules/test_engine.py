@@ -335,7 +335,7 @@ def test_a_bug_ends_also_where_the_warm_up_has_gone_on_meanwhile() -> None:
         return 1e-5 * (step + 1)
 
     run = bug_in_a_schedule(warm_up, last=60, back_to=20)
-    while run.step < 90:  # past three times the rate at step 20
+    while run.step < 200:  # past three times the rate before the bug, let alone the one at step 20
         run.lr = 100.0 * warm_up(run.step)
         assert not [f for f in run.point() if f.actions], "as long as it lasts"
     run.lr = warm_up(run.step)
