@@ -30,6 +30,9 @@ SLOWEST_S = 2.0
 DEMAND_TIMEOUT_S = 45.0
 """``stop --now`` takes 30 s to be sure."""
 
+LOST_AFTER_S = 2.0
+"""Without an answer for so long the daemon is said to be lost: figures that are not of the present must not look as if they were."""
+
 
 class Reader(Protocol):
     """``sitter.client.Client``, or anything that answers like it."""
@@ -97,7 +100,7 @@ class Poller:
 
     def _look(self) -> str:
         try:
-            status: Status = self._reader.ask(queries.GetStatus())
+            status: Status = self._reader.ask(queries.GetStatus(), LOST_AFTER_S)
         except DaemonError:
             self._idle = max(self._idle, 10)
             self._last = None
@@ -167,6 +170,9 @@ def carry_out(reader: Reader, deeds: Sequence[tuple[Deed, queries.AnyQuery]], po
                 left_out = answer.status != "applied"
             except UsageError as e:
                 post(DeedEnded(deed, "refused", str(e), None))
+                left_out = True
+            except DaemonError:
+                post(DeedEnded(deed, "unanswered", "the daemon was lost before its answer came; the logbook will say what became of it", None))
                 left_out = True
             except Exception as e:  # noqa: BLE001 — whatever went wrong, silence is never success
                 post(DeedEnded(deed, "unanswered", str(e), None))
