@@ -1,0 +1,233 @@
+"""Law 1: with no daemon, a dead daemon, a stopped daemon, training goes on as if we were not there. Law 2: nothing is lost by it."""
+
+import json
+import os
+import signal
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from sitter.locks import holder
+from sitter.store.reader import Reader
+from sitter_wire.places import RunDir
+
+# A training of its own numbers: whatever we changed in them would show in the last digit. The step takes a millisecond of arithmetic.
+MODEL = """
+    import json, pathlib, random, time
+
+    class Model:
+        def __init__(self):
+            self.rng = random.Random(7)
+            self.w = [self.rng.gauss(0, 1) for _ in range(40)]
+            self.m = [0.0] * 40
+        def step(self):
+            loss = 0.0
+            for _ in range(40):
+                x = [self.rng.gauss(0, 1) for _ in range(40)]
+                error = sum(w * v for w, v in zip(self.w, x)) - sum(x)
+                loss += error * error
+                for i, v in enumerate(x):
+                    self.m[i] = 0.9 * self.m[i] + error * v
+                    self.w[i] -= 1e-4 * self.m[i]
+            return loss / 40
+        def save(self):
+            return {"w": list(self.w), "m": list(self.m)}
+        def load(self, state):
+            self.w, self.m = list(state["w"]), list(state["m"])
+"""
+
+ALONE = (
+    MODEL
+    + """
+    import sys
+    model = Model()
+    for step in range(int(sys.argv[1])):
+        model.step()
+    print(json.dumps(model.w))
+"""
+)
+
+LOOKED_AFTER = (
+    MODEL
+    + """
+    import sitter_agent, sys
+    model = Model()
+    agent = sitter_agent.start(name="x", daemon="--no-daemon" not in sys.argv)
+    agent.state(save=model.save, load=model.load)
+    times, last, enough, losses = [], time.perf_counter(), pathlib.Path("enough"), []
+    for step in agent.steps(1_000_000):
+        losses.append(model.step())
+        agent.log(loss=losses[-1])
+        now = time.perf_counter()
+        times.append((time.monotonic(), now - last))
+        last = now
+        if step >= 500 and step % 50 == 0 and enough.exists():
+            break
+    pathlib.Path("result.json").write_text(json.dumps({"w": model.w, "times": times, "steps": step + 1, "losses": losses}))
+"""
+)
+
+
+def finish(tmp_path: Path, training: "subprocess.Popen[str]") -> dict:
+    """End the training and read what it says of itself."""
+    (tmp_path / "enough").touch()
+    training.communicate(timeout=30)
+    assert training.returncode == 0
+    return json.loads((tmp_path / "result.json").read_text())
+
+
+def alone(script, tmp_path: Path, steps: int) -> list[float]:
+    """The weights after so many steps without anything of ours."""
+    path = script(ALONE, "alone.py")
+    done = subprocess.run([sys.executable, str(path), str(steps)], capture_output=True, text=True, check=True, timeout=60)
+    return json.loads(done.stdout)
+
+
+def stored_losses(run: RunDir) -> list[float]:
+    """Every loss in the history, in order of its record."""
+    reader = Reader(run.history)
+    try:
+        points = [p for p in reader.tail(10_000_000) if "loss" in p.values]
+        assert [p.seq for p in points] == sorted({p.seq for p in points}), "each once, in order"
+        assert [p.step for p in points] == list(range(len(points)))
+        return [p.values["loss"] for p in points]
+    finally:
+        reader.close()
+
+
+def until(what, timeout: float = 20.0) -> None:
+    end = time.monotonic() + timeout
+    while not what():
+        assert time.monotonic() < end, "never so"
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize("how", ["SITTER=off", "daemon=False"])
+def test_training_without_a_daemon_is_bit_for_bit_the_same_and_all_of_it_is_there_later(sitter, script, start, tmp_path, how):
+    words, env = ([], {"SITTER": "off"}) if how == "SITTER=off" else (["--no-daemon"], {})
+    training = start(sys.executable, "-u", str(script(LOOKED_AFTER)), *words, **env)
+    line = training.stdout.readline()
+    assert "recording only, nobody is watching" in line
+    run = RunDir(tmp_path / "sitter-runs" / "x")
+    until(lambda: any(p.stat().st_size for p in run.recorder.rglob("*.rec")))
+    assert holder(run.daemon_lock) is None
+    result = finish(tmp_path, training)
+    assert result["w"] == alone(script, tmp_path, result["steps"])
+    status = sitter.status()
+    assert status["step"] == result["steps"] - 1, "the turn that a break ended is no safe point"
+    assert status["agent"]["dropped"] == 0
+    assert stored_losses(run) == result["losses"]
+
+
+def test_training_does_not_notice_a_daemon_that_is_stopped_and_then_dies(sitter, script, start, tmp_path):
+    training = start(sys.executable, "-u", str(script(LOOKED_AFTER)))
+    assert "guard on" in training.stdout.readline()
+    status = sitter.until(lambda s: s["state"] == "running" and s["step"] > 300)
+    daemon = status["daemon"]["pid"]
+    run = RunDir(tmp_path / "sitter-runs" / "x")
+
+    stopped_at = time.monotonic()
+    os.kill(daemon, signal.SIGSTOP)
+    time.sleep(6.0)  # enough for the queues between the two to fill
+    os.kill(daemon, signal.SIGCONT)
+    cont_at = time.monotonic()
+    sitter.until(lambda s: s["daemon"] is not None)
+    time.sleep(1.0)
+    killed_at = time.monotonic()
+    os.kill(daemon, signal.SIGKILL)
+    until(lambda: holder(run.daemon_lock) not in (None, daemon))  # the agent starts another
+    again_at = time.monotonic()
+    result = finish(tmp_path, training)
+
+    assert result["w"] == alone(script, tmp_path, result["steps"]), "bit for bit what it is without us"
+    before = [t for at, t in result["times"][200:] if at < stopped_at]
+    stopped = [t for at, t in result["times"] if stopped_at < at < cont_at]
+    dead = [t for at, t in result["times"] if killed_at < at < again_at]
+    usual = statistics.median(before)
+    assert len(stopped) > 500
+    for phase in (stopped, dead):
+        # Two cores are shared with whatever else runs here, so a single step may be late. A loop that waits for a daemon is late by seconds.
+        assert statistics.median(phase) < 1.5 * usual
+        assert max(phase) < 1.0
+    ended = sitter.until(lambda s: s["state"] == "stopped")  # it left the loop early
+    assert ended["agent"]["dropped"] == 0
+    assert stored_losses(run) == result["losses"], "and the history has every value once"
+
+
+SHIPPING = """
+    import pathlib, random, sitter_agent, time
+    agent = sitter_agent.start(name="x", daemon=False)
+    rng, enough, value = random.Random(0), pathlib.Path("enough"), 0
+    for step in agent.steps(100_000_000):
+        agent.log(loss=float(step))                # ships at safe points, from the training thread
+        if rng.random() < 0.02:
+            time.sleep(0.01)
+        if rng.random() < 0.002:
+            agent.log(val_loss=float(step))
+            time.sleep(rng.uniform(0.12, 0.3))     # a silence, in which the control thread ships
+        if step % 100 == 0 and enough.exists():
+            break
+    pathlib.Path("steps").write_text(str(step + 1))
+"""
+
+
+def kill_often(sitter, script, start, tmp_path: Path, kills: int) -> tuple[int, int]:
+    """(points, kills); each value that was logged is in the history once, in order."""
+    training = start(sys.executable, "-u", str(script(SHIPPING)))
+    assert "nobody is watching" in training.stdout.readline()
+    run = RunDir(tmp_path / "sitter-runs" / "x")
+    said = (tmp_path / "daemon.txt").open("w")
+    words = [sys.executable, "-m", "sitter.daemon", str(run.path), "--foreground"]
+    daemon = subprocess.Popen(words, stdout=said, stderr=said)
+    reader = Reader(run.history)
+    try:
+        for i in range(kills):
+            # It must have taken something in before it dies; then it dies at any moment of its work.
+            seen = 0
+            while True:
+                until(lambda: run.history.exists())
+                try:
+                    now = max(reader.sequences().values(), default=0)
+                except Exception:
+                    now = 0
+                if now > seen > 0:
+                    break
+                seen = max(seen, now)
+                time.sleep(0.05)
+            time.sleep(0.1 * (i % 4))
+            daemon.kill()
+            daemon.wait()
+            daemon = subprocess.Popen(words, stdout=said, stderr=said)
+        (tmp_path / "enough").touch()
+        training.communicate(timeout=30)
+        assert daemon.wait(40) == 0, "it leaves once the training has ended and all is committed"
+    finally:
+        daemon.kill()
+        daemon.wait()
+        said.close()
+    steps = int((tmp_path / "steps").read_text())
+    points = reader.tail(100_000_000)
+    reader.close()
+    losses = [p.values["loss"] for p in points if "loss" in p.values]
+    assert losses == [float(s) for s in range(steps)], "each once, in order"
+    vals = [p for p in points if "val_loss" in p.values]
+    assert [p.values["val_loss"] for p in vals] == [float(p.step) for p in vals]
+    assert len(vals) == len({p.step for p in vals}) > 0
+    seqs = [p.seq for p in points]
+    assert seqs == sorted(set(seqs))
+    assert not [e for e in sitter.lines("logbook") if e["status"] == "gap"]
+    return len(points), kills
+
+
+def test_nothing_is_lost_by_killing_the_daemon(sitter, script, start, tmp_path):
+    kill_often(sitter, script, start, tmp_path, 8)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_nothing_is_lost_by_killing_the_daemon_a_hundred_times(sitter, script, start, tmp_path):
+    print("points, kills:", kill_often(sitter, script, start, tmp_path, 100))
