@@ -114,14 +114,14 @@ class Agent:
             if step is not None and not p.managed:
                 p.current, p.given = int(step), True
             known = self._names({**values, **named} if values else named)
-            for value in known.values():
-                if type(value) is not float and on_gpu(value):
-                    known = self._to_come(known)
-                    break
             if not core.logged.issuperset(known):
                 core.logged.update(known)
                 if "grad_norm" in known and hasattr(core.adapter, "user_logs_grad_norm"):
                     core.adapter.user_logs_grad_norm = True
+            for value in known.values():
+                if type(value) is not float and on_gpu(value):
+                    known = self._to_come(known)
+                    break
             if p.current != self._last_logged:
                 self._last_logged = p.current
                 core.points += 1

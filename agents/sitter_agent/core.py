@@ -69,7 +69,7 @@ class Core:
         self.free_knobs: dict[str, FreeKnob] = {}
         self.hooks: list[RestoreHook] = []
         self.feed: Feed | None = None
-        self.pending = Pending(recorder.log)  # type: ignore[arg-type]
+        self.pending = Pending(self._arrived)
         self.points = 0
         self.logged: set[str] = set()
         """Names that the script logs itself: those are not taken from the framework as well."""
@@ -78,6 +78,12 @@ class Core:
         self.snapshots_ready = False
         self.preempted: str | None = None
         self.resume_from: str | None = None
+
+    def _arrived(self, step: int, branch: int, values: dict[str, float]) -> None:
+        """Values that had to come from a GPU."""
+        if self.goal in values:
+            self.goal_value = values[self.goal]
+        self.recorder.log(step, branch, values)  # type: ignore[arg-type]
 
     def event(self, event: AnyEvent) -> int:
         """Record an event here and now."""

@@ -23,13 +23,16 @@ class Pending:
         return len(self._waiting)
 
     def add(self, step: int, branch: int, name: str, value: Any) -> None:
-        """Start the copy of a 0-d (or one-element) CUDA tensor. Beyond ``MAX_PENDING`` it is dropped and counted."""
+        """Start the copy of a 0-d (or one-element) CUDA tensor. Dropped and counted beyond ``MAX_PENDING``, and in a CUDA graph."""
+        torch = sys.modules["torch"]
+        if torch.cuda.is_current_stream_capturing():  # pinning or asking now would break the script's capture of a CUDA graph
+            self.dropped += 1
+            return
         if len(self._waiting) >= MAX_PENDING:
             self.poll()
             if len(self._waiting) >= MAX_PENDING:
                 self.dropped += 1
                 return
-        torch = sys.modules["torch"]
         with torch.no_grad(), torch.cuda.device(value.device):
             buffer = self._buffers.pop() if self._buffers else torch.empty((), dtype=torch.float64, pin_memory=True)
             # Converted on the GPU first: a non_blocking copy between types goes through pageable memory, which waits.
@@ -50,5 +53,5 @@ class Pending:
 
 
 def on_gpu(value: Any) -> bool:
-    """Whether reading it would make this process wait for a CUDA device."""
-    return bool(getattr(value, "is_cuda", False))
+    """Whether it is one number that this process would wait for a CUDA device to read."""
+    return bool(getattr(value, "is_cuda", False)) and value.numel() == 1

@@ -118,9 +118,9 @@ class TorchAdapter:
         return self._knobs
 
     def steps_done(self) -> int | None:
-        """Steps of the first optimizer: with several, its full turns. None where no optimizer has hooks."""
+        """Steps of the first optimizer: with several, its full turns. None where no hook sees them (replays of a CUDA graph)."""
         for hooks in self._hooks.values():
-            return hooks.steps
+            return None if hooks.in_graph else hooks.steps
         return None
 
     def sample(self, step: int) -> dict[str, float | Tensor]:

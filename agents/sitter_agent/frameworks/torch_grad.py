@@ -107,7 +107,7 @@ class GradNormMeter:
         self._due -= 1
         if self._due <= 0:
             grads = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
-            if grads and not _capturing(grads[0]):
+            if grads and not capturing(grads[0]):
                 self._taken = total_norm(grads)
                 self._adapt(self._clock() - began, grads)
             self._due = self.interval
@@ -140,6 +140,6 @@ def _blend(old: float | None, new: float) -> float:
     return new if old is None else old + 0.1 * (min(new, 3 * old) - old)
 
 
-def _capturing(t: Tensor) -> bool:
+def capturing(t: Tensor) -> bool:
     """Whether a CUDA graph is being captured: then nothing of ours may be launched."""
     return bool(t.is_cuda and torch.cuda.is_current_stream_capturing())

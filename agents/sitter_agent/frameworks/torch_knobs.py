@@ -86,6 +86,10 @@ class TorchKnob:
         name = self.field.name
         if self._refusal:
             raise ValueError(self._refusal)
+        if any(h.in_graph for h in self._hooks):
+            raise ValueError(
+                f"{name} cannot be changed: the optimizer's step is replayed from a CUDA graph; call it outside of the graph instead"
+            )
         if not math.isfinite(amount) or (amount <= 0 and (op == "scale" or self.spec.scale in ("log", "log1m"))):
             raise ValueError(f"{name}: expected a positive finite {op}, got {amount:g}; say for example {name}=0.5x")
         targets = self._chosen(group)

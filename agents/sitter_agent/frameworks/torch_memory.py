@@ -146,6 +146,19 @@ def copy_in(pairs: Iterable[tuple[Tensor, Tensor]]) -> list[int]:
     return failed
 
 
+def drop_grad(p: Tensor) -> None:
+    """Its gradient counts no more.
+
+    On a GPU its memory stays, zeroed: a CUDA graph goes on writing there and nowhere else, and an optimizer that steps outside
+    of the graph would find no gradient, for which a ``GradScaler`` raises.
+    """
+    if p.grad is not None and p.is_cuda and p.grad.layout is torch.strided:
+        with torch.no_grad():
+            p.grad.detach().zero_()
+    else:
+        p.grad = None
+
+
 class Staging:
     """A small buffer between device and pageable host memory, pinned where there is CUDA.
 
@@ -156,10 +169,19 @@ class Staging:
         self.half = size // 2
         pin = torch.cuda.is_available()
         self._buffer = torch.empty(self.half * 2, dtype=torch.uint8, pin_memory=pin)
-        self._events: list[Any] = [torch.cuda.Event() if pin else None for _ in range(2)]
+        self._events: list[Any] = [None, None]
 
     def fetch(self, sources: list[Tensor], targets: list[Tensor]) -> None:
-        """Copy contiguous device tensors into contiguous host tensors of the same sizes, all bytes."""
+        """Copy contiguous tensors of one device into contiguous host tensors of the same sizes, all bytes."""
+        device = sources[0].device
+        if device.type != "cuda":
+            self._fetch(sources, targets)
+            return
+        with torch.cuda.device(device):  # an event waits for the stream of the current device, and belongs to it
+            self._events = [torch.cuda.Event(), torch.cuda.Event()]
+            self._fetch(sources, targets)
+
+    def _fetch(self, sources: list[Tensor], targets: list[Tensor]) -> None:
         waiting: list[tuple[Tensor, Tensor]] = []
         side, used = 0, 0
         filling: list[tuple[Tensor, Tensor]] = []
@@ -194,12 +216,14 @@ class Staging:
 
 def _from_device(sources: list[Tensor], targets: list[Tensor], staging: Staging | None) -> None:
     """CUDA through the staging buffer where both sides are contiguous; everything else by a plain copy."""
-    through: tuple[list[Tensor], list[Tensor]] = ([], [])
+    through: dict[torch.device, tuple[list[Tensor], list[Tensor]]] = {}
     for source, target in zip(sources, targets, strict=True):
         if staging is not None and source.is_cuda and source.is_contiguous() and target.is_contiguous() and source.numel():
-            through[0].append(source)
-            through[1].append(target)
+            theirs = through.setdefault(source.device, ([], []))
+            theirs[0].append(source)
+            theirs[1].append(target)
         else:
             target.copy_(source)
-    if staging is not None and through[0]:
-        staging.fetch(*through)
+    if staging is not None:
+        for theirs in through.values():
+            staging.fetch(*theirs)

@@ -6,7 +6,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from sitter_agent.frameworks.torch_memory import Gathered, Leaf, copy_in, thaw
+from sitter_agent.frameworks.torch_memory import Gathered, Leaf, copy_in, drop_grad, thaw
 
 WRAPPERS = ("DistributedDataParallel", "DataParallel")
 
@@ -91,7 +91,7 @@ def restore(module: nn.Module, image: ModuleImage, host: dict[str, Tensor], name
             labels.append(full)
     missing += [f"{name}: {labels[i]} would not be written in place" for i in copy_in(pairs)]
     for p in module.parameters():
-        p.grad = None
+        drop_grad(p)
     for key, value in image.layout.items():
         owner, _, last = key.rpartition(".")
         if last == "_extra_state" and key not in image.leaves:

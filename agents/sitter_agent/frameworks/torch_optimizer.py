@@ -11,10 +11,14 @@ import torch
 from torch import Tensor
 from torch.nn.parameter import is_lazy
 
-from sitter_agent.frameworks.torch_memory import Gathered, Leaf, copy_in, rebuild, thaw
+from sitter_agent.frameworks.torch_memory import Gathered, Leaf, copy_in, drop_grad, rebuild, thaw
 
 NOT_VALUES = ("params", "param_names")
 """Keys of a param group that hold no values of the training state."""
+
+
+COUNTERS = ("step", "mu_product")
+"""Keys of a parameter's state that torch keeps on the CPU, where reading them waits for no device, unless capturable or fused."""
 
 
 @dataclass
@@ -71,7 +75,7 @@ def restore(optimizer: Any, image: OptimizerImage, host: dict[str, Tensor], name
         if g < len(image.groups):
             put.group(group, image.groups[g])
         for i, p in enumerate(group["params"]):
-            p.grad = None
+            drop_grad(p)
             if (g, i) in image.loose:
                 put.in_place(p, image.loose[g, i])
             want = image.state.get((g, i))
@@ -122,7 +126,7 @@ class _Putter:
         def visit(leaf: Any, path: str) -> Any:
             if not isinstance(leaf, Leaf):
                 return leaf
-            at = step_device if (key or path).rsplit("/", 1)[-1] == "step" else device
+            at = step_device if (key or path).rsplit("/", 1)[-1] in COUNTERS else device
             return self._host[leaf.path].to(at, copy=True)
 
         return rebuild(want, key, visit)

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sitter_agent.frameworks.torch_grad import capturing
 from sitter_agent.handlers import raised_by_handler
 from sitter_agent.say import say
 
@@ -101,6 +102,8 @@ class StepHooks:
         self.settings: list[tuple[Field, Setting]] = []
         self.steps = 0
         self.broken: str | None = None
+        self.in_graph = False
+        """The step was captured in a CUDA graph. Its replays run no hook: they are not seen, and no scale reaches them."""
         self.used: tuple[float | Tensor | None, float | Tensor | None] = (None, None)
         self._after_step = after
         self._depth = 0
@@ -153,6 +156,7 @@ class StepHooks:
                 self.heal()
             self._depth = 1
             self._serial += 1
+            self._look_for_graph(optimizer)
             self._note_used(optimizer)
             if self._active:
                 self._put_on(optimizer)
@@ -177,6 +181,15 @@ class StepHooks:
                 self._after_step(optimizer)
         except Exception as e:  # noqa: BLE001 — as above
             self._break(e)
+
+    def _look_for_graph(self, optimizer: Any) -> None:
+        params: Any = optimizer.param_groups[0]["params"] if optimizer.param_groups else ()
+        was, self.in_graph = self.in_graph, bool(len(params)) and capturing(params[0])
+        if self.in_graph and not was:
+            say(
+                f"the step of {type(optimizer).__name__} is captured in a CUDA graph: every turn of the loop counts as a step, its "
+                "knobs have no effect, and the gradient norm is seen only where the script logs it"
+            )
 
     def _note_used(self, optimizer: Any) -> None:
         groups = optimizer.param_groups

@@ -40,7 +40,10 @@ class SlowDevice(types.ModuleType):
 
         self.empty = lambda shape, dtype, pin_memory: Buffer()
         self.no_grad = contextlib.nullcontext
-        self.cuda = types.SimpleNamespace(Event=Event, device=lambda d: contextlib.nullcontext())
+        self.capturing = False
+        self.cuda = types.SimpleNamespace(
+            Event=Event, device=lambda d: contextlib.nullcontext(), is_current_stream_capturing=lambda: self.capturing
+        )
 
 
 class OnDevice:
@@ -58,6 +61,9 @@ class OnDevice:
 
     def to(self, dtype):
         return self
+
+    def numel(self):
+        return 1
 
     def __float__(self):
         raise AssertionError("reading it would wait for the GPU")
@@ -125,6 +131,42 @@ def test_log_takes_the_rest_at_once(begin, device):
     run = Run(agent.run)
     agent.close()
     assert run.values("loss") == [(0, 1.5), (1, 2.5)]
+
+
+def test_a_value_on_the_gpu_counts_like_any_other(begin, device):
+    """The framework's own gradient norm rests where the script logs one, and the goal is known once it has arrived."""
+    agent = begin(goal="val_loss")
+    agent.log({"val/loss": OnDevice(1.5)}, step=0, grad_norm=OnDevice(2.0))
+    assert agent._core.logged == {"val_loss", "grad_norm"}
+    assert agent._core.goal_value is None
+    device.arrived = 2
+    agent.safe_point(0)
+    assert agent._core.goal_value == 1.5
+
+
+def test_several_numbers_are_refused_by_name_and_the_others_kept(begin, device, capsys):
+    class Several(OnDevice):
+        def numel(self):
+            return 3
+
+        def item(self):
+            raise RuntimeError("a Tensor with 3 elements cannot be converted to Scalar")
+
+    agent = begin()
+    device.arrived = 1
+    agent.log(step=0, logits=Several(0.0), loss=OnDevice(1.0), cheap=2.0)
+    agent.safe_point(0)
+    run = Run(agent.run)
+    assert (run.values("loss"), run.values("cheap"), run.values("logits")) == ([(0, 1.0)], [(0, 2.0)], [])
+    assert agent._core.rail.failures == 0
+    assert "logits" in capsys.readouterr().err
+
+
+def test_while_a_graph_is_captured_nothing_is_asked_of_the_device(device):
+    pending = Pending(lambda *a: None)
+    device.capturing = True
+    pending.add(0, 0, "loss", OnDevice(1.0))
+    assert (len(pending), pending.dropped, device.started) == (0, 1, 0)
 
 
 @pytest.mark.gpu
