@@ -24,7 +24,7 @@ from sitter.control.demands import Demands, Reach
 from sitter.control.desk import Desk
 from sitter.control.ending import Ending
 from sitter.control.heart import Heart
-from sitter.control.history_desk import HistoryDesk
+from sitter.control.history_desk import SETTLE_S, HistoryDesk
 from sitter.control.inbox import Inbox
 from sitter.control.preset import preset_of
 from sitter.control.succession import Succession
@@ -80,7 +80,7 @@ class Daemon:
         self.heart = Heart(secrets.token_hex(8), self.core, self.link, clock)
         self.ending = Ending(run, info, self.core, self.notifications, self.reader, clock)
         self.succession = Succession(self.core, self.reader, clock, os.getpid())
-        self.history = HistoryDesk(lambda: Reader(run.history), self.inbox)
+        self.history = HistoryDesk(lambda: Reader(run.history), self.inbox, lambda: self.writer.flush(SETTLE_S))
         self.sampler = Sampler(run.path, clock, lambda sample: self.inbox.post(lambda: self._sampled(sample)))
         reach = Reach(
             read=self.history.ask,

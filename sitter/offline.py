@@ -101,8 +101,8 @@ class Offline:
             self._scratch.cleanup()
 
     def _read(self, query: queries.Query, answer: Answer) -> None:
-        self._writer.flush()
-        answer(look_up(self._reader, query))
+        settled = self._writer.flush()
+        answer(look_up(self._reader, query, lambda: settled))
 
     def _no_daemon(self, answer: Answer, *_: object) -> None:
         state = self._core.life.state()

@@ -49,6 +49,10 @@ class GetSince(Query, frozen=True, tag="since"):
     since: float
 
 
+class Settle(Query, frozen=True, tag="settle"):
+    """Answer once all that the daemon knows now is committed, for whoever reads the history right after. Reply: Answered."""
+
+
 class GetRules(Query, frozen=True, tag="rules"):
     """Every rule with mode, parameters and state. Reply: list of ``sitter.model.RuleState``."""
 
@@ -105,6 +109,7 @@ AnyQuery = (
     | GetLogbook
     | GetDays
     | GetSince
+    | Settle
     | GetRules
     | Act
     | StopNow

@@ -16,7 +16,7 @@ from sitter.model import Answered
 from sitter.offline import Offline
 from sitter.paths import FoundRun, find
 from sitter.supervise.daemon_process import start_daemon
-from sitter_wire.queries import AnyQuery
+from sitter_wire.queries import AnyQuery, Settle
 
 run_option = click.option(
     "-r",
@@ -57,6 +57,13 @@ def asking(found: FoundRun, *, acts: bool = False) -> Iterator[Asked]:
         yield asked
     finally:
         asked.close()
+
+
+def settle(asked: Asked) -> None:
+    """Before the history is read: what was logged a moment ago shall be in it. Says so where it cannot be."""
+    answer: Answered = asked.ask(Settle())
+    if answer.status != "applied":
+        click.echo(f"sitter: {answer.text}", err=True)
 
 
 def demand(verb: str, words: Sequence[str], run: str | None) -> int:

@@ -4,7 +4,7 @@ import datetime
 
 import click
 
-from sitter.cli.common import asking, json_option, print_json_line, run_option
+from sitter.cli.common import asking, json_option, print_json_line, run_option, settle
 from sitter.cli.status import number
 from sitter.model import DayRow
 from sitter.paths import find
@@ -20,6 +20,7 @@ def command(run: str | None, as_json: bool) -> int:
     """Show a row a day: steps, loss, goal, slope per 1,000 steps, rate, actions, share of the time the GPU was idle."""
     offset = datetime.datetime.now().astimezone().utcoffset() or datetime.timedelta()
     with asking(find(run, acts=False)) as asked:
+        settle(asked)
         rows: list[DayRow] = asked.ask(GetDays(utc_offset=int(offset.total_seconds())))
     if as_json:
         for row in rows:

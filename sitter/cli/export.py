@@ -4,11 +4,10 @@ from pathlib import Path
 
 import click
 
-from sitter.cli.common import asking, run_option
+from sitter.cli.common import asking, run_option, settle
 from sitter.paths import find
 from sitter.store.export import FORMATS, export
 from sitter.store.reader import Reader
-from sitter_wire.queries import GetStatus
 
 
 @click.command("export")
@@ -20,7 +19,7 @@ def command(run: str | None, form: str, output: Path | None, abandoned: bool) ->
     """Write every signal of the run, on the present line of branches, in another program's format."""
     found = find(run, acts=False)
     with asking(found) as asked:
-        asked.ask(GetStatus())  # without a daemon this takes in what the recorder still holds
+        settle(asked)  # without a daemon this takes in what the recorder still holds
         reader = Reader(found.run.history)
         try:
             written = export(reader, form, output, abandoned=abandoned, run=found.info.name)

@@ -3,7 +3,7 @@
 import click
 import msgspec
 
-from sitter.cli.common import asking, json_option, print_json_line, run_option
+from sitter.cli.common import asking, json_option, print_json_line, run_option, settle
 from sitter.clock import iso
 from sitter.model import LogEntry
 from sitter.paths import find
@@ -25,6 +25,7 @@ from sitter_wire.queries import GetLogbook
 def command(run: str | None, as_json: bool, last: int) -> int:
     """Print the run's logbook, oldest first."""
     with asking(find(run, acts=False)) as asked:
+        settle(asked)
         entries: list[LogEntry] = asked.ask(GetLogbook(limit=last), 30.0)
     for entry in entries:
         if as_json:

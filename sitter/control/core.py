@@ -99,6 +99,7 @@ class Core:
         )
         self._counts: dict[str, tuple[int, int, str]] = {}
         self._unreadable: list[str] = []
+        self._spoken: set[str] = set()
         self._recall(reader)
 
     # -- the past --------------------------------------------------------------------------------------------------------
@@ -148,12 +149,10 @@ class Core:
                 header = segment.header
                 if not self.writer.room:
                     self.writer.flush(60.0)
-                self.flow.session(header.session, (header.wall_ns, header.mono_ns))
-                self.flow.records(
-                    header.session,
-                    self.intake.take_read(header.session, segment.records, live=alive and folder == folders[-1]),
-                    past=True,
-                )
+                records = self.intake.take_read(header.session, segment.records, live=alive and folder == folders[-1])
+                if records:  # else it is known to the end, and the present is another's
+                    self.flow.session(header.session, (header.wall_ns, header.mono_ns))
+                    self.flow.records(header.session, records, past=True)
 
     # -- the present -----------------------------------------------------------------------------------------------------
 
@@ -162,10 +161,23 @@ class Core:
         if not self.writer.room:
             self.intake.holes.add(header.session)
             return
+        if not self.speaks(header.session):
+            return
         records = self.intake.take(header, raw)
         if records:
             self.flow.session(header.session, header.clock)
             self.flow.records(header.session, records)
+
+    def speaks(self, session: str) -> bool:
+        """Called before anything of a session is taken. When it speaks for the first time, what earlier ones left in files comes before its
+        records. False for one that is over: what it says now is late, and its files have been read."""
+        present = self.present.session
+        if session not in self._spoken:
+            self._spoken.add(session)
+            if present is None or present.id != session:
+                self.read_files(live=session)
+            return True
+        return present is None or present.id == session
 
     def tick(self) -> None:
         """Once a second."""

@@ -57,6 +57,7 @@ class Demands:
             handler(self, query, answer)
 
     def _status(self, query: queries.GetStatus, answer: Answer) -> None:
+        self._life.look()  # a second may have passed since the last time, and a whole training can end in it
         answer(self._board.status())
 
     def _rules(self, query: queries.GetRules, answer: Answer) -> None:

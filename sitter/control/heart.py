@@ -119,8 +119,9 @@ class Heart:
         """A session speaks for the first time to this daemon: what earlier ones left in files comes before its records."""
         core = self._core
         core.life.look()
+        if not core.speaks(hello.session):
+            return
         if core.present.session is None or core.present.session.id != hello.session:
-            core.read_files(live=hello.session)
             core.flow.session(hello.session, None, hello.pid)
         self._acked = None
         self._ack_due = True
@@ -130,6 +131,8 @@ class Heart:
         core = self._core
         if core.present.session is None or core.present.session.id != pong.session:
             self._hello(_as_hello(pong))
+        if not core.speaks(pong.session):
+            return
         core.present.pinged(pong, self._clock.monotonic())
         if core.intake.wanted(pong.session) <= pong.written:
             self._ack_due = True  # it may have shipped into a daemon that died: tell it what is wanted

@@ -9,14 +9,21 @@ from typing import Any
 from sitter.control.desk import Answer, Refused
 from sitter.control.inbox import Inbox
 from sitter.errors import SitterError
+from sitter.model import Answered
 from sitter.store.reader import Reader
 from sitter_wire import queries
 
 log = logging.getLogger(__name__)
 
+NOT_SETTLED = "the history cannot be written now, so what was logged last is not in it yet; `sitter status` says why"
+SETTLE_S = 4.0
+"""A commit takes milliseconds; so long is waited for a disk that is busy."""
 
-def look_up(reader: Reader, query: queries.Query) -> Any:
-    """The history's answer. Raises StoreError; TypeError for a query that is not the history's."""
+
+def look_up(reader: Reader, query: queries.Query, settle: Callable[[], bool]) -> Any:
+    """The history's answer. ``settle`` waits until all is committed, and says whether it is.
+
+    Raises StoreError; TypeError for a query that is not the history's."""
     if isinstance(query, queries.GetCurves):
         return reader.curves(query)
     if isinstance(query, queries.GetLogbook):
@@ -25,14 +32,17 @@ def look_up(reader: Reader, query: queries.Query) -> Any:
         return reader.days(query.utc_offset)
     if isinstance(query, queries.GetSince):
         return reader.since(query.since)
+    if isinstance(query, queries.Settle):
+        done = settle()
+        return Answered(status="applied" if done else "rejected", text="all is committed" if done else NOT_SETTLED)
     raise TypeError(f"not a question to the history: {type(query).__name__}")
 
 
 class HistoryDesk:
     """One question at a time; the answer comes back through the inbox, so that ``answer`` runs on the loop's thread."""
 
-    def __init__(self, open_reader: Callable[[], Reader], inbox: Inbox) -> None:
-        self._open, self._inbox = open_reader, inbox
+    def __init__(self, open_reader: Callable[[], Reader], inbox: Inbox, settle: Callable[[], bool]) -> None:
+        self._open, self._inbox, self._settle = open_reader, inbox, settle
         self._questions: queue.SimpleQueue[tuple[queries.Query, Answer] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._work, name="sitter-history", daemon=True)
         self._thread.start()
@@ -53,7 +63,7 @@ class HistoryDesk:
             found: Any
             try:
                 reader = reader or self._open()
-                found = look_up(reader, query)
+                found = look_up(reader, query, self._settle)
             except SitterError as e:
                 found = Refused(str(e))
             except Exception:

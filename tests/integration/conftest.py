@@ -47,12 +47,12 @@ class Shell:
     def status(self) -> dict:
         return self.json("status")
 
-    def until(self, what: Callable[[dict], bool], timeout: float = 30.0) -> dict:
+    def until(self, what: Callable[[dict], bool], *words: str, timeout: float = 30.0) -> dict:
         """The first status of which ``what`` is true; there is no event to wait for across processes."""
         end = time.monotonic() + timeout
         status: dict = {}
         while time.monotonic() < end:
-            done = self("status", "--json")
+            done = self("status", "--json", *words)
             if done.returncode == 0:
                 status = json.loads(done.stdout)
                 if what(status):

@@ -168,6 +168,7 @@ def test_a_killed_training_is_read_to_the_end_with_a_daemon_and_without(sitter, 
         assert status["verdict"] == "DEAD"
         assert status["signals"]["loss"]["last"] in (last, last + 1), "the last value that was accepted is there"
         name = status["run"]
+        assert sitter("days", "-r", name).returncode == 0  # which waits until all is committed
         reader = Reader(RunDir(tmp_path / "sitter-runs" / name).history)
         losses = [p.values["loss"] for p in reader.tail(10_000_000) if "loss" in p.values]
         reader.close()
