@@ -79,28 +79,34 @@ def create(
         break
     else:
         raise PlaceError(f"a thousand runs are named {name} in {root}: choose another name")
-    for d in (run.recorder, run.checkpoints, run.reports):
-        d.mkdir()
-    write(
-        run,
-        RunInfo(
-            name=run.name,
-            created=datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
-            command=command,
-            cwd=str(Path.cwd()),
-            git_commit=_git_commit(),
-            host=platform.node(),
-            python=sys.executable,
-            sitter=version,
-            sockets=sockets,
-            supervised=supervised,
-            mode=mode,
-            then=then,
-        ),
-    )
-    settings = rules or Path("sitter.toml")
-    if settings.is_file():
-        shutil.copyfile(settings, run.sitter_toml)
+    try:
+        for d in (run.recorder, run.checkpoints, run.reports):
+            d.mkdir()
+        write(
+            run,
+            RunInfo(
+                name=run.name,
+                created=datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
+                command=command,
+                cwd=str(Path.cwd()),
+                git_commit=_git_commit(),
+                host=platform.node(),
+                python=sys.executable,
+                sitter=version,
+                sockets=sockets,
+                supervised=supervised,
+                mode=mode,
+                then=then,
+            ),
+        )
+        settings = rules or Path("sitter.toml")
+        if settings.is_file():
+            shutil.copyfile(settings, run.sitter_toml)
+    except OSError as e:
+        shutil.rmtree(run.path, ignore_errors=True)  # half a run directory would be in everybody's way
+        raise PlaceError(
+            f"cannot make the run directory {run.path}: {e.strerror}; make room, or run from a place that can be written"
+        ) from e
     return run
 
 
@@ -113,8 +119,12 @@ def write(run: RunDir, info: RunInfo) -> None:
     """run.toml by temp file and rename. Every value is a string, an integer, a boolean or a list of strings."""
     lines = [f"{key} = {_toml(value)}" for key, value in msgspec.structs.asdict(info).items()]
     tmp = run.run_toml.with_suffix(f".tmp{os.getpid()}")
-    tmp.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    tmp.replace(run.run_toml)
+    try:
+        tmp.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        tmp.replace(run.run_toml)
+    except OSError:
+        tmp.unlink(missing_ok=True)
+        raise
 
 
 def read(run: RunDir) -> RunInfo:

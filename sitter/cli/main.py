@@ -62,6 +62,10 @@ def main() -> None:
         # `sitter logbook | head`: the reader left; say nothing, and keep the interpreter from saying it at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
+    except OSError as e:
+        where = f"{e.filename}: " if e.filename else ""
+        click.echo(f"sitter: {where}{e.strerror or e}; make that place usable, and ask again", err=True)
+        sys.exit(1)
 
 
 if __name__ == "__main__":
