@@ -21,6 +21,8 @@ class Standing(msgspec.Struct, kw_only=True):
     command: Command
     sent: float
     given: float
+    there: bool = False
+    """Whether a socket took it; nothing is known of its arrival."""
     done: list[Callable[[Outcome | None], None]]
 
 
@@ -51,9 +53,18 @@ class Orders:
         command = Command(
             id=secrets.token_hex(6), session=session, action=action, deadline=now + wait, branch=branch, by=by
         )
-        self._standing[command.id] = Standing(command=command, sent=now, given=now, done=[done] if done else [])
-        self._send(command)
+        standing = Standing(command=command, sent=now, given=now, done=[done] if done else [])
+        self._standing[command.id] = standing
+        standing.there = self._send(command)
         return command
+
+    def agent_is_there(self) -> None:
+        """The agent has spoken: what could not be sent before goes now. Its two sockets connect one after the other, and a short run
+        would be over before ``RESEND_S`` is."""
+        for standing in self._standing.values():
+            if not standing.there and self._clock.monotonic() < standing.command.deadline:
+                standing.sent = self._clock.monotonic()
+                standing.there = self._send(standing.command)
 
     def standing(self, kind: type[object] | None = None) -> list[Standing]:
         """Orders without an outcome, oldest first, of one kind of action or of all."""
@@ -87,7 +98,7 @@ class Orders:
                     done(None)
             elif now - standing.sent >= RESEND_S and now < standing.command.deadline:
                 standing.sent = now
-                self._send(standing.command)
+                standing.there = self._send(standing.command)
 
     def session_over(self, session: str, step: int, branch: int) -> list[tuple[Command, Outcome]]:
         """The process is dead and its recorder read to the end: what it has not answered has expired."""

@@ -59,3 +59,14 @@ def test_what_a_dead_process_has_not_answered_has_expired():
     assert [o.status for _, o in over] == ["expired"]
     assert told[0].status == "expired"
     assert [s.command for s in orders.standing()] == [other]
+
+
+def test_what_found_nobody_there_goes_as_soon_as_the_agent_speaks_and_only_once():
+    clock, sent, there = ManualClock(), [], []
+    orders = Orders(clock, lambda command: sent.append(command) or bool(there))
+    command = orders.give(HALVE, session="s", by="rule:guard")
+    there.append(True)
+    clock.advance(0.05)
+    orders.agent_is_there()
+    orders.agent_is_there()
+    assert sent == [command, command]
