@@ -29,7 +29,7 @@ from sitter_agent.session import Session, claim
 from sitter_agent.snapshots import Ring
 from sitter_agent.state import Adapter
 from sitter_wire.events import SessionStart
-from sitter_wire.places import PlaceError
+from sitter_wire.places import Endpoints, PlaceError, RunDir
 
 LAST_WRITE_S = 120.0
 """At exit a checkpoint that is being written is waited for so long."""
@@ -147,14 +147,16 @@ def open_session(
         say(text)
         core.remark(text, "warning")
     commands = Commands(core)
-    link, why = _link(core, session, recorder, commands, info)
-    core.link = link
+    places, why = _places(run, info)
+    link: Link | None = None
     launcher = Launcher(run, lambda: link.last_heard if link is not None else None, lambda text: _tell(core, text))
     safe_point: SafePoint
     notices = Notices(lambda: safe_point.progress.safe_point_at is not None and not safe_point.said_goodbye)
     safe_point = SafePoint(core, commands, notices, launcher.tend)
     if not why:
         why = _declined(daemon) or launcher.start()
+    # After the daemon: a socket that finds nobody there tries again only after 0.1 to 0.2 s, in which a short run is half over.
+    core.link = link = _link(core, session, recorder, commands, places) if places is not None else None
     notices.install()
     opened = Opened(
         core, session, recorder, link, launcher, safe_point, notices, (resume, side) if resume and side else None
@@ -184,16 +186,19 @@ def framework(
         return None, [f"the training state is NOT covered ({type(e).__name__}: {e}): nothing can be rolled back"]
 
 
-def _link(core: Core, session: Session, recorder: Recorder, commands: Commands, info: Any) -> tuple[Link | None, str]:
+def _places(run: RunDir, info: Any) -> tuple[Endpoints | None, str]:
     try:
-        places = launching.endpoints(core.run, info)
+        return launching.endpoints(run, info), ""
     except (PlaceError, OSError) as e:
         return None, str(e)
+
+
+def _link(core: Core, session: Session, recorder: Recorder, commands: Commands, places: Endpoints) -> Link:
     p = core.progress
     return Link(
         places, recorder, session, on_command=commands.take, version=VERSION,
         status=lambda: Status(p.done, p.micro, p.branch, p.safe_point_at, p.paused),
-    ), ""  # fmt: skip
+    )  # fmt: skip
 
 
 def _resume_from(doubts: list[str]) -> tuple[Path | None, Sidecar | None, list[str]]:
