@@ -51,9 +51,9 @@ ALONE, GUARDED = "alone", "guarded"
 class Training:
     """A user's script. ``fault`` is planted from turn ``at`` on."""
 
-    def __init__(self, task: Task, optimizer: str, seed: int, steps: int, fault: str | None, at: int, work: int) -> None:
+    def __init__(self, task: Task, optimizer: str, seed: int, steps: int, fault: str | None, at: int, work: int, grad: bool = True) -> None:
         torch.manual_seed(seed)
-        self.task, self.steps, self.fault, self.at, self.work = task, steps, fault, at, work
+        self.task, self.steps, self.fault, self.at, self.work, self.grad = task, steps, fault, at, work, grad
         self.model = task.model()
         parameters, rate = list(self.model.parameters()), task.rates[optimizer]
         self.optimizer: torch.optim.Optimizer = (
@@ -80,14 +80,14 @@ class Training:
         assert agent.recording
         for turn, (_, (x, y)) in enumerate(agent.loop(self.loader, total=self.steps)):
             loss, norm = self.turn(turn, x, y)
-            agent.log(loss=loss, grad_norm=norm)
+            agent.log(loss=loss, grad_norm=norm) if self.grad else agent.log(loss=loss)
             if turn > 4 * self.steps:
                 break
         run = Path(str(agent.run))
         steps = agent.step
         agent.close()
-        end_daemon(run)
-        return {"turns": turn + 1, "steps": steps}, logbook(run)
+        book = end_daemon(run)
+        return {"turns": turn + 1, "steps": steps}, book
 
     def turn(self, turn: int, x: torch.Tensor, y: torch.Tensor) -> tuple[float, float]:
         broken = self.fault if self.at <= turn < self.at + FAULTS.get(self.fault or "", 0) else None
@@ -127,16 +127,23 @@ def endless(loader: Any) -> Iterator[Any]:
         yield from loader
 
 
-def end_daemon(run: Path, timeout: float = 20.0) -> None:
-    """SIGTERM to this run's daemon, which then commits everything; returns when it is gone."""
-    lock = run / "daemon.lock"
-    pid, until = holder(lock), time.monotonic() + timeout
+def end_daemon(run: Path) -> list[str]:
+    """SIGTERM to this run's daemon once it has heard of the end, rather than wait until it leaves by itself; the logbook."""
+    lock, until = run / "daemon.lock", time.monotonic() + 5.0
+    book = logbook(run)
+    while holder(lock) is not None and time.monotonic() < until and not any("loop ended" in line for line in book):
+        time.sleep(0.02)  # another process's file: there is no event to wait for
+        book = logbook(run)
+    pid, until = holder(lock), time.monotonic() + 20.0
     if pid is None:
-        return
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(pid, signal.SIGTERM)
+        book.append("the daemon had gone before the end")
+    else:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGTERM)
     while holder(lock) is not None and time.monotonic() < until:
-        time.sleep(0.005)  # another process's lock: there is no event to wait for
+        time.sleep(0.005)  # the same
+    said = (run / "daemon.log").read_text(errors="replace").splitlines() if (run / "daemon.log").exists() else []
+    return [*(book or logbook(run)), *(f"daemon.log: {line}" for line in said)]
 
 
 def logbook(run: Path) -> list[str]:
@@ -159,7 +166,7 @@ def worker(jobs: list[dict[str, Any]]) -> None:
     torch.set_num_threads(1)
     tasks = {name: kind() for name, kind in TASKS.items()}
     for job in jobs:
-        t = Training(tasks[job["task"]], job["optimizer"], job["seed"], job["steps"], job["fault"], job["at"], job["work"])
+        t = Training(tasks[job["task"]], job["optimizer"], job["seed"], job["steps"], job["fault"], job["at"], job["work"], job["grad"])
         began, counts, book = time.perf_counter(), {"turns": job["steps"], "steps": job["steps"]}, []
         if job["how"] == GUARDED:
             counts, book = t.guarded(job["name"])
@@ -181,7 +188,7 @@ def jobs_of(asked: argparse.Namespace) -> list[dict[str, Any]]:
                     at = np.random.default_rng([seed, number, *task.encode()]).integers(asked.steps // 10, asked.steps - asked.steps // 10)
                     for how in (ALONE, GUARDED) if asked.unattended or kind is None else (GUARDED,):
                         jobs.append({"task": task, "optimizer": optimizer, "seed": seed, "fault": kind, "at": int(at), "how": how,
-                                     "steps": asked.steps, "work": asked.work, "name": f"f{len(jobs)}"})  # fmt: skip
+                                     "steps": asked.steps, "work": asked.work, "grad": asked.grad, "name": f"f{len(jobs)}"})  # fmt: skip
     return jobs
 
 
@@ -191,10 +198,12 @@ def run_all(jobs: list[dict[str, Any]], base: Path) -> list[dict[str, Any]]:
     for i in range(WORKERS):
         place = base / str(i)
         place.mkdir()
-        (place / "r").mkdir(mode=0o700)
         mine = place / "jobs.json"
         mine.write_text(json.dumps(jobs[2 * i :: 2 * WORKERS] + jobs[2 * i + 1 :: 2 * WORKERS]))
-        env = {**os.environ, "OMP_NUM_THREADS": "1", "SITTER_RUNTIME_DIR": str(place / "r"), "XDG_STATE_HOME": str(place / "state")}
+        env = {**os.environ, "OMP_NUM_THREADS": "1", "XDG_STATE_HOME": str(place / "state")}
+        if "SITTER_RUNTIME_DIR" not in env:
+            (place / "r").mkdir(mode=0o700)
+            env["SITTER_RUNTIME_DIR"] = str(place / "r")
         for name in ("SITTER", "SITTER_RUN", "SITTER_MODE", "SITTER_RESUME"):
             env.pop(name, None)
         with (place / "said.jsonl").open("wb") as out, (place / "stderr").open("wb") as err:
@@ -202,6 +211,17 @@ def run_all(jobs: list[dict[str, Any]], base: Path) -> list[dict[str, Any]]:
                 [sys.executable, str(Path(__file__).resolve()), "--worker", str(mine)], cwd=place, env=env, stdin=subprocess.DEVNULL,
                 stdout=out, stderr=err,
             ))  # fmt: skip
+    try:
+        return gather(started, base)
+    finally:
+        for process in started:
+            if process.poll() is None:
+                process.kill()
+                process.wait()
+
+
+def gather(started: list[subprocess.Popen[bytes]], base: Path) -> list[dict[str, Any]]:
+    """What the workers have said, once they have ended."""
     results = []
     for i, process in enumerate(started):
         code = process.wait()
@@ -273,8 +293,8 @@ def report(results: list[dict[str, Any]], kinds: list[str], books: bool) -> dict
         unfaulted = judge.clean[r["task"], r["optimizer"], r["seed"]]["final"]
         print(
             f"\n  {r['fault'] or 'unfaulted'}, {r['task']}, {r['optimizer']}, seed {r['seed']}, turn {r['at']}: {r['final']:.4g}, "
-            f"unfaulted {unfaulted:.4g} ± {judge.noise[r['task'], r['optimizer']]:.2g}, alive {judge.alive(r)}, {r['rollbacks']} rollbacks, "
-            f"{r['turns']} turns in {r['seconds']:.1f} s"
+            f"unfaulted {unfaulted:.4g} ± {judge.noise[r['task'], r['optimizer']]:.2g}, alive {judge.alive(r)}, "
+            f"{r['rollbacks']} rollbacks, {r['turns']} turns in {r['seconds']:.1f} s"
         )
         for line in r["book"] if books else []:
             print(f"      {line}")
@@ -296,6 +316,7 @@ def main() -> int:
     parser.add_argument("--optimizers", nargs="+", choices=OPTIMIZERS, default=list(OPTIMIZERS))
     parser.add_argument("--kinds", nargs="*", choices=list(FAULTS), default=list(FAULTS))
     parser.add_argument("--work", type=int, default=0, help="further passes over the held-out data each turn: longer steps")
+    parser.add_argument("--no-grad", dest="grad", action="store_false", help="log the loss only; the agent takes the norm")
     parser.add_argument("--no-unattended", dest="unattended", action="store_false", help="faulted runs under sitter only")
     parser.add_argument("--quick", action="store_true", help="two seeds, one optimizer")
     parser.add_argument("--json", type=Path, help="keep every run's figures and logbook here, a line each")
