@@ -126,6 +126,7 @@ class Daemon:
                 self.desk.take()
             self.timers.run()
             self.heart.ack_if_due()
+        self.ending.tick()  # an end that came within the last second is told before it leaves
         self.succession.end()
 
     def close(self) -> None:

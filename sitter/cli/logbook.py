@@ -10,6 +10,10 @@ from sitter.paths import find
 from sitter_wire.queries import GetLogbook
 
 
+KEYS = ("time", "step", "branch", "kind", "rule", "action", "status", "detail")
+"""Of a line of ``logbook --json``, in this order (contract)."""
+
+
 @click.command("logbook")
 @run_option
 @json_option
@@ -30,8 +34,7 @@ def command(run: str | None, as_json: bool, last: int) -> int:
     for entry in entries:
         if as_json:
             row = msgspec.to_builtins(entry)
-            del row["id"]
-            print_json_line(row)
+            print_json_line({key: row[key] for key in KEYS})
         else:
             click.echo(line(entry))
     return 0

@@ -64,7 +64,7 @@ class Board:
             verdict=self._verdict(state),
             state=state,
             step=p.step,
-            micro=p.micro,
+            micro=p.micro_now(),
             branch=p.branch,
             total=p.total,
             ends_at=None if ends_in is None else self._clock.wall() + ends_in,

@@ -41,7 +41,6 @@ class Present:
         self.session: Session | None = None
         self.step: int | None = None
         self.branch: int | None = None
-        self.micro: int | None = None
         self.total: int | None = None
         self.epochs: int | None = None
         self.paused = False
@@ -114,13 +113,18 @@ class Present:
     def pinged(self, pong: Pong, now: float) -> None:
         """The control thread answered. ``now`` monotonic seconds."""
         self.pong, self.pong_at = pong, now
-        self.micro = pong.micro
         self.paused = pong.paused
         if pong.safe_point_at is not None:
             self.last_safe_point = max(self.last_safe_point or 0.0, pong.safe_point_at)
         self.step, self.branch = pong.step, pong.branch
 
     # -- derived ---------------------------------------------------------------------------------------------------------
+
+    def micro_now(self) -> int | None:
+        """Turns of the loop, as of the control thread's last word; where every turn was a step so far, as of the last record."""
+        if self.pong is None or (self.session is not None and self.pong.session != self.session.id):
+            return None
+        return self.step if self.pong.micro == self.pong.step else self.pong.micro
 
     def steps_per_s(self) -> float | None:
         """Over the last minute; None before there are two points a second apart."""
