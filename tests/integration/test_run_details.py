@@ -161,3 +161,24 @@ def test_a_run_without_a_checkpoint_is_not_resumed(sitter, script):
     said = sitter.refused("resume")
     assert "no verified checkpoint" in said
     assert "sitter run -- " in said
+
+
+def test_a_notice_from_outside_is_a_preemption_and_stop_now_is_a_stop(sitter, script, start):
+    path = str(script(TRAINING))
+    for end, state in (("SIGTERM", "preempted"), ("stop --now", "stopped")):
+        front = start(*followed(path, "100000"))
+        status = sitter.until(lambda s: s["state"] == "running" and s["step"] > 50)
+        if end == "SIGTERM":
+            os.kill(status["agent"]["pid"], signal.SIGTERM)
+        else:
+            assert sitter("stop", "--now", timeout=60).returncode == 0
+        front.communicate(timeout=40)
+        assert front.returncode == 128 + signal.SIGTERM
+        status = sitter.until(lambda s: s["state"] not in ("running", "starting"))
+        assert status["state"] == state
+        if end == "SIGTERM":
+            assert status["checkpoints"][-1]["verified"], "it was used to save what is there"
+            assert any(e["status"] == "preempted" for e in sitter.lines("logbook"))
+        # The same to whoever looks without a daemon.
+        os.kill(status["daemon"]["pid"], signal.SIGTERM)
+        assert sitter.until(lambda s: s["daemon"] is None)["state"] == state
