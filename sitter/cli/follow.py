@@ -19,8 +19,8 @@ from sitter_wire.queries import Act
 LOOK_S = 0.1
 
 
-class _Interrupts:
-    """Counts Ctrl-C instead of dying of it."""
+class Interrupts:
+    """Counts Ctrl-C from now on, instead of dying of it."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -30,15 +30,16 @@ class _Interrupts:
         self.count += 1
 
     def close(self) -> None:
+        """As it was before."""
         signal.signal(signal.SIGINT, self._before)
 
 
-def follow(run: RunDir) -> int:
+def follow(run: RunDir, interrupts: Interrupts) -> int:
     """Copies train.log to stdout until the training has ended; returns its exit code (128 + n for signal n).
 
-    Ctrl-C asks for checkpoint and stop; a second one ends only the waiting (exit code 130).
+    Ctrl-C asks for checkpoint and stop, also one that came while the training was being started; a second one ends only the waiting (exit
+    code 130).
     """
-    interrupts = _Interrupts()
     asking: threading.Thread | None = None
     try:
         with run.train_log.open("rb") as log:

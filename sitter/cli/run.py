@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from sitter import config
-from sitter.cli.follow import follow
+from sitter.cli.follow import Interrupts, follow
 from sitter.control.preset import preset_of
 from sitter.control.ruleset import check
 from sitter.errors import LaunchError, SitterError, UsageError
@@ -50,20 +50,21 @@ def command(
     if why:
         raise LaunchError(why)  # before anything is made: a spelling mistake leaves no run behind
     run = prepare(words, name=name, rules=rules, mode=mode or "", then=then)
+    interrupts = Interrupts() if no_ui else None
     try:
         start_daemon(run)
         launched = launch(run, words)
     except SitterError as e:
         stop_daemon(run)
-        if no_ui and read_exit(run) is not None:
-            code = follow(run)
+        if interrupts is not None and read_exit(run) is not None:
+            code = follow(run, interrupts)
             click.echo(f"sitter: {e}", err=True)
             return code
         raise
     if launched.note:
         click.echo(f"sitter: {launched.note}", err=True)
     if no_ui or not sys.stdout.isatty():
-        return follow(run)
+        return follow(run, interrupts or Interrupts())
     from sitter.cli.screen import show  # textual takes a moment to import, and --no-ui has no use for it
 
     show(run)
