@@ -167,7 +167,7 @@ def test_a_notice_from_outside_is_a_preemption_and_stop_now_is_a_stop(sitter, sc
     path = str(script(TRAINING))
     for end, state in (("SIGTERM", "preempted"), ("stop --now", "stopped")):
         front = start(*followed(path, "100000"))
-        status = sitter.until(lambda s: s["state"] == "running" and s["step"] > 400)  # past the moment in which it would have failed to start
+        status = sitter.until(lambda s: s["state"] == "running" and s["step"] > 400)  # past its start
         if end == "SIGTERM":
             os.kill(status["agent"]["pid"], signal.SIGTERM)
         else:
