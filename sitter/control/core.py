@@ -84,7 +84,7 @@ class Core:
             incidents=self.incidents,
             orders=self.orders,
             log_entry=self.log_entry,
-            on_catch_up=lambda: None,
+            on_event=self._sync_view,
         )
         self.board = Board(
             run=run,

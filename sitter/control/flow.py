@@ -42,12 +42,13 @@ class Flow:
         incidents: Incidents,
         orders: Orders,
         log_entry: Callable[..., None],
-        on_catch_up: Callable[[], None],
+        on_event: Callable[[], None],
     ) -> None:
+        """``on_event`` is called when the present knows of an event and the rules do not yet: what they see beside it must be as new."""
         self._info, self._clock, self._writer = info, clock, writer
         self._present, self._engine, self._dispatcher = present, engine, dispatcher
         self._incidents, self._orders, self._log = incidents, orders, log_entry
-        self._on_catch_up = on_catch_up
+        self._on_event = on_event
         self._late = False
         self._sessions_seen = 0
         self.gaps = 0
@@ -133,7 +134,6 @@ class Flow:
     def _caught_up(self) -> None:
         for finding in self._engine.catch_up_ended():
             self.finding(finding)
-        self._on_catch_up()
 
     # -- events ----------------------------------------------------------------------------------------------------------
 
@@ -142,6 +142,7 @@ class Flow:
         if isinstance(event, events.Hole):
             return
         self._present.happening(h)
+        self._on_event()
         self._engine.happened(h)
         handler = self._HANDLERS.get(type(event))
         if handler is not None:
