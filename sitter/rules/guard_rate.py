@@ -70,15 +70,15 @@ class Rate:
         return None
 
     def was_raised(self, factor: float) -> bool:
-        """The schedule has raised the rate by more than ``factor`` within the recent points, to no more than it has been before: a warm
-        restart, after which a higher loss is to be expected."""
+        """The schedule has raised the rate by more than ``factor`` within the recent points, never beyond where it has been before: a
+        warm restart, after which a higher loss is to be expected. What was beyond is no excuse, also when it is over."""
         if self._seen <= RECENT:
             return False
-        lowest, raised = math.inf, False
+        lowest, top, raised = math.inf, 0.0, False
         for _, value in self._recent:
             raised = raised or value > factor * lowest
-            lowest = min(lowest, value)
-        return raised and self._recent[-1][1] <= 1.05 * self._highest
+            lowest, top = min(lowest, value), max(top, value)
+        return raised and top <= 1.05 * self._highest
 
     def copy(self) -> "Rate":
         """An independent copy."""

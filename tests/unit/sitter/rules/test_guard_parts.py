@@ -37,6 +37,10 @@ def test_late_in_a_cosine_a_jump_beyond_the_peak_is_one_and_to_the_peak_is_a_res
     assert not rate_of(*cosine).was_raised(3.0)
 
 
+def test_a_bug_that_is_over_is_no_restart_of_the_schedule() -> None:
+    assert not rate_of(*[1e-3] * 50, *[1e-1] * 3, *[1e-3] * 5).was_raised(3.0)
+
+
 def test_after_a_window_a_jump_has_been_survived() -> None:
     assert rate_of(*[1e-3] * 50, *[1e-1] * (RECENT + 1)).jump(3.0) is None
 
