@@ -16,7 +16,7 @@ class Pending:
     def __init__(self, record: Record) -> None:
         self._record = record
         self._waiting: deque[tuple[int, int, str, Any, Any]] = deque()
-        self._buffers: list[Any] = []
+        self._buffers: list[Any] | None = None
         self.dropped = 0
 
     def __len__(self) -> int:
@@ -34,9 +34,12 @@ class Pending:
                 self.dropped += 1
                 return
         with torch.no_grad(), torch.cuda.device(value.device):
-            buffer = self._buffers.pop() if self._buffers else torch.empty((), dtype=torch.float64, pin_memory=True)
             # Converted on the GPU first: a non_blocking copy between types goes through pageable memory, which waits.
-            buffer.copy_(value.detach().reshape(()).to(torch.float64), non_blocking=True)
+            number = value.detach().reshape(()).to(torch.float64)
+            if self._buffers is None:  # once and for all: pinning memory may make the GPU's streams wait for each other
+                self._buffers = list(torch.empty(MAX_PENDING, dtype=torch.float64, pin_memory=True).unbind())
+            buffer = self._buffers.pop()
+            buffer.copy_(number, non_blocking=True)
             event = torch.cuda.Event()
             event.record()
         self._waiting.append((step, branch, name, buffer, event))
@@ -44,10 +47,11 @@ class Pending:
     def poll(self) -> None:
         """Record under their own step those that have arrived. In order: behind one that has not, nothing is looked at."""
         ready: dict[tuple[int, int], dict[str, float]] = {}
+        free = self._buffers if self._buffers is not None else []
         while self._waiting and self._waiting[0][4].query():
             step, branch, name, buffer, _ = self._waiting.popleft()
             ready.setdefault((step, branch), {})[name] = float(buffer)
-            self._buffers.append(buffer)
+            free.append(buffer)
         for (step, branch), values in ready.items():
             self._record(step, branch, values)
 

@@ -38,7 +38,7 @@ class SlowDevice(types.ModuleType):
             def query(self):
                 return self.n <= device.arrived
 
-        self.empty = lambda shape, dtype, pin_memory: Buffer()
+        self.empty = lambda n, dtype, pin_memory: types.SimpleNamespace(unbind=lambda: [Buffer() for _ in range(n)])
         self.no_grad = contextlib.nullcontext
         self.capturing = False
         self.cuda = types.SimpleNamespace(
