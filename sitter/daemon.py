@@ -20,7 +20,7 @@ from sitter.config import load
 from sitter.control.addresses import socket_places
 from sitter.control.agent_link import AgentLink
 from sitter.control.core import Core
-from sitter.control.demands import Demands, Reach
+from sitter.control.demands import Reach
 from sitter.control.desk import Desk
 from sitter.control.ending import Ending
 from sitter.control.heart import Heart
@@ -72,11 +72,9 @@ class Daemon:
             on_gone=lambda: self.ending.gone(),
         )
         self.link = AgentLink(
-            self.context,
-            places,
-            on_shipment=lambda header, raw: self.heart.shipment(header, raw),
+            self.context, places, on_shipment=lambda header, raw: self.heart.shipment(header, raw),
             on_message=lambda message: self.heart.message(message),
-        )
+        )  # fmt: skip
         self.heart = Heart(secrets.token_hex(8), self.core, self.link, clock)
         self.ending = Ending(run, info, self.core, self.notifications, self.reader, clock)
         self.succession = Succession(self.core, self.reader, clock, os.getpid())
@@ -90,17 +88,7 @@ class Daemon:
             rollback_sent=self.core.rollback_sent,
             test_notify=lambda answer: self.ending.test_notify(answer, self.inbox),
         )
-        core = self.core
-        demands = Demands(
-            clock=clock,
-            board=core.board,
-            dispatcher=core.dispatcher,
-            orders=core.orders,
-            present=core.present,
-            life=core.life,
-            reach=reach,
-        )
-        self.desk = Desk(self.context, places, clock, demands)
+        self.desk = Desk(self.context, places, clock, self.core.demands(reach))
         self.stopping = False
 
     def serve(self) -> None:

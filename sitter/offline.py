@@ -9,7 +9,7 @@ from typing import IO, Any
 from sitter.clock import SystemClock
 from sitter.config import load
 from sitter.control.core import Core
-from sitter.control.demands import Demands, Reach
+from sitter.control.demands import Reach
 from sitter.control.desk import Answer, Refused
 from sitter.control.history_desk import look_up
 from sitter.control.preset import preset_of
@@ -69,15 +69,7 @@ class Offline:
             rollback_sent=lambda: None,
             test_notify=self._no_daemon,
         )
-        self._demands = Demands(
-            clock=clock,
-            board=core.board,
-            dispatcher=core.dispatcher,
-            orders=core.orders,
-            present=core.present,
-            life=core.life,
-            reach=reach,
-        )
+        self._demands = core.demands(reach)
 
     def ask(self, query: queries.AnyQuery, timeout: float = 5.0) -> Any:
         """As ``Client.ask``; what needs a daemon is rejected."""

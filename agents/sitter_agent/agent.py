@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Literal
 
 from sitter_agent import loops
+from sitter_agent.core import Core
 from sitter_agent.counting import Counting
 from sitter_agent.feed import Feed
 from sitter_agent.fork import watch
@@ -22,6 +23,9 @@ from sitter_agent.tensors import on_gpu
 from sitter_wire.events import KnobDeclared
 
 _current: "Agent | None" = None
+
+MOST_USUAL = 100
+"""Sets of names that are remembered as needing nothing; the value is the goal's place among them, or -1."""
 
 
 def start(
@@ -79,6 +83,7 @@ class Agent:
         self._names = Names()
         self._feeds: weakref.WeakValueDictionary[int, Feed] = weakref.WeakValueDictionary()
         self._last_logged = -1
+        self._usual: dict[tuple[str, ...], int] = {}
         watch(self)
 
     # -- loops -----------------------------------------------------------------------------------------------------------
@@ -110,28 +115,54 @@ class Agent:
         if core is None or not core.rail.on:
             return
         try:
-            p = core.progress
-            if step is not None and not p.managed:
-                p.current, p.given = int(step), True
-            known = self._names({**values, **named} if values else named)
-            if not core.logged.issuperset(known):
-                core.logged.update(known)
-                if "grad_norm" in known and hasattr(core.adapter, "user_logs_grad_norm"):
-                    core.adapter.user_logs_grad_norm = True
-            for value in known.values():
-                if type(value) is not float and on_gpu(value):
-                    known = self._to_come(known)
-                    break
-            if p.current != self._last_logged:
-                self._last_logged = p.current
-                core.points += 1
-            if core.goal in known:
-                core.goal_value = float(known[core.goal])  # type: ignore[arg-type, index]
-            core.recorder.log(p.current, p.branch, known)  # type: ignore[arg-type]
+            if values is not None or step is not None or not self._log_usual(core, named):
+                self._log_any(core, {**values, **named} if values else named, step)
         except Exception as e:  # nothing of ours escapes into training
             if raised_by_handler(e):
                 raise
             core.rail.caught("log", e)
+
+    def _log_usual(self, core: Core, values: dict[str, Any]) -> bool:
+        """The usual case, made cheap: names that were logged before and need no other, exact floats. False: it is not that case."""
+        names = tuple(values)
+        goal_at = self._usual.get(names)
+        if goal_at is None:
+            return False
+        numbers = list(values.values())
+        for value in numbers:
+            if type(value) is not float:
+                return False
+        p = core.progress
+        if p.current != self._last_logged:
+            self._last_logged = p.current
+            core.points += 1
+        if goal_at >= 0:
+            core.goal_value = numbers[goal_at]
+        core.recorder.write(p.current, p.branch, names, numbers)
+        return True
+
+    def _log_any(self, core: Core, values: Mapping[str, Any], step: int | None) -> None:
+        p = core.progress
+        if step is not None and not p.managed:
+            p.current, p.given = int(step), True
+        known = self._names(values)
+        if not core.logged.issuperset(known):
+            core.logged.update(known)
+            if "grad_norm" in known and hasattr(core.adapter, "user_logs_grad_norm"):
+                core.adapter.user_logs_grad_norm = True
+        if known is values and len(self._usual) < MOST_USUAL:
+            names = tuple(known)
+            self._usual[names] = names.index(core.goal) if core.goal in names else -1
+        for value in known.values():
+            if type(value) is not float and on_gpu(value):
+                known = self._to_come(known)
+                break
+        if p.current != self._last_logged:
+            self._last_logged = p.current
+            core.points += 1
+        if core.goal in known:
+            core.goal_value = float(known[core.goal])  # type: ignore[arg-type, index]
+        core.recorder.log(p.current, p.branch, known)  # type: ignore[arg-type]
 
     def safe_point(self, step: int | None = None) -> None:
         """In a loop of one's own: call it once a turn, after the optimizer's step.

@@ -25,6 +25,10 @@ class Recording(Protocol):
         """Values of one step."""
         ...
 
+    def write(self, step: int, branch: int, names: tuple[str, ...], numbers: list[float]) -> None:
+        """The same for whoever has exact floats, apart from their names."""
+        ...
+
     def event(self, event: AnyEvent, step: int, branch: int) -> int:
         """An event; its sequence number."""
         ...

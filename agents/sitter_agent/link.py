@@ -3,8 +3,6 @@ answers, and ships what is left when the training is silent. One read cursor, on
 have arrived until it is acknowledged.
 """
 
-import os
-import signal
 import threading
 import time
 from collections import deque
@@ -18,6 +16,7 @@ from zmq.backend import Socket as RawSocket
 
 from sitter_agent.fork import watch
 from sitter_agent.handlers import raised_by_handler
+from sitter_agent.quiet import be_quiet, quiet_context
 from sitter_agent.recorder import NEVER, Recorder
 from sitter_agent.say import Once, in_words
 from sitter_agent.stacks import dump
@@ -102,7 +101,7 @@ class Link:
         self._catching_up = self._refused = False
         self._off = self._closing = False
         self._waker = Waker()
-        self._context = _quiet_context()
+        self._context = quiet_context()
         self._push = self._socket(zmq.PUSH, Endpoints.url(endpoints.data), hwm=32)
         self._endpoints = endpoints
         watch(self)
@@ -176,7 +175,7 @@ class Link:
     # ------------------------------------------------------------------ the control thread
 
     def _control(self) -> None:
-        _be_quiet()
+        be_quiet()
         dealer = push = None
         try:
             dealer = self._socket(zmq.DEALER, Endpoints.url(self._endpoints.agent), hwm=100)
@@ -383,29 +382,3 @@ class Link:
 
 _left_behind: list[Link] = []
 """Links whose sockets could not be closed, or are not ours to close."""
-
-
-def _quiet_context() -> "zmq.Context[zmq.Socket[bytes]]":
-    """A context whose thread, woken by a send, does not take the sender's core: a send took 180 µs on two busy cores,
-    not 30.
-
-    Linux lets no SCHED_BATCH thread preempt by waking up (sched(7)); it then runs when a core is free, or at the next
-    tick.
-    """
-    context = zmq.Context()
-    if hasattr(os, "SCHED_BATCH"):
-        context.set(zmq.THREAD_SCHED_POLICY, os.SCHED_BATCH)
-    return context
-
-
-def _be_quiet() -> None:
-    """For the control thread: as its context's thread; and signals to the process are for the training's threads, since
-    a C sleep of ours must not be what they end."""
-    if hasattr(os, "SCHED_BATCH"):
-        try:
-            os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))  # 0: this thread, not the process
-        except OSError:
-            pass  # not allowed here: a little less quiet
-    if hasattr(signal, "pthread_sigmask"):
-        synchronous = {signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGABRT, signal.SIGTRAP}
-        signal.pthread_sigmask(signal.SIG_SETMASK, set(signal.valid_signals()) - synchronous)

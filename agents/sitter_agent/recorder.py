@@ -11,30 +11,28 @@ import sys
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from time import monotonic_ns, time_ns
+from time import monotonic_ns
+from typing import Any
 
 import msgspec
 
 from sitter_agent.exact import exact_all
 from sitter_agent.fork import watch
 from sitter_agent.handlers import raised_by_handler
-from sitter_agent.say import Once, in_words
-from sitter_agent.segments import PAGE, Segment, breathe
+from sitter_agent.rotation import Rotation
+from sitter_agent.say import in_words
+from sitter_agent.segments import PAGE
 from sitter_agent.stretch import Stretch, stretch_of
-from sitter_agent.supply import Supply
 from sitter_wire.events import AnyEvent, Remark
 from sitter_wire.records import (
     EVENT,
     FIRST_USER_SCHEMA,
-    HEADER_BYTES,
     MAX_RECORD,
     OVERHEAD,
     SCHEMA,
-    SegmentHeader,
     blob_bytes,
     pack_blob,
     pack_hole,
-    pack_segment_header,
     point_struct,
     point_word,
 )
@@ -47,7 +45,7 @@ MAPPED = 4
 NEVER = sys.maxsize
 
 
-class Recorder:
+class Recorder(Rotation):
     """Writes one session's records. Never raises, never waits for anything but its own lock.
 
     ``directory`` is the run's ``recorder/``; files go to ``directory/session/``. ``cap_bytes`` bounds the files of all
@@ -59,29 +57,15 @@ class Recorder:
     def __init__(
         self, directory: Path, session: str, *, branch: int = 0, segment_bytes: int = 1 << 20, cap_bytes: int = 1 << 30
     ) -> None:
-        self.session, self.directory = session, directory
-        self.dropped = 0
-        self.half_full: Callable[[], None] | None = None
+        super().__init__(directory, session, segment_bytes, cap_bytes)
+        self.directory = directory
         self.ship: Callable[[], None] | None = None
         self.ship_at = NEVER
-        self._lock = threading.RLock()
         self._depth = 0
-        self._off = ""
-        self._once = Once()
         self._branch = branch
         self._schemas: dict[tuple[str, ...], tuple[Callable[..., None], int, int]] = {}
-        self._names: dict[int, list[str]] = {}
         self._next_schema = FIRST_USER_SCHEMA
-        self._next = 1
-        self._view: memoryview | None = None
-        self._at = 0
-        self._limit = 0
-        self._active: Segment | None = None
-        self._spare: Segment | None = None
-        self._segments: tuple[Segment, ...] = ()
         self._holes: list[tuple[memoryview, int, int, int]] = []
-        self._supply = Supply(directory, session, segment_bytes, cap_bytes, self._once)
-        self._lost_since: int | None = None
         watch(self)
         with self._lock:
             self._room(0, 0, branch)
@@ -90,21 +74,30 @@ class Recorder:
 
     def log(self, step: int, branch: int, values: Mapping[str, object]) -> None:
         """Record values of one step. They are in the file when this returns, or counted in ``dropped``."""
-        now = monotonic_ns()
         try:
             numbers = list(values.values())
             for value in numbers:
                 if type(value) is not float:
                     values, numbers = self._convert(values)
                     break
-            names = tuple(values)
+        except Exception as e:  # nothing of ours may reach the training
+            if raised_by_handler(e):
+                raise
+            self._could_not(e)
+            return
+        self.write(step, branch, tuple(values), numbers)
+
+    def write(self, step: int, branch: int, names: tuple[str, ...], numbers: list[Any]) -> None:
+        """``log`` for whoever has the names apart already, and numbers that are exact floats (a foreign one may itself log)."""
+        now = monotonic_ns()
+        try:
             with self._lock:
                 outer = self._depth
                 try:
                     self._depth = outer + 1
                     schema = self._schemas.get(names) or self._declare(names, step, branch, now)
                     if schema is None:
-                        self._log_singly(step, branch, values)
+                        self._log_singly(step, branch, dict(zip(names, numbers, strict=True)))
                         return
                     pack_into, word, length = schema
                     while self._at + length > self._limit:
@@ -128,8 +121,11 @@ class Recorder:
         except Exception as e:  # nothing of ours may reach the training
             if raised_by_handler(e):
                 raise
-            self.dropped += 1
-            self._once("log", f"values could not be recorded ({in_words(e)}); further ones are only counted")
+            self._could_not(e)
+
+    def _could_not(self, error: Exception) -> None:
+        self.dropped += 1
+        self._once("log", f"values could not be recorded ({in_words(error)}); further ones are only counted")
 
     def event(self, event: AnyEvent, step: int, branch: int) -> int:
         """Record an event; its sequence number, or 0 where it could not be kept. Never raises."""
@@ -226,39 +222,9 @@ class Recorder:
             if self._holes and self._holes[-1] is hole:
                 self._holes.pop()
 
-    # ------------------------------------------------------------------ segments
-
     def _room(self, length: int, step: int, branch: int) -> bool:
-        """Make room for a record of ``length`` bytes at ``_at``, or say that there is none. Under the lock, and itself
-        interruptible."""
-        if self._off:
-            if self._off == "forked":
-                self._once("off", "a forked child of the training logs: only the training process itself is recorded")
+        if not self._make_room(length):
             return False
-        active = self._active
-        if active is not None and self._limit < active.size:  # only half of it was given so far
-            self._limit = active.size
-            if self.half_full is not None:
-                self.half_full()
-            return True
-        spare = self._spare
-        self._spare = None
-        need = length + HEADER_BYTES + self._schema_bytes()
-        if spare is not None and spare.size < need:
-            spare.delete()
-            spare = None
-        if spare is None:
-            spare = self._make(need, None)
-            if spare is None:
-                if self._lost_since is None:
-                    self._lost_since = self.dropped
-                return False
-        try:
-            if not self._switch(active, spare):
-                return True
-        finally:  # interrupted, or overtaken: a file that holds nothing
-            if spare not in self._segments[-8:]:
-                spare.delete()
         self._take_notes(step, branch)
         return True
 
@@ -273,77 +239,7 @@ class Recorder:
             payload = msgspec.msgpack.encode(self._supply.notes.pop(0))
             self._blob(EVENT, payload, step, branch, monotonic_ns())
 
-    def _schema_bytes(self) -> int:
-        return len(msgspec.msgpack.encode(self._names)) + 16 if self._names else 16
-
-    def _switch(self, old: Segment | None, new: Segment) -> bool:
-        """Go on in ``new``; False where a signal handler's log came to the same point and was faster."""
-        view = new.data()
-        while self._active is old:
-            first = self._next
-            header = SegmentHeader(
-                session=self.session,
-                first_seq=first,
-                wall_ns=time_ns(),
-                mono_ns=monotonic_ns(),
-                size=new.size,
-                data_at=0,
-                schemas=self._names,
-            )
-            data_at = pack_segment_header(view, header)
-            new.begin(first, data_at)
-            half = data_at + (new.size - data_at) // 2
-            # From here to the return no call: a handler's log sees the old segment or the new one.
-            if self._next == first and self._active is old:
-                if old is not None:
-                    old.end, old.last = self._at, first - 1
-                self._segments = (*self._segments, new)
-                self._active, self._view, self._at, self._limit = new, view, data_at, half
-                return True
-        return False
-
-    def _make(self, need: int, breathing: Callable[[], None] | None) -> Segment | None:
-        segment = self._supply.make(need, self._held, self._drop_oldest, breathing)
-        if segment is not None:
-            for old in self._segments[-MAPPED - 8 : -MAPPED]:
-                old.unmap()
-        return segment
-
-    def _held(self) -> int:
-        return sum(s.size for s in self._segments)
-
-    def _drop_oldest(self) -> Segment | None:
-        with self._lock:
-            oldest = self._segments[0] if self._segments else None
-            if oldest is None or oldest is self._active:
-                return None
-            self._segments = self._segments[1:]
-            return oldest
-
-    def prepare(self) -> None:
-        """Have the next segment ready. Called by the control thread when ``half_full`` asked for it; takes
-        milliseconds, mostly asleep."""
-        if self._off or self._spare is not None or self._active is None:
-            return
-        self._supply.look_around()
-        segment = self._make(HEADER_BYTES + self._schema_bytes() + PAGE, breathe)
-        if segment is None:
-            return
-        with self._lock:
-            active = self._active
-            # Where the training thread could not wait and made a later one itself, this one would be out of order.
-            if self._spare is None and not self._off and active is not None and active.path < segment.path:
-                self._spare = segment
-                return
-        segment.delete()
-
     # ------------------------------------------------------------------ reading
-
-    @property
-    def wants_spare(self) -> bool:
-        """Whether ``prepare`` has something to do."""
-        active = self._active
-        return active is not None and self._spare is None and self._limit == active.size and not self._off
 
     @property
     def written(self) -> int:
@@ -379,22 +275,6 @@ class Recorder:
                 active.end, active.last = self._at, self._next - 1
             segments = self._segments
         return stretch_of(segments, self.session, max(first, 1), max_bytes, self._names)
-
-    def committed(self, seq: int) -> None:
-        """Everything up to ``seq`` is in the history: whole segments below are deleted. The one being written never
-        is."""
-        gone: list[Segment] = []
-        with self._lock:
-            if self._off == "forked":
-                return
-            while self._segments and self._segments[0] is not self._active and self._segments[0].last <= seq:
-                gone.append(self._segments[0])
-                self._segments = self._segments[1:]
-        for segment in gone:
-            try:
-                segment.delete()
-            except OSError as e:
-                self._once("delete", f"cannot delete {segment.path}: {e.strerror}")
 
     # ------------------------------------------------------------------ ending
 

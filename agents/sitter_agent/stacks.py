@@ -3,6 +3,7 @@
 import sys
 import threading
 import traceback
+from types import FrameType
 
 MOST_FRAMES = 60
 """Per thread, innermost kept: a recursion that ran away must not make a message too large to send."""
@@ -20,9 +21,9 @@ def dump() -> str:
     return "\n".join(blocks)
 
 
-def _walk(frame: object) -> list[tuple[object, int]]:
-    out: list[tuple[object, int]] = []
+def _walk(frame: FrameType | None) -> list[tuple[FrameType, int]]:
+    out: list[tuple[FrameType, int]] = []
     while frame is not None and len(out) < MOST_FRAMES:
-        out.append((frame, frame.f_lineno))  # type: ignore[attr-defined]
-        frame = frame.f_back  # type: ignore[attr-defined]
+        out.append((frame, frame.f_lineno))
+        frame = frame.f_back
     return out

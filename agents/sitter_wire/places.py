@@ -16,7 +16,7 @@ class PlaceError(OSError):
 def runtime_dir() -> Path:
     """``/tmp/sitter-<uid>`` or ``$SITTER_RUNTIME_DIR``, created 0700.
 
-    Not ``$XDG_RUNTIME_DIR``: it dies with the last login and differs under cron, slurm and sudo. Raises PlaceError where it is a link, not a
+    Not ``$XDG_RUNTIME_DIR``: it dies with the last login and differs under cron, slurm and sudo. Raises PlaceError where it is a link, no
     directory, somebody else's, or open to others.
     """
     path = Path(os.environ.get("SITTER_RUNTIME_DIR") or f"/tmp/sitter-{os.getuid()}")

@@ -14,7 +14,7 @@ Schema 0 is an event and schema 1 declares a schema; both carry ``nbytes`` (int6
 of values. An event with an empty payload is a ``Hole``: it fits where any point was meant to stand. A torn record has seq 0, since
 segments are zeroed and never used twice (150 SIGKILLs: 5 torn, all recognised).
 
-Segments lie in ``recorder/<session>/`` as ``00000001.rec``, ``00000002.rec``, … (``segment_name``), in the order in which they were made. The
+Segments lie in ``recorder/<session>/`` as ``00000001.rec``, ``00000002.rec``, … (``segment_name``), in the order they were made in. The
 last one may be prepared and not begun: then it is all zeros, the header included.
 """
 

@@ -22,8 +22,8 @@ FORMAT = 1
 class RunInfo(msgspec.Struct, frozen=True, kw_only=True):
     """run.toml. ``sockets`` is the run's folder in the runtime directory; whoever comes second uses what is recorded.
 
-    ``supervised``: a small parent writes exit.json. ``mode``: the preset asked for at the start, empty for none. ``then``: a command for when
-    the run is finished or given up.
+    ``supervised``: a small parent writes exit.json. ``mode``: the preset asked for at the start, empty for none. ``then``: a command for
+    when the run is finished or given up.
     """
 
     name: str

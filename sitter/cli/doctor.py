@@ -60,8 +60,9 @@ def _sockets() -> Check:
         pull.bind(Endpoints.url(places.data))
         push.connect(Endpoints.url(places.data))
         push.send(b"?")
-        arrived = pull.poll(2000) != 0
-        return arrived, "a message goes through" if arrived else "no message came through within 2 s: is the directory on a network file system?"
+        if pull.poll(2000):
+            return True, "a message goes through"
+        return False, "no message came through within 2 s: is the directory on a network file system?"
     finally:
         context.destroy(linger=0)
         shutil.rmtree(directory, ignore_errors=True)
@@ -83,7 +84,9 @@ def _place() -> Check:
             (mode,) = database.execute("PRAGMA journal_mode = WAL").fetchone()
         finally:
             database.close()
-    return mode == "wal", f"{base}: mmap, locks and WAL work" if mode == "wal" else f"{base}: SQLite cannot use WAL here ({mode}); run elsewhere"
+    if mode != "wal":
+        return False, f"{base}: SQLite cannot use WAL here ({mode}); run elsewhere"
+    return True, f"{base}: mmap, locks and WAL work"
 
 
 def _disk() -> Check:
@@ -111,9 +114,8 @@ def _terminal() -> Check:
 def _logout() -> Check:
     """systemd may kill what a user leaves behind."""
     conf = Path("/etc/systemd/logind.conf")
-    kills = conf.is_file() and any(
-        line.strip().lower().replace(" ", "") == "killuserprocesses=yes" for line in conf.read_text(encoding="utf-8", errors="replace").splitlines()
-    )
+    said = conf.read_text(encoding="utf-8", errors="replace").lower().replace(" ", "") if conf.is_file() else ""
+    kills = "killuserprocesses=yes" in said.splitlines()
     if kills:
         return None, "KillUserProcesses=yes: runs are started in a scope of their own; `loginctl enable-linger` keeps it after logout"
     return True, "processes outlive the login"

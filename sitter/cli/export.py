@@ -12,7 +12,7 @@ from sitter.store.reader import Reader
 
 @click.command("export")
 @run_option
-@click.option("--format", "form", type=click.Choice(sorted(FORMATS)), required=True, help="csv: one file. tensorboard: an event file in a directory.")
+@click.option("--format", "form", type=click.Choice(sorted(FORMATS)), required=True, help="csv: one file; tensorboard: a directory.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Where to; csv goes to stdout without it.")
 @click.option("--abandoned", is_flag=True, help="Also the steps that a restore left behind, each with its branch.")
 def command(run: str | None, form: str, output: Path | None, abandoned: bool) -> int:

@@ -9,7 +9,6 @@ from sitter.model import LogEntry
 from sitter.paths import find
 from sitter_wire.queries import GetLogbook
 
-
 KEYS = ("time", "step", "branch", "kind", "rule", "action", "status", "detail")
 """Of a line of ``logbook --json``, in this order (contract)."""
 

@@ -9,6 +9,7 @@ import msgspec
 from sitter.clock import Clock
 from sitter.config import Config
 from sitter.control.board import Board
+from sitter.control.demands import Demands, Reach
 from sitter.control.dispatcher import Dispatcher
 from sitter.control.flow import Flow, entry
 from sitter.control.incidents import Incidents
@@ -225,6 +226,13 @@ class Core:
                     status="good",
                     detail=f"{healthy} healthy steps followed it",
                 )
+
+    def demands(self, reach: Reach) -> Demands:
+        """What clients may ask and demand of this run."""
+        return Demands(
+            clock=self.clock, board=self.board, dispatcher=self.dispatcher, orders=self.orders, present=self.present, life=self.life,
+            reach=reach,
+        )  # fmt: skip
 
     def trouble(self) -> list[str]:
         """What the operator should know of sitter itself."""
