@@ -46,13 +46,15 @@ class Pending:
 
     def poll(self) -> None:
         """Record under their own step those that have arrived. In order: behind one that has not, nothing is looked at."""
-        ready: dict[tuple[int, int], dict[str, float]] = {}
+        ready: list[tuple[int, int, dict[str, float]]] = []
         free = self._buffers if self._buffers is not None else []
         while self._waiting and self._waiting[0][4].query():
             step, branch, name, buffer, _ = self._waiting.popleft()
-            ready.setdefault((step, branch), {})[name] = float(buffer)
+            if not ready or ready[-1][:2] != (step, branch) or name in ready[-1][2]:  # a step of several turns logs several times
+                ready.append((step, branch, {}))
+            ready[-1][2][name] = float(buffer)
             free.append(buffer)
-        for (step, branch), values in ready.items():
+        for step, branch, values in ready:
             self._record(step, branch, values)
 
 

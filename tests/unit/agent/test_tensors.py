@@ -93,6 +93,18 @@ def test_values_are_recorded_under_their_own_step_when_they_arrive(device):
     assert len(pending) == 0
 
 
+def test_the_turns_of_one_step_are_all_recorded(device):
+    """Gradient accumulation logs several losses under one step, and they may arrive together."""
+    got = []
+    pending = Pending(lambda step, branch, values: got.append((step, values)))
+    for turn in range(3):
+        pending.add(7, 0, "loss", OnDevice(float(turn)))
+        pending.add(7, 0, "acc", OnDevice(-1.0))
+    device.arrived = 6
+    pending.poll()
+    assert got == [(7, {"loss": float(turn), "acc": -1.0}) for turn in range(3)]
+
+
 def test_beyond_64_on_their_way_they_are_dropped_and_counted(device):
     pending = Pending(lambda *a: None)
     for step in range(MAX_PENDING + 10):
