@@ -19,7 +19,9 @@ from sitter_wire.places import RunDir
 
 
 class Recording(Protocol):
-    """What is needed of ``sitter_agent.recorder.Recorder``."""
+    """What is needed of ``sitter_agent.recorder.Recorder``. ``dropped``: values that were not kept, as the status tells."""
+
+    dropped: int
 
     def log(self, step: int, branch: int, values: dict[str, object]) -> None:
         """Values of one step."""
@@ -73,7 +75,7 @@ class Core:
         self.free_knobs: dict[str, FreeKnob] = {}
         self.hooks: list[RestoreHook] = []
         self.feed: Feed | None = None
-        self.pending = Pending(self._arrived)
+        self.pending = Pending(self._arrived, self._lost)
         self.points = 0
         self.logged: set[str] = set()
         """Names that the script logs itself: those are not taken from the framework as well."""
@@ -88,6 +90,9 @@ class Core:
         if self.goal in values:
             self.goal_value = values[self.goal]
         self.recorder.log(step, branch, values)  # type: ignore[arg-type]
+
+    def _lost(self) -> None:
+        self.recorder.dropped += 1
 
     def event(self, event: AnyEvent) -> int:
         """Record an event here and now."""

@@ -13,8 +13,9 @@ Record = Callable[[int, int, dict[str, float]], object]
 class Pending:
     """GPU values on their way to host memory: copied ``non_blocking`` into pinned memory, their events queried, never waited for."""
 
-    def __init__(self, record: Record) -> None:
-        self._record = record
+    def __init__(self, record: Record, lost: Callable[[], object] = lambda: None) -> None:
+        """``lost`` is told of each value that is dropped."""
+        self._record, self._lost = record, lost
         self._waiting: deque[tuple[int, int, str, Any, Any]] = deque()
         self._buffers: list[Any] | None = None
         self.dropped = 0
@@ -26,12 +27,12 @@ class Pending:
         """Start the copy of a 0-d (or one-element) CUDA tensor. Dropped and counted beyond ``MAX_PENDING``, and in a CUDA graph."""
         torch = sys.modules["torch"]
         if torch.cuda.is_current_stream_capturing():  # pinning or asking now would break the script's capture of a CUDA graph
-            self.dropped += 1
+            self._drop()
             return
         if len(self._waiting) >= MAX_PENDING:
             self.poll()
             if len(self._waiting) >= MAX_PENDING:
-                self.dropped += 1
+                self._drop()
                 return
         with torch.no_grad(), torch.cuda.device(value.device):
             # Converted on the GPU first: a non_blocking copy between types goes through pageable memory, which waits.
@@ -43,6 +44,10 @@ class Pending:
             event = torch.cuda.Event()
             event.record()
         self._waiting.append((step, branch, name, buffer, event))
+
+    def _drop(self) -> None:
+        self.dropped += 1
+        self._lost()
 
     def poll(self) -> None:
         """Record under their own step those that have arrived. In order: behind one that has not, nothing is looked at."""

@@ -112,6 +112,13 @@ def test_beyond_64_on_their_way_they_are_dropped_and_counted(device):
     assert (len(pending), pending.dropped) == (MAX_PENDING, 10)
 
 
+def test_what_is_dropped_is_told_in_the_status(begin, device):
+    agent = begin()
+    for step in range(MAX_PENDING + 3):
+        agent.log(step=step, loss=OnDevice(1.0))
+    assert agent._core.recorder.dropped == 3
+
+
 def test_a_value_of_a_branch_that_was_left_stays_there(device):
     got = []
     pending = Pending(lambda step, branch, values: got.append((step, branch)))
