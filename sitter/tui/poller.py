@@ -172,7 +172,7 @@ def carry_out(reader: Reader, deeds: Sequence[tuple[Deed, queries.AnyQuery]], po
                 post(DeedEnded(deed, "refused", str(e), None))
                 left_out = True
             except DaemonError:
-                lost = "the daemon was lost before its answer came; the logbook will say what became of it"
+                lost = "the daemon is lost, so no answer came; the logbook will say what became of it"
                 post(DeedEnded(deed, "unanswered", lost, None))
                 left_out = True
             except Exception as e:  # noqa: BLE001 — whatever went wrong, silence is never success

@@ -261,7 +261,7 @@ def test_the_daemon_goes_and_comes_back(play: Play) -> None:
         s.clock.advance(12)
         await s.says("(0:12)")
         await s.press("C", "enter")
-        await s.says("✘ checkpoint: not answered: no daemon answers for run char-lm")
+        await s.says("✘ checkpoint: not answered: the daemon is lost, so no answer came")
         s.reader.lost = False
         await s.no_longer_says("daemon lost")
         await s.until(lambda: "HEALING" in s.part("header"))
