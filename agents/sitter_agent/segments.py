@@ -8,9 +8,9 @@ would otherwise cost the training loop a fault.
 import mmap
 import os
 import time
-from array import array
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
+from operator import itemgetter
 from pathlib import Path
 
 from sitter_wire.records import SEGMENT_SUFFIX
@@ -21,6 +21,8 @@ TOUCH_PAGES = 16
 MARK_EVERY = 512
 """Bytes between two remembered record boundaries, at least."""
 
+_SEQ, _OFFSET = itemgetter(0), itemgetter(1)
+
 
 class Segment:
     """One file of records. ``first`` and ``last`` are sequence numbers, ``end`` the offset behind the last record.
@@ -30,27 +32,28 @@ class Segment:
     whoever still reads a view keeps it alive.
     """
 
-    __slots__ = ("_offsets", "_seqs", "data_at", "end", "first", "last", "path", "size", "view")
+    __slots__ = ("_marks", "data_at", "end", "first", "last", "path", "size", "view")
 
     def __init__(self, path: Path, size: int, view: memoryview) -> None:
         self.path, self.size = path, size
         self.view: memoryview | None = view
         self.first = self.last = 0
         self.data_at = self.end = 0
-        self._seqs, self._offsets = array("q"), array("q")
+        # (sequence, offset) as one thing: in two lists side by side an interrupt between two appends, or another thread that reads then,
+        # would pair a sequence with another record's place, and no shipment from there on could be read.
+        self._marks: list[tuple[int, int]] = []
 
     def begin(self, first: int, data_at: int) -> None:
         """The first record will have sequence ``first`` and lie at ``data_at``."""
         self.first, self.last = first, first - 1
         self.data_at = self.end = data_at
-        self._seqs, self._offsets = array("q", [first]), array("q", [data_at])
+        self._marks = [(first, data_at)]
 
     def mark(self, seq: int, offset: int, every: int = MARK_EVERY) -> None:
         """Remember that record ``seq`` begins at ``offset``, unless a mark lies closer than ``every`` bytes before
         it."""
-        if offset - self._offsets[-1] >= every:
-            self._seqs.append(seq)
-            self._offsets.append(offset)
+        if offset - self._marks[-1][1] >= every:
+            self._marks.append((seq, offset))
 
     def data(self) -> memoryview:
         """The file's bytes, mapped again where they were given back. Raises OSError where the file is gone."""
@@ -70,8 +73,7 @@ class Segment:
 
     def offset_of(self, seq: int, view: memoryview) -> int:
         """Where record ``seq`` begins: from the nearest mark before it, record by record."""
-        i = bisect_right(self._seqs, seq) - 1
-        at, here = self._offsets[i], self._seqs[i]
+        here, at = self._marks[bisect_right(self._marks, seq, key=_SEQ) - 1]
         while here < seq:
             at += _length(view, at)
             here += 1
@@ -85,9 +87,9 @@ class Segment:
         """
         if end - at <= max_bytes:
             return end_seq, end
-        i = bisect_right(self._offsets, at + max_bytes) - 1
-        if seq < self._seqs[i] <= end_seq:
-            return self._seqs[i], self._offsets[i]
+        marked, offset = self._marks[bisect_right(self._marks, at + max_bytes, key=_OFFSET) - 1]
+        if seq < marked <= end_seq:
+            return marked, offset
         stop, here = at + _length(view, at), seq + 1
         while stop < end and stop + _length(view, stop) <= at + max_bytes:
             stop += _length(view, stop)

@@ -546,3 +546,41 @@ def test_a_directory_that_cannot_be_made_costs_only_the_record(tmp_path, capsys)
     assert recorder.event(Remark(text="x"), 0, 0) == 0
     assert "training" in capsys.readouterr().err
     recorder.close()
+
+
+def test_an_interrupt_while_a_boundary_is_remembered_pairs_no_record_with_anothers_place(tmp_path):
+    """Every place in ``mark`` where a handler may come is tried, by a trace function that raises there once."""
+    recorder = Recorder(tmp_path, "s")
+    lines = 0
+    for target in range(1, 12):
+        seen = 0
+
+        def trace(frame, event, arg, target=target):
+            nonlocal seen, lines
+            if frame.f_code.co_name == "mark" and event in ("line", "return"):
+                seen += 1
+                lines = max(lines, seen)
+                if seen == target:
+                    sys.settrace(None)
+                    raise KeyboardInterrupt
+            return trace
+
+        for step in range(100):  # far enough for a new mark to be due
+            recorder.log(step, 0, {"loss": 1.0})
+        sys.settrace(trace)
+        try:
+            recorder.mark()
+            recorder.stretch(recorder.written, 1 << 20)
+        except KeyboardInterrupt:
+            pass
+        finally:
+            sys.settrace(None)
+    assert lines > 2
+    first = 1
+    while (stretch := recorder.stretch(first, 4096)) is not None:
+        schemas = {number: tuple(names) for number, names in stretch.header.schemas.items()}
+        got = decode_stream(stretch.raw, schemas, stretch.header.first, stretch.header.count)
+        assert got[0].seq == first
+        first = stretch.after
+    assert first == recorder.written + 1
+    recorder.close()
