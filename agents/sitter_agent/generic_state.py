@@ -10,6 +10,7 @@ import zipfile
 from collections.abc import Callable, Iterator
 from typing import Any, BinaryIO
 
+from sitter_agent.memory import LARGE, pages
 from sitter_agent.state import Knob
 
 SAMPLE_DEPTH = 64
@@ -145,10 +146,19 @@ def _copy(value: Any, into: Any, depth: int = 0) -> Any:
         if _is_array(into) and into.shape == value.shape and into.dtype == value.dtype and into is not value:
             into[...] = value
             return into
-        return value.copy()
+        return _apart(value)
     if value is None or isinstance(value, int | float | complex | str | bytes) or _is_scalar(value):
         return value
     return copy.deepcopy(value)
+
+
+def _apart(value: Any) -> Any:
+    """A copy of an array, on pages of its own where it is large: see ``memory.pages``."""
+    if value.nbytes < LARGE:
+        return value.copy()
+    out = sys.modules["numpy"].frombuffer(pages(value.nbytes), dtype=value.dtype).reshape(value.shape)
+    out[...] = value
+    return out
 
 
 def _finite(leaf: Any) -> bool:

@@ -1,5 +1,6 @@
-"""How much memory is left to this process: the host's, or its cgroup's where that is less."""
+"""How much memory is left to this process (the host's, or its cgroup's), and memory kept apart from the training's."""
 
+import mmap
 import os
 from pathlib import Path
 
@@ -75,3 +76,17 @@ def _number(path: Path) -> int | None:
         return int(path.read_text(encoding="ascii"))
     except (OSError, ValueError):
         return None
+
+
+LARGE = 64 * 1024
+"""Bytes from which on a copy that lives long gets pages of its own."""
+
+
+def pages(nbytes: int) -> mmap.mmap:
+    """Zeroed memory outside the C library's heap, given back with the last array that uses it.
+
+    A snapshot that lies in the heap lives longer than what the training allocates around it. The heap then ends at another place, and
+    glibc gave its end back to the kernel and took it again at every step: a numpy training of 6 ms a step became 30 % slower by page faults
+    alone, with nothing of ours running.
+    """
+    return mmap.mmap(-1, nbytes)

@@ -14,6 +14,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from sitter_agent.memory import LARGE, pages
+
 STAGING_BYTES = 32 << 20
 """Two halves, one filled by the device while the other is emptied; a power of two, so that the pinned allocator adds nothing."""
 
@@ -124,7 +126,10 @@ def _room(old: Tensor | None, source: Tensor, taken: set[int]) -> Tensor:
     """Host memory for ``source``: the old one where it fits and nobody has taken it for this capture."""
     if old is not None and old.shape == source.shape and old.dtype == source.dtype and id(old) not in taken and is_plain(old):
         return old
-    return torch.empty_like(source, device="cpu")
+    nbytes = source.numel() * source.element_size()
+    if nbytes < LARGE or not source.is_contiguous():
+        return torch.empty_like(source, device="cpu")
+    return torch.frombuffer(pages(nbytes), dtype=source.dtype).view(source.shape)
 
 
 def copy_in(pairs: Iterable[tuple[Tensor, Tensor]]) -> list[int]:

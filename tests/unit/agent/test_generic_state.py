@@ -2,6 +2,7 @@
 
 import io
 import math
+import mmap
 import subprocess
 import sys
 
@@ -188,3 +189,18 @@ print(a.load(f)[0]["n"], a.finite(), "numpy" in sys.modules)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "(1, 'x') False False"
+
+
+def test_what_is_kept_long_lies_outside_the_heap_that_the_training_uses():
+    """In the heap it made glibc give memory back and take it again at every step: 30 % slower, by page faults alone."""
+    state = {"large": np.arange(100_000.0), "small": np.arange(3.0)}
+    adapter, _ = adapter_of(state)
+    captured = adapter.capture(None)
+    owner = captured["large"]
+    while isinstance(owner, np.ndarray):
+        owner = owner.base
+    assert isinstance(owner.obj if isinstance(owner, memoryview) else owner, mmap.mmap)
+    state["large"] += 1
+    again = adapter.capture(captured)
+    assert again["large"] is captured["large"]
+    assert (again["large"] == state["large"]).all()
