@@ -11,6 +11,7 @@ from sitter_agent.frameworks.torch_grad import GradNormMeter, all_finite
 from sitter_agent.frameworks.torch_memory import Gathered, Staging, copy_out, nbytes
 from sitter_agent.frameworks.torch_offer import offer
 from sitter_agent.frameworks.torch_scale import StepHooks
+from sitter_agent.handlers import raised_by_handler
 from sitter_agent.state import Knob
 
 STATE_PER_PARAM = {"SGD": 1, "RMSprop": 1, "Adagrad": 1, "Adadelta": 2, "Rprop": 2, "Muon": 1, "Adafactor": 0, "Lion": 1, "LBFGS": 20}
@@ -39,7 +40,7 @@ class TorchAdapter:
         self._odd: list[str] = []
         self._extra = self._known_extra(extra or {})
         self._staging: Staging | None = None
-        self._born_infinite = {id(t) for t in self._live_model_tensors() if not all_finite([t])}
+        self._born_infinite = {name for name, t in self._live_model_tensors() if not all_finite([t])}
         self._meters = {n: GradNormMeter() for n in self._optimizers}
         self._hooks = {
             n: StepHooks(o, n, self._meters[n].after_step) for n, o in self._optimizers.items() if torch_found.can_hook(o)
@@ -96,7 +97,7 @@ class TorchAdapter:
 
     def finite(self) -> bool:
         """Whether parameters, buffers and optimizer state are finite; what was not at start (a mask of -inf) is left out."""
-        tensors = [t for t in self._live_model_tensors() if id(t) not in self._born_infinite]
+        tensors = [t for name, t in self._live_model_tensors() if name not in self._born_infinite]
         for optimizer in self._optimizers.values():
             tensors += torch_optimizer.tensors(optimizer)
         return all_finite(tensors)
@@ -181,7 +182,9 @@ class TorchAdapter:
             return [f"{name} is not in this state"]
         try:
             return list(restore(live, image, host, name))
-        except Exception as e:  # noqa: BLE001 — half a restore with the rest untouched would be worse
+        except Exception as e:  # half a restore with the rest untouched would be worse
+            if raised_by_handler(e):
+                raise
             return [f"{name} ({type(e).__name__}: {e})"]
 
     def _loaded(self, name: str, state: Any, thing: Any, captured: TorchCapture) -> list[str]:
@@ -189,7 +192,9 @@ class TorchAdapter:
             return [f"{name} is not in this state"]
         try:
             return torch_capture.restore_extra(thing, state, captured.host, name, from_file=captured.from_file)
-        except Exception as e:  # noqa: BLE001
+        except Exception as e:  # as above
+            if raised_by_handler(e):
+                raise
             return [f"{name} ({type(e).__name__}: {e})"]
 
     def _known_extra(self, extra: dict[str, Any]) -> dict[str, Any]:
@@ -203,8 +208,13 @@ class TorchAdapter:
                 kept[str(n)] = thing
         return kept
 
-    def _live_model_tensors(self) -> list[Tensor]:
-        return [t for model in self._models.values() for t in torch_model.live_tensors(model).values()]
+    def _live_model_tensors(self) -> list[tuple[tuple[str, str], Tensor]]:
+        """By model and full name, which stay when ``model.to()`` or the script puts another tensor there; tied ones once."""
+        seen: dict[int, tuple[tuple[str, str], Tensor]] = {}
+        for n, model in self._models.items():
+            for full, t in torch_model.live_tensors(model).items():
+                seen.setdefault(id(t), ((n, full), t))
+        return list(seen.values())
 
     def _heal(self) -> None:
         for hooks in self._hooks.values():

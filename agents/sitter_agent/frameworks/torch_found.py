@@ -40,6 +40,15 @@ def forgotten_modules(covered: Iterable[nn.Module]) -> list[str]:
     shapes.discard(())
     if not shapes:
         return []
+    found = _alike(known, params, shapes)
+    if found:
+        # Models of an earlier attempt in this process (a notebook's cell, a search) may be dead and only not yet collected.
+        gc.collect()
+        found = _alike(known, params, shapes)
+    return found
+
+
+def _alike(known: set[int], params: set[int], shapes: set[tuple[Any, ...]]) -> list[str]:
     found: list[str] = []
     seen: set[int] = set()
     for thing in gc.get_objects():

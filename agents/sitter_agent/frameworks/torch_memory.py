@@ -134,21 +134,36 @@ def _room(old: Tensor | None, source: Tensor, taken: set[int]) -> Tensor:
 
 def copy_in(pairs: Iterable[tuple[Tensor, Tensor]]) -> list[int]:
     """Copy host tensors into live ones, in place: pairs (live, host). Returns the indices of pairs that would not be written."""
-    near: tuple[list[Tensor], list[Tensor]] = ([], [])
+    near: dict[int, tuple[Tensor, Tensor]] = {}
     failed = []
     with torch.no_grad():
         for i, (live, host) in enumerate(pairs):
             if live.device.type == "cpu" and is_plain(live) and is_plain(host):
-                near[0].append(live.detach())
-                near[1].append(host)
-                continue
-            try:
-                live.copy_(host)  # itself: a sparse tensor's detached twin would get new values, and it would not
-            except (RuntimeError, NotImplementedError, TypeError):
+                near[i] = (live.detach(), host)
+            elif not _written(live, host):
                 failed.append(i)
-        if near[0]:
-            torch._foreach_copy_(near[0], near[1])
-    return failed
+        if near:
+            try:
+                torch._foreach_copy_([live for live, _ in near.values()], [host for _, host in near.values()])
+            except RuntimeError:  # one that cannot be written (an expanded buffer) must not keep the others back
+                failed += [i for i, (live, host) in near.items() if not _written(live, host)]
+    return sorted(failed)
+
+
+def _written(live: Tensor, host: Tensor) -> bool:
+    """Whether ``live`` holds the values of ``host`` now."""
+    try:
+        live.copy_(host)  # itself: a sparse tensor's detached twin would get new values, and it would not
+    except (RuntimeError, NotImplementedError, TypeError):
+        return _equal(live, host)  # a constant that is expanded over its shape stands as it stood
+    return True
+
+
+def _equal(live: Tensor, host: Tensor) -> bool:
+    try:
+        return torch.equal(live.cpu(), host)
+    except (RuntimeError, NotImplementedError, TypeError):
+        return False
 
 
 def drop_grad(p: Tensor) -> None:

@@ -90,7 +90,9 @@ class _Lifeline(tuple[Any, ...]):
     ended: Callable[[], None]
 
     def __del__(self) -> None:
-        self.ended()
+        ended = getattr(self, "ended", None)
+        if ended is not None:  # else it was interrupted while it was made
+            ended()
 
 
 class StepHooks:
@@ -132,8 +134,8 @@ class StepHooks:
         self._active = not all(setting.idle for _, setting in self.settings)
 
     def heal(self) -> None:
-        """Take off a scale that an exception inside ``step()`` left on. Must not be called from inside a step."""
-        if self._depth:
+        """Take off a scale that an exception inside ``step()`` or our own hooks left on. Must not be called from inside a step."""
+        if self._depth or self._undo or self._undo_tensors:
             self._depth = 0
             self._take_off()
 
@@ -159,9 +161,9 @@ class StepHooks:
             self._look_for_graph(optimizer)
             self._note_used(optimizer)
             if self._active:
-                self._put_on(optimizer)
-                lifeline = _Lifeline(args)
+                lifeline = _Lifeline(args)  # before the scale: an interrupt (Ctrl-C) between two lines here takes it off as well
                 lifeline.ended = partial(self._ended, self._serial)
+                self._put_on(optimizer)
                 return lifeline, kwargs
         except Exception as e:  # noqa: BLE001 — nothing of ours may reach the user's step
             self._break(e)
@@ -241,14 +243,17 @@ class StepHooks:
                 value.mul_(setting.scale_of(label))
 
     def _take_off(self) -> None:
+        # Forgotten only once it is done, and doing it twice is the same as once: an interrupt in here leaves it to the next call.
         while self._undo:
-            group, key, original, scaled = self._undo.pop()
+            group, key, original, scaled = self._undo[-1]
             if group.get(key) is scaled:  # else the step itself set a new one (its own warm-up): that is the schedule's word
                 group[key] = original
+            self._undo.pop()
         with torch.no_grad():
             while self._undo_tensors:
-                live, kept = self._undo_tensors.pop()
+                live, kept = self._undo_tensors[-1]
                 live.copy_(kept)
+                self._undo_tensors.pop()
 
     def _break(self, e: Exception) -> None:
         """Something of ours failed: off with the scale, say it once, let the training go on. The script's own signal goes to the script."""

@@ -2,7 +2,9 @@
 
 import math
 import signal
+import sys
 from collections.abc import Callable
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -11,6 +13,7 @@ from torch import nn
 from torch.optim import lr_scheduler as sched
 from torch.optim.swa_utils import SWALR
 
+from sitter_agent.frameworks import torch_scale
 from sitter_agent.frameworks.torch import TorchAdapter
 
 STEPS = 9
@@ -423,3 +426,54 @@ def test_a_compiled_step_with_a_float_rate_goes_on() -> None:
     assert torch.allclose(p, torch.full((3,), 1 - 3 * 0.05), atol=1e-4)
     adapter.close()
     torch._dynamo.reset()
+
+
+@pytest.mark.parametrize("lr", [0.1, torch.tensor(0.1)], ids=["float", "tensor"])
+def test_an_interrupt_between_any_two_lines_of_our_hooks_leaves_no_scale_behind(lr: Any) -> None:
+    """Ctrl-C that the script catches, at every line of the hooks in turn: what its scheduler finds then is its own rate."""
+    start = lr.clone() if isinstance(lr, torch.Tensor) else lr
+    at = 0
+    interrupted = True
+    while interrupted:
+        p = nn.Parameter(torch.ones(1))
+        p.grad = torch.ones(1)
+        optimizer = torch.optim.SGD([p], lr=start.clone() if isinstance(start, torch.Tensor) else start)
+        scheduler = sched.ExponentialLR(optimizer, 0.5)
+        adapter = TorchAdapter(None, optimizer, scheduler)
+        lr_of(adapter).change("scale", 0.5, group=None, hold=False)
+        interrupted = interrupted_at_line(at, optimizer.step)
+        assert plain(optimizer.param_groups[0]["lr"]) == pytest.approx(0.1), f"after an interrupt at line event {at}"
+        scheduler.step()
+        optimizer.step()
+        assert plain(optimizer.param_groups[0]["lr"]) == pytest.approx(0.05), f"after an interrupt at line event {at}"
+        assert plain(adapter.sample(1)["lr"]) == pytest.approx(0.025)
+        adapter.close()
+        at += 1
+    assert at > 20
+
+
+def interrupted_at_line(at: int, what: Callable[[], Any]) -> bool:
+    """Raise KeyboardInterrupt at the ``at``-th line that runs in the hooks' own file, and catch it; False where so many do not run."""
+    left, file = at, torch_scale.__file__
+
+    def lines(frame: FrameType, event: str, arg: Any) -> Any:
+        nonlocal left
+        if frame.f_code.co_filename != file or frame.f_code.co_name in ("__del__", "_ended", "heal"):
+            return None
+        if event == "line":
+            left -= 1
+            if left < 0:
+                sys.settrace(None)
+                raise KeyboardInterrupt
+        return lines
+
+    before = sys.gettrace()
+    sys.settrace(lines)
+    try:
+        what()
+    except KeyboardInterrupt:
+        return True
+    finally:
+        sys.settrace(before)
+        torch.set_grad_enabled(True)  # a tracer also raises where no interrupt can: at the end of a `with`, before it is left
+    return False

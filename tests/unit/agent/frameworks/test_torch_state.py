@@ -1,7 +1,9 @@
 """What is copied comes back bit for bit, in place, and what was not there then is gone."""
 
 import copy
+import gc
 import math
+import pickle
 from collections.abc import Callable
 from typing import Any
 
@@ -462,3 +464,95 @@ def test_a_compiled_model_is_seen_bare() -> None:
     compiled = torch.compile(m, backend="eager")
     captured = TorchAdapter(compiled).capture(None)
     assert list(captured.models[""].layout) == ["weight", "bias"]
+
+
+def test_a_dead_model_of_an_earlier_attempt_is_no_forgotten_average() -> None:
+    """A notebook's last attempt: nobody holds it any more, and the garbage collector has only not been by."""
+    m = nn.Sequential(nn.Linear(11, 3), nn.Linear(3, 5))
+    earlier = nn.Sequential(nn.Linear(11, 3), nn.Linear(3, 5))
+    earlier.me = [earlier]  # a cycle: only the collector frees it
+    gc.disable()
+    try:
+        assert len(TorchAdapter(m).remarks()) == 1
+        del earlier
+        assert TorchAdapter(m).remarks() == []
+    finally:
+        gc.enable()
+
+
+class Expanded(nn.Module):
+    """A constant expanded over its shape, as some models register it: its memory cannot be written element by element."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Linear(3, 3)
+        self.register_buffer("ones", torch.ones(1).expand(10))
+        self.last = nn.Linear(3, 3)
+
+
+def test_a_buffer_that_cannot_be_written_does_not_keep_the_model_from_coming_back() -> None:
+    m = Expanded()
+    adapter = TorchAdapter(m, torch.optim.SGD(m.parameters(), lr=0.1))
+    before, captured = snapshot_of(m), adapter.capture(None)
+    with torch.no_grad():
+        for p in m.parameters():
+            p.fill_(math.nan)
+    assert adapter.restore(captured) == []  # the constant is what it was
+    assert same(snapshot_of(m), before)
+    m.ones = torch.full((1,), 2.0).expand(10)
+    with torch.no_grad():
+        m.last.bias.fill_(math.nan)
+    assert adapter.restore(captured) == ["model: ones would not be written in place"]
+    assert torch.equal(m.last.bias, before["last.bias"])
+
+
+def test_a_mask_that_was_infinite_at_start_stays_so_wherever_it_lies() -> None:
+    """``model.to()`` and ``model.half()`` put new tensors in the place of buffers."""
+    m = nn.Linear(3, 3)
+    m.register_buffer("mask", torch.full((3, 3), -math.inf))
+    adapter = TorchAdapter(m)
+    m.mask = m.mask.clone()
+    assert adapter.finite()
+    with torch.no_grad():
+        m.bias[0] = math.nan
+    assert not adapter.finite()
+
+
+def test_copies_of_the_optimizer_carry_no_hooks_of_ours() -> None:
+    p = nn.Parameter(torch.ones(1))
+    optimizer = torch.optim.SGD([p], lr=0.1)
+    adapter = TorchAdapter(None, optimizer)
+    adapter.knobs()[0].change("scale", 0.5, group=None, hold=False)
+    for twin in (copy.deepcopy(optimizer), pickle.loads(pickle.dumps(optimizer))):
+        twin.param_groups[0]["params"][0].grad = torch.ones(1)
+        twin.step()
+        assert twin.param_groups[0]["params"][0].item() == pytest.approx(0.9)
+    assert adapter.steps_done() == 0
+
+
+def test_a_state_that_the_script_loads_in_midst_goes_on_under_our_hooks() -> None:
+    """``load_state_dict`` puts new group dicts and new state in the optimizer; a restore after it finds its places."""
+    m = nn.Linear(3, 3)
+    optimizer = torch.optim.AdamW(m.parameters(), lr=0.1)
+    adapter = TorchAdapter(m, optimizer)
+
+    def step() -> None:
+        m(torch.ones(2, 3)).pow(2).sum().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+    step()
+    theirs = copy.deepcopy((m.state_dict(), optimizer.state_dict()))
+    step()
+    captured, before = adapter.capture(None), snapshot_of(m)
+    moments = [s["exp_avg"].clone() for s in optimizer.state.values()]
+    m.load_state_dict(theirs[0])
+    optimizer.load_state_dict(theirs[1])
+    step()
+    assert adapter.steps_done() == 3
+    assert adapter.restore(captured) == []
+    assert same(snapshot_of(m), before)
+    assert all(torch.equal(s["exp_avg"], then) for s, then in zip(optimizer.state.values(), moments, strict=True))
+    adapter.knobs()[0].change("scale", 0.5, group=None, hold=False)
+    step()
+    assert adapter.sample(3)["lr"] == pytest.approx(0.05)
