@@ -49,13 +49,15 @@ caches."""
 
 class Status(NamedTuple):
     """What a pong says of the training. ``safe_point_at``: monotonic seconds of the last safe point, None before the
-    first."""
+    first. ``phase``: one of ``sitter_wire.phases``."""
 
     step: int = 0
     micro: int = 0
     branch: int = 0
     safe_point_at: float | None = None
     paused: bool = False
+    phase: str = ""
+    stacks_signal: int = 0
 
 
 class SessionLike(Protocol):
@@ -249,6 +251,9 @@ class Link:
                 dropped=self._recorder.dropped,
                 paused=at.paused,
                 version=self._version,
+                phase=at.phase,
+                stacks_signal=at.stacks_signal,
+                control_tid=threading.get_native_id(),
             )
             self._say(dealer, pong)
         elif isinstance(message, Ack):

@@ -7,6 +7,7 @@ from typing import Any
 from sitter_agent.counting import Counting
 from sitter_agent.feed import Feed
 from sitter_agent.say import say
+from sitter_wire.phases import AFTER, BETWEEN, LOADING, STEP
 
 
 def loop(host: Counting, feed: Feed, total: int | None) -> Iterator[tuple[int, Any]]:
@@ -17,6 +18,7 @@ def loop(host: Counting, feed: Feed, total: int | None) -> Iterator[tuple[int, A
     how = "left early"
     try:
         while (total is None or p.done < total) and not p.stopping:
+            p.phase = LOADING
             asked = time.perf_counter()
             there, batch = feed.next_batch(one_pass=total is None)
             waited = time.perf_counter() - asked
@@ -24,10 +26,12 @@ def loop(host: Counting, feed: Feed, total: int | None) -> Iterator[tuple[int, A
                 if total is not None:
                     say(f"the loader yielded nothing in a whole pass: the loop ends at step {p.done} of {total}")
                 break
+            p.phase = STEP
             yield p.current, batch
             host.turn_over(waited)
         how = _how(host, total)
     finally:
+        p.phase = AFTER
         host.turns_end()
         host.loop_over(how)
 
@@ -37,6 +41,7 @@ def steps(host: Counting, total: int) -> Iterator[int]:
     p = host.progress
     host.loop_begins(total)
     host.turns_begin(None)
+    p.phase = STEP
     how = "left early"
     try:
         while p.done < total and not p.stopping:
@@ -44,6 +49,7 @@ def steps(host: Counting, total: int) -> Iterator[int]:
             host.turn_over(0.0)
         how = _how(host, total)
     finally:
+        p.phase = AFTER
         host.turns_end()
         host.loop_over(how)
 
@@ -61,7 +67,7 @@ def epochs(host: Counting, count: int) -> Iterator[int]:
             epoch = (p.epoch if p.epoch is not None else epoch) + 1
         how = "stopped" if p.stopping else "total"
     finally:
-        p.epoch = None
+        p.epoch, p.phase = None, AFTER
         host.loop_over(how)
 
 
@@ -72,14 +78,17 @@ def batches(host: Counting, feed: Feed) -> Iterator[Any]:
     host.turns_begin(feed)
     try:
         while not p.stopping:
+            p.phase = LOADING
             asked = time.perf_counter()
             there, batch = feed.next_batch(one_pass=True)
             waited = time.perf_counter() - asked
             if not there:
                 return
+            p.phase = STEP
             yield batch
             host.turn_over(waited)
     finally:
+        p.phase = BETWEEN
         host.turns_end()
 
 

@@ -27,6 +27,7 @@ from sitter_agent.safe_point import SafePoint
 from sitter_agent.say import say
 from sitter_agent.session import Session, claim
 from sitter_agent.snapshots import Ring
+from sitter_agent.stacks import StackFile
 from sitter_agent.state import Adapter
 from sitter_wire.events import SessionStart
 from sitter_wire.places import Endpoints, PlaceError, RunDir
@@ -46,10 +47,11 @@ class Opened:
 
     def __init__(
         self, core: Core, session: Session, recorder: Recorder, link: Link | None, launcher: Launcher, safe_point: SafePoint,
-        notices: Notices, resume: tuple[Path, Sidecar] | None,
+        notices: Notices, stacks: StackFile, resume: tuple[Path, Sidecar] | None,
     ) -> None:  # fmt: skip
         self.core, self.session, self.recorder, self.link = core, session, recorder, link
         self.launcher, self.safe_point, self.notices = launcher, safe_point, notices
+        self.stacks = stacks
         self._resume = resume
 
     def resume(self) -> None:
@@ -94,6 +96,8 @@ class Opened:
                     part.close()
         with core.rail.around("closing"):
             core.adapter.close()
+        with core.rail.around("closing"):
+            self.stacks.close()
         with core.rail.around("closing"):
             self.session.release()
         core.ring.drop_all()
@@ -156,10 +160,12 @@ def open_session(
     if not why:
         why = _declined(daemon) or launcher.start()
     # After the daemon: a socket that finds nobody there tries again only after 0.1 to 0.2 s, in which a short run is half over.
-    core.link = link = _link(core, session, recorder, commands, places) if places is not None else None
+    stacks = StackFile(run.reports / f"stacks-{session.id}.txt")
+    core.link = link = _link(core, session, recorder, commands, places, stacks) if places is not None else None
     notices.install()
     opened = Opened(
-        core, session, recorder, link, launcher, safe_point, notices, (resume, side) if resume and side else None
+        core, session, recorder, link, launcher, safe_point, notices, stacks,
+        (resume, side) if resume and side else None,
     )
     opened.resume()
     if why:
@@ -193,11 +199,13 @@ def _places(run: RunDir, info: Any) -> tuple[Endpoints | None, str]:
         return None, str(e)
 
 
-def _link(core: Core, session: Session, recorder: Recorder, commands: Commands, places: Endpoints) -> Link:
+def _link(
+    core: Core, session: Session, recorder: Recorder, commands: Commands, places: Endpoints, stacks: StackFile
+) -> Link:
     p = core.progress
     return Link(
         places, recorder, session, on_command=commands.take, version=VERSION,
-        status=lambda: Status(p.done, p.micro, p.branch, p.safe_point_at, p.paused),
+        status=lambda: Status(p.done, p.micro, p.branch, p.safe_point_at, p.paused, p.phase, stacks.signal()),
     )  # fmt: skip
 
 

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass, field
 
+from sitter_wire.phases import BEFORE
+
 
 @dataclass(slots=True)
 class Progress:
@@ -23,6 +25,8 @@ class Progress:
     """Whether a loop of ours counts; else the script's own does."""
     given: bool = False
     """Whether the script's own loop says its steps (``log(step=…)``)."""
+    phase: str = BEFORE
+    """In which part of a turn it is: one attribute write where it changes, 10 ns."""
     safe_point_at: float | None = None
     paused: bool = False
     stopping: bool = False

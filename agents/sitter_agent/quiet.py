@@ -5,6 +5,8 @@ import signal
 
 import zmq
 
+from sitter_agent.stacks import SIGNAL as STACKS
+
 
 def quiet_context() -> "zmq.Context[zmq.Socket[bytes]]":
     """A context whose thread, woken by a send, does not take the sender's core: a send took 180 µs on two busy cores,
@@ -21,7 +23,7 @@ def quiet_context() -> "zmq.Context[zmq.Socket[bytes]]":
 
 def be_quiet() -> None:
     """For the control thread: as its context's thread; and signals to the process are for the training's threads, since
-    a C sleep of ours must not be what they end."""
+    a C sleep of ours must not be what they end. The one that asks for the stacks is meant for this thread."""
     if hasattr(os, "SCHED_BATCH"):
         try:
             os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))  # 0: this thread, not the process
@@ -29,4 +31,4 @@ def be_quiet() -> None:
             pass  # not allowed here: a little less quiet
     if hasattr(signal, "pthread_sigmask"):
         synchronous = {signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGABRT, signal.SIGTRAP}
-        signal.pthread_sigmask(signal.SIG_SETMASK, set(signal.valid_signals()) - synchronous)
+        signal.pthread_sigmask(signal.SIG_SETMASK, set(signal.valid_signals()) - synchronous - {STACKS})

@@ -38,7 +38,9 @@ class Ping(Message, frozen=True, tag="ping"):
 class Pong(Message, frozen=True, tag="pong"):
     """Agent → daemon, from the control thread. ``safe_point_at``: monotonic seconds of the last safe point, or None.
 
-    ``written`` is the last sequence number in the recorder, ``dropped`` the records that could not be kept.
+    ``written`` is the last sequence number in the recorder, ``dropped`` the records that could not be kept. ``phase``: see
+    ``sitter_wire.phases`` (empty: an older agent). ``stacks_signal``, sent to the thread ``control_tid`` alone, writes the stacks of
+    all threads into ``reports/stacks-SESSION.txt``, also while the interpreter's lock is held; 0: it does not.
     """
 
     session: str
@@ -52,6 +54,9 @@ class Pong(Message, frozen=True, tag="pong"):
     dropped: int
     paused: bool = False
     version: str = ""
+    phase: str = ""
+    stacks_signal: int = 0
+    control_tid: int = 0
 
 
 class Ack(Message, frozen=True, tag="ack"):

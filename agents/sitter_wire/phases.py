@@ -1,0 +1,11 @@
+"""Where a training is between two safe points, as a pong says it. One word is written per change, on the training thread."""
+
+BEFORE = "before the loop"
+"""From the agent's start to the first turn: reading data, building the model, compiling."""
+LOADING = "loading"
+"""In the loader's ``next``, the beginning of a pass (its workers' start) included."""
+STEP = "step"
+"""In the script's own lines: the step, and whatever it does every so many steps (evaluation, a checkpoint of its own)."""
+BETWEEN = "between passes"
+"""After a pass over the loader, in a loop by epochs."""
+AFTER = "after the loop"
