@@ -45,6 +45,9 @@ class Counting:
         """A loop of ours takes over; by epochs, once for all of them."""
         self.progress.total = total if total is not None else self.progress.total
 
+    def epoch_over(self, epochs: int, count: int) -> None:
+        """So many of ``count`` epochs are done."""
+
     def turns_begin(self, feed: object) -> None:
         """From here on the turns are ours; ``feed`` brings the batches, where one of ours does."""
         self.progress.managed = True

@@ -65,6 +65,8 @@ def epochs(host: Counting, count: int) -> Iterator[int]:
             p.epoch = epoch
             yield epoch
             epoch = (p.epoch if p.epoch is not None else epoch) + 1
+            if not p.stopping:
+                host.epoch_over(epoch, count)
         how = "stopped" if p.stopping else "total"
     finally:
         p.epoch, p.phase = None, AFTER

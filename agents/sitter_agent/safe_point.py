@@ -1,5 +1,6 @@
 """What happens just after a full optimizer step, in this order: automatic signals, commands, a pause, a snapshot, shipping."""
 
+import contextlib
 from collections.abc import Callable
 
 from sitter_agent.commands import Commands
@@ -40,7 +41,10 @@ class SafePoint(Counting):
         self._interrupted = False
         self._uncopied = 0
         self._told = False
+        self._epochs_total = 0
         self.said_goodbye = ""
+        self.closed = False
+        """The session was ended, or this is a forked child: a loop that still runs only counts."""
         self.begin()
 
     # -- what a loop tells ------------------------------------------------------------------------------------------------
@@ -64,6 +68,14 @@ class SafePoint(Counting):
             self._first_snapshot()
             self._ended = self.core.clock()
 
+    def epoch_over(self, epochs: int, count: int) -> None:
+        """Tell how many steps ``count`` epochs will be, going by those done; the loop itself still ends by epochs."""
+        with self.core.rail.around("the epoch's end"):
+            total = round(self.progress.done / epochs * count)
+            if total and total != self._epochs_total:
+                self._epochs_total = total
+                self._tell_length(total, count)
+
     def _tell_length(self, total: int | None, epochs: int | None) -> None:
         self.core.event(LoopStart(total=total, epochs=epochs, step=self.progress.done))
 
@@ -78,13 +90,16 @@ class SafePoint(Counting):
             self._reached(n)
             return
         self._dry += 1
-        if self._dry > STUCK_AFTER + 4 * self._usual:
+        if self._dry > STUCK_AFTER + 4 * self._usual and self.core.rail.on:
             with self.core.rail.around("a safe point without a step"):
                 self._serve()
 
     def loop_over(self, how: str) -> None:
         """Say good-bye; what follows is logged under the last step."""
         with self.core.rail.around("the loop's end"):
+            if self.closed:
+                self.core.adapter.close()
+                return
             self.core.pending.poll()
             self.good_bye(how)
 
@@ -109,7 +124,8 @@ class SafePoint(Counting):
         p.micro += 1
         n = self.steps_taken()
         if step is not None:
-            p.current, p.given = int(step), True
+            with core.rail.around("safe_point(step)"):
+                p.say(step)
         if n > 0:
             self._reached(n)
         elif not core.snapshots_ready and core.rail.on:
@@ -242,7 +258,8 @@ class SafePoint(Counting):
         for path, what in ((self.core.run.unpause, "unpause"), (self.core.run.stop, "stop")):
             if not path.exists():
                 continue
-            path.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # a file that cannot be removed is an order all the same
+                path.unlink(missing_ok=True)
             if what == "stop":
                 self.commands.stop_now(f"the file {path.name} was found")
             else:

@@ -84,16 +84,27 @@ def say(what: str, answer: Answered) -> None:
     )
 
 
-def demand_command(verb: str, text: str) -> click.Command:
-    """A command whose words are the grammar's, so that the TUI's ``:`` line and the shell speak one language."""
+def demand_command(verb: str, short: str, *more: str) -> click.Command:
+    """A command whose words are the grammar's, so that the TUI's ``:`` line and the shell speak one language.
 
-    @click.command(verb, help=f"{text}\n\n    sitter {USAGE[verb]}", context_settings={"ignore_unknown_options": True})
-    @click.argument("words", nargs=-1, type=click.UNPROCESSED)
+    ``short`` is its line in ``sitter --help``, ``more`` the further paragraphs of its own page.
+    """
+
+    @click.command(
+        verb, help="\n\n".join([short, *more]), short_help=short, options_metavar="[-r RUN]",
+        context_settings={"ignore_unknown_options": True},
+    )  # fmt: skip
+    @click.argument("words", nargs=-1, type=click.UNPROCESSED, metavar=USAGE[verb].removeprefix(verb).strip())
     @run_option
     def command(words: tuple[str, ...], run: str | None) -> int:
         return demand(verb, words, run)
 
     return command
+
+
+def counted(n: int, noun: str) -> str:
+    """``1 run``, ``2 runs``."""
+    return f"{n:,} {noun}{'s' if n != 1 else ''}"
 
 
 def plain(value: Any) -> Any:

@@ -13,7 +13,7 @@ from sitter_wire.queries import GetDays
 HEAD = f"{'day':<12}{'steps':>10}{'loss':>9}{'goal':>9}{'per 1k':>10}{'lr':>10}{'steps/s':>9}{'actions':>9}{'GPU idle':>10}"
 
 
-@click.command("days")
+@click.command("days", short_help="Show a row a day: steps, loss, goal, slope, rate, actions.")
 @run_option
 @json_option
 def command(run: str | None, as_json: bool) -> int:

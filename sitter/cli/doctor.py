@@ -14,6 +14,7 @@ from pathlib import Path
 import click
 import zmq
 
+from sitter.cli.common import counted
 from sitter.clock import SystemClock
 from sitter.host.gpus import Gpus
 from sitter.paths import RUNS
@@ -24,7 +25,7 @@ Check = tuple[bool | None, str]
 """True: well. None: a normal state that limits something. False: needs mending."""
 
 
-@click.command("doctor")
+@click.command("doctor", short_help="Try what sitter needs from this machine and directory.")
 def command() -> int:
     """Try what sitter needs from this machine and this directory; exit code 1 if something must be mended."""
     bad = 0
@@ -124,7 +125,7 @@ def _logout() -> Check:
 def _runs() -> Check:
     here = Path.cwd() / RUNS
     n = sum((RunDir(p).run_toml).is_file() for p in here.iterdir()) if here.is_dir() else 0
-    return True, f"{n} runs under {here}" if n else "none yet in this directory"
+    return True, f"{counted(n, 'run')} under {here}" if n else "none yet in this directory"
 
 
 CHECKS: dict[str, Callable[[], Check]] = {

@@ -10,7 +10,7 @@ from sitter.store.export import FORMATS, export
 from sitter.store.reader import Reader
 
 
-@click.command("export")
+@click.command("export", short_help="Write the signals as CSV or for TensorBoard.")
 @run_option
 @click.option("--format", "form", type=click.Choice(sorted(FORMATS)), required=True, help="csv: one file; tensorboard: a directory.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Where to; csv goes to stdout without it.")

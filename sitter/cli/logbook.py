@@ -13,7 +13,7 @@ KEYS = ("time", "step", "branch", "kind", "rule", "action", "status", "detail")
 """Of a line of ``logbook --json``, in this order (contract)."""
 
 
-@click.command("logbook")
+@click.command("logbook", short_help="Print what happened, what was decided, what came of it.")
 @run_option
 @json_option
 @click.option(
@@ -23,6 +23,7 @@ KEYS = ("time", "step", "branch", "kind", "rule", "action", "status", "detail")
     default=10_000,
     show_default=True,
     type=click.IntRange(1),
+    metavar="N",
     help="At most so many lines, the newest.",
 )
 def command(run: str | None, as_json: bool, last: int) -> int:
@@ -40,11 +41,10 @@ def command(run: str | None, as_json: bool, last: int) -> int:
 
 
 def line(e: LogEntry) -> str:
-    """One line for people."""
+    """One line for people, in which nothing stands twice."""
     where = f"step {e.step:,}" if e.step is not None else ""
     branch = f"/{e.branch}" if e.branch else ""
     who = f" {e.rule}" if e.rule else ""
-    what = f" [{e.action}]" if e.action else ""
-    return (
-        f"{iso(e.time)[:19].replace('T', ' ')}  {where + branch:>14}  {e.kind}{who} {e.status or ''}{what}: {e.detail}"
-    )
+    status = f" {e.status}" if e.status and e.status not in e.detail else ""
+    what = f" [{e.action}]" if e.action and not e.detail.startswith(e.action) else ""
+    return f"{iso(e.time)[:19].replace('T', ' ')}  {where + branch:>14}  {e.kind}{who}{status}{what}: {e.detail}"

@@ -6,7 +6,7 @@ from sitter.cli.common import json_option, print_json
 from sitter.paths import FoundRun, runs
 
 
-@click.command("ls")
+@click.command("ls", short_help="List the runs, newest first.")
 @json_option
 def command(as_json: bool) -> int:
     """List runs, newest first: those under ./sitter-runs and every one this user has started anywhere."""

@@ -30,7 +30,12 @@ class Catalogue(click.Group):
 @click.group(cls=Catalogue, context_settings={"help_option_names": ["-h", "--help"]}, no_args_is_help=True)
 @click.version_option(VERSION, prog_name="sitter")
 def root() -> None:
-    """Watch, steer and rescue one long training run."""
+    """Watch, steer and rescue one long training run.
+
+    `sitter run -- python train.py` starts one and opens the screen on it; `sitter attach` opens it at any time. The other commands work
+    beside it, from any terminal. `sitter COMMAND -h` says more about each. Exit codes: 0 done or applied; 1 rejected, expired, not
+    answered or failed, with the reason; 2 wrong usage.
+    """
 
 
 def main() -> None:

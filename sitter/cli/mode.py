@@ -3,5 +3,7 @@
 from sitter.cli.common import demand_command
 
 command = demand_command(
-    "mode", "What may be done unasked: watch (nothing), guard (the guard; the rest asks), act (every rule)."
+    "mode",
+    "Say what may be done unasked: watch, guard or act.",
+    "watch: nothing is done. guard: the guard acts, the rest asks. act: every rule acts, within its budget.",
 )

@@ -2,4 +2,4 @@
 
 from sitter.cli.common import demand_command
 
-command = demand_command("note", "Write a line into the logbook.")
+command = demand_command("note", "Write a line of your own into the logbook.")

@@ -16,7 +16,7 @@ from sitter_wire.queries import GetStatus
 RESUMABLE = ("crashed", "preempted", "stopped")
 
 
-@click.command("resume")
+@click.command("resume", short_help="Go on with a dead run from its newest good checkpoint.")
 @run_option
 @click.option("--all", "every", is_flag=True, help="Every run that crashed or was pre-empted; for @reboot and start scripts.")
 def command(run: str | None, every: bool) -> int:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from sitter.cli.common import asking, json_option, print_json_line, run_option
+from sitter.cli.common import asking, counted, json_option, print_json_line, run_option
 from sitter.clock import human, iso
 from sitter.config import parse, unknown
 from sitter.control.ruleset import check as check_all
@@ -14,12 +14,12 @@ from sitter.paths import find
 from sitter_wire.queries import GetRules
 
 
-@click.group("rules")
+@click.group("rules", short_help="List the rules, show one, check a sitter.toml.", no_args_is_help=True)
 def command() -> None:
     """See the rules of a run, and check a sitter.toml before it is used."""
 
 
-@command.command("list")
+@command.command("list", short_help="Every rule: its mode, its budget, what it has found.")
 @run_option
 @json_option
 def list_rules(run: str | None, as_json: bool) -> int:
@@ -32,11 +32,11 @@ def list_rules(run: str | None, as_json: bool) -> int:
         budget = f"{s.limit}, {s.left} left" if s.limit else "no budget"
         snoozed = f", snoozed until {iso(s.snoozed_until)}" if s.snoozed_until else ""
         last = f"; last at step {s.last_step:,}: {s.last_text}" if s.last_step is not None else ""
-        click.echo(f"{s.name:<20} {s.effective:<6} {budget:<22} {s.findings} findings{snoozed}{last}")
+        click.echo(f"{s.name:<20} {s.effective:<6} {budget:<22} {counted(s.findings, 'finding')}{snoozed}{last}")
     return 0
 
 
-@command.command("show")
+@command.command("show", short_help="A rule's page: what it watches, and why; its parameters.")
 @click.argument("name")
 @run_option
 def show(name: str, run: str | None) -> int:
@@ -46,19 +46,19 @@ def show(name: str, run: str | None) -> int:
         raise unknown(name, list(states), "the catalogue", "rule")
     s = states[name]
     click.echo(f"{s.name}: {s.title}{'  (guard)' if s.guard else ''}\n")
-    click.echo("\n".join(line.removeprefix("    ") for line in s.doc.strip().splitlines()) + "\n")
+    click.echo("\n".join(line.removeprefix("    ") for line in s.doc.strip().splitlines()).replace("``", "`") + "\n")
     budget = f"{s.limit}, {s.left} left" if s.limit else "none"
     click.echo(f"mode {s.mode}, in this run {s.effective}; delay {human(s.delay or 0)}; budget {budget}")
     for key, value in s.params.items():
         click.echo(f"  {key} = {value}")
     click.echo(
-        f"{s.findings} findings since the daemon started"
+        f"{counted(s.findings, 'finding')} since the daemon started"
         + (f"; last at step {s.last_step:,}: {s.last_text}" if s.last_step is not None else "")
     )
     return 0
 
 
-@command.command("check")
+@command.command("check", short_help="Say whether a sitter.toml can be used, else what is wrong.")
 @click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
 def check(file: Path) -> int:
     """Say what is wrong in a sitter.toml, where, and the nearest right name. Exit code 0 if it can be used."""
@@ -69,7 +69,7 @@ def check(file: Path) -> int:
     config = parse(text, str(file))
     check_all(config, str(file))
     click.echo(
-        f"{file} is right: mode {config.mode}, {len(config.rules)} rules changed, {len(config.notify)} notifiers"
+        f"{file} is right: mode {config.mode}, {counted(len(config.rules), 'rule')} changed, {counted(len(config.notify), 'notifier')}"
     )
     return 0
 

@@ -14,7 +14,7 @@ from sitter.paths import find
 from sitter_wire.queries import GetStatus
 
 
-@click.command("status")
+@click.command("status", short_help="Say how a run is: verdict, step, goal, loss, rate, proposals.")
 @run_option
 @json_option
 def command(run: str | None, as_json: bool) -> int:

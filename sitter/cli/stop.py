@@ -2,4 +2,8 @@
 
 from sitter.cli.common import demand_command
 
-command = demand_command("stop", "Checkpoint and end the training; --now ends it without waiting for a safe point.")
+command = demand_command(
+    "stop",
+    "Write a checkpoint and end the training.",
+    "At the next safe point. --now: without waiting for one and without a checkpoint; SIGTERM, and SIGKILL after 30 s.",
+)

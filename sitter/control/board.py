@@ -82,15 +82,22 @@ class Board:
             exit=self._life.exit,
             directory=str(self._run.path),
             host=self.host,
-            started=self.run_started,
+            started=self._run_began(),
             steps_per_s=p.steps_per_s() if state == "running" else None,
             data_wait=share,
             slope_per_k=p.slope_per_k(),
             blind=self._engine.blind(),
             warnings=self._trouble(),
+            epoch=p.epoch(),
             epochs=p.epochs,
             log_id=self._last_log_id(),
         )
+
+    def _run_began(self) -> float | None:
+        session = self._present.session
+        if self.run_started is None and session is not None and session.clock:
+            self.run_started = session.clock[0]
+        return self.run_started
 
     def _verdict(self, state: State) -> Verdict:
         if state in ("crashed", "hung", "preempted"):

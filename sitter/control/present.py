@@ -200,6 +200,12 @@ class Present:
             while self._rate and at - self._rate[0][0] > RATE_WINDOW_S:
                 self._rate.popleft()
 
+    def epoch(self) -> float | None:
+        """How many are done, parts of one included; None where the training does not count so, or its first one is not over."""
+        if self.step is None or not self.total or not self.epochs:
+            return None
+        return min(self.step, self.total) * self.epochs / self.total
+
     def _started(self, start: events.SessionStart) -> None:
         if self.session:
             self.session.start = start

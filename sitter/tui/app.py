@@ -38,16 +38,25 @@ class App(Frame):
 
     # what is pressed
 
-    async def on_key(self, event: events.Key) -> None:
-        """Questions first, then the list of keys."""
+    async def on_event(self, event: events.Event) -> None:
+        """Keys mean something in the order in which they come: what is typed right behind ``:`` belongs to the line already.
+
+        (Left to bubble up from the screen, a key that came with ``:`` in one packet of a slow line would be taken for a key of its own.)
+        """
+        if isinstance(event, events.Key) and not event.is_forwarded and not self._command_open and self._desk.is_mounted:
+            if not self._pressed(event):
+                await super().on_event(event)
+            return
+        await super().on_event(event)
+
+    def _pressed(self, event: events.Key) -> bool:
+        """Questions first, then the list of keys; False where it is no key of ours."""
         name = event.character if event.character and event.character.isprintable() else event.key
         if self.view.question is not None and self._answer(self.view.question, name):
-            event.stop()
-            return
+            return True
         key = _BY_KEY.get(name) or _BY_KEY.get(event.key)
         if key is None:
-            return
-        event.stop()
+            return False
         if self.view.since_shown and key.method != "since":
             self.view.since_shown = False
         if key.method in ("arrow", "panel"):
@@ -55,6 +64,7 @@ class App(Frame):
         else:
             getattr(self, f"do_{key.method}")()
         self.paint()
+        return True
 
     def _answer(self, question: Question, name: str) -> bool:
         """True where the key belonged to the question."""
@@ -287,7 +297,7 @@ class App(Frame):
         self._command.open(kind, text)
         self._say_what_it_means()
         self.arrange()
-        self._command.focus()
+        self.set_focus(self._command)  # now, not soon: the next key is the line's
 
     def _close_command(self) -> None:
         self._command_open = False
@@ -312,6 +322,8 @@ class App(Frame):
     def on_command_line_entered(self) -> None:
         """Do it; where it is wrong the line stays open."""
         line = self._command
+        if not self._command_open:
+            return  # Enter was pressed twice; it is done once
         if line.kind == ":" and line.value.strip():
             try:
                 asked = grammar.parse_all(command_line.words(line.value))

@@ -109,7 +109,8 @@ def _line(layer: Layer, curve: Curve, values: Sequence[float], field: _Field, sc
         layer.path(stretch, dash=dash)
 
 
-def _band(layer: Layer, curve: Curve, field: _Field, scale: Scale) -> None:
+def _band(layer: Layer, curve: Curve, field: _Field, scale: Scale, *, bridged: bool = True) -> None:
+    """From the lowest to the highest value of each column; ``bridged`` fills a few empty columns between."""
     previous: tuple[int, float, float] | None = None
     for x, low, high in zip(curve.x, curve.low, curve.high, strict=False):
         if not math.isfinite(x):
@@ -120,7 +121,7 @@ def _band(layer: Layer, curve: Curve, field: _Field, scale: Scale) -> None:
             continue
         bottom = scale.dots + 1.0 if bottom is None else bottom
         column = field.column(x)
-        if previous is not None and 1 < column - previous[0] <= 4:
+        if bridged and previous is not None and 1 < column - previous[0] <= 4:
             for between in range(previous[0] + 1, column):
                 layer.span(between, (previous[1] + top) / 2, (previous[2] + bottom) / 2)
         layer.span(column, top, bottom)
@@ -186,6 +187,7 @@ class _Chart:
             layer = Layer(cells, self.lower_rows, "lr", "-")
             for curve in self._curves(self.lower):
                 _line(layer, curve, curve.mean, field, lower_scale)
+                _band(layer, curve, field, lower_scale, bridged=False)
             chars, styles = compose([layer], cells, self.lower_rows, ascii=self.look.ascii)
             out += [_y_label(low_label.get(row, ""), gutter, "lr") + runs(chars[row], styles[row]) for row in range(self.lower_rows)]
         out.append(self._x_axis(gutter, cells))
@@ -214,8 +216,12 @@ class _Chart:
         low, high = found or (0.0, 1.0)
         return Scale(low, high, 4 * self.main_rows, log=log)
 
+    def _lower_values(self) -> list[float]:
+        """The ends of what each column held: the mean of a column in which a knob moved is a value that never was."""
+        return finite([v for c in self._curves(self.lower) for ends in (c.low, c.high) for v in ends])
+
     def _lower_scale(self) -> Scale | None:
-        values = [v for c in self._curves(self.lower) for v in scale_values(c)]
+        values = self._lower_values()
         if not values:
             return None
         log = min(values) > 0 and max(values) / min(values) > 30
@@ -224,7 +230,7 @@ class _Chart:
 
     def _lower_labels(self) -> dict[int, str]:
         """Name and the highest value at the top, the lowest at the bottom."""
-        values = [v for c in self._curves(self.lower) for v in scale_values(c)]
+        values = self._lower_values()
         if not values or not self.lower:
             return {}
         top, bottom = (formats.rate(float(f"{v:.2g}")) for v in (max(values), min(values)))

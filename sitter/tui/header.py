@@ -10,6 +10,8 @@ BADGES = {
     "OK": (" ● OK ", "badge-good"), "HEALING": (" ◐ HEALING ", "badge-heal"), "NEEDS YOU": (" ▲ NEEDS YOU ", "badge-warn"),
     "DEAD": (" ■ DEAD ", "badge-bad"),
 }  # fmt: skip
+STEEP = 1.0
+"""Of the loss in 1,000 steps: from here on, as in the first steps of a run, a share says nothing that a person could picture."""
 _STATE_STYLE = {"running": "good", "finished": "good", "starting": "info", "paused": "warn", "stopped": "warn", "preempted": "warn"}
 
 
@@ -137,4 +139,6 @@ def _slope(view: View, status: Status) -> Line:
     arrow, style = ("↓", "good") if status.slope_per_k < 0 else ("↑", "warn")
     if share < 5e-5:
         arrow, style = "→", "dim"
+    if share >= STEEP:
+        return [(f" {arrow}", style)]
     return [(f" {arrow}{share * 100:.1f} %/1k", style)]

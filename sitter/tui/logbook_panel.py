@@ -12,6 +12,10 @@ SIGNS = {
 }  # fmt: skip
 
 
+SPEAKERS = ("operator", "info", "started")
+"""Of notes: who says it, where the detail says the rest."""
+
+
 class LogbookPanel(Panel):
     """Newest first; `/` finds."""
 
@@ -50,8 +54,10 @@ def entry_lines(entry: LogEntry, now: float, width: int, *, whole: bool = False)
         head.append((f"{entry.step:>9,} ", "dim"))
     words = [w for w in (entry.rule, entry.action, entry.status) if w] if whole or not entry.detail else []
     text = plain(" · ".join([*words, *([entry.detail] if entry.detail else [])]) or entry.kind)
-    if entry.kind == "outcome" and entry.status and not words:
-        text = f"{entry.status}: {text}"
+    # a detail that cannot stand alone is told what it is about, unless it says so itself
+    about = entry.action if entry.kind == "command" else entry.status if entry.kind in ("outcome", "checkpoint", "note") else None
+    if about and not words and about not in text and about not in SPEAKERS:
+        text = f"{plain(about)}: {text}"
     if not whole:
         return [[*head, (text, "")]]
     indent = sum(len(t) for t, _ in head)

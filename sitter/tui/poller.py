@@ -124,7 +124,8 @@ class Poller:
         if status.log_id != self._log_id or last is None:
             anew = status.log_id < self._log_id
             entries = self._reader.ask(queries.GetLogbook(after=0 if anew else self._log_id))
-            self._log_id = max([status.log_id, *(e.id for e in entries)])
+            # as far as was read, not as far as is known of: what is not committed yet comes with the next question
+            self._log_id = max((e.id for e in entries), default=0 if anew else self._log_id)
             self._post(LogbookCame(entries, anew=anew))
         if wants.rules and (asked or self._due("rules", 4 * self._poll_s)):
             self._post(RulesCame(self._reader.ask(queries.GetRules())))

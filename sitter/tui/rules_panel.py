@@ -59,5 +59,5 @@ def rule_line(rule: RuleState, now: float, widest: int, width: int) -> Line:
 
 def _explained(rule: RuleState, width: int) -> list[Line]:
     params = "  ".join(f"{name} = {value}" for name, value in rule.params.items())
-    texts = [plain(t) for t in (rule.doc, params) if t]
+    texts = [plain(t).replace("``", "`") for t in (rule.doc, params) if t]
     return [[("      " + line, "dim")] for text in texts for line in wrap(text, max(10, width - 8))]

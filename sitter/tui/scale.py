@@ -41,14 +41,17 @@ def value_range(smooth: Sequence[float], band: Sequence[float], *, log: bool, wh
 
 
 def padded(low: float, high: float, *, log: bool = False) -> tuple[float, float]:
-    """A little air on both sides, and never an empty range: what hardly differs is drawn as the flat line it is."""
+    """A little air on both sides, and never an empty range: what hardly differs is drawn as the flat line it is.
+
+    Such a line lies a little above the middle: in the very middle, between two dots, rounding would make it waver.
+    """
     if log:
         a, b = math.log10(low), math.log10(high)
         air = max((b - a) * 0.04, 0.01)
         return 10 ** max(a - air, -307.0), 10 ** min(b + air, 307.0)
     flat = high - low <= FLAT * max(abs(low), abs(high))
     air = max(abs(high) * 0.05, 1e-12) if flat else (high - low) * 0.04
-    return low - air, high + air
+    return low - air, high + (0.9 * air if flat else air)
 
 
 class Scale:

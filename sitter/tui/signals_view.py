@@ -82,7 +82,7 @@ def shown(view: View) -> list[str]:
 
 def small(name: str, curve: Curve | None, now: SignalNow | None, width: int, height: int, *, chosen: bool, ascii: bool) -> list[Line]:  # noqa: A002
     """One chart in ``height`` rows: a title, then the line between its lowest and highest value."""
-    last = formats.value(now.last if now else None)
+    last = (formats.rate if name == "lr" else formats.value)(now.last if now else None)
     bad = now is not None and now.last - now.last != 0  # nan or inf
     label = fit([("▸ " if chosen else "  ", "key"), (plain(name), "strong" if chosen else "title")], max(4, width - len(last) - 1))
     out = [spread(label, [(last, "bad" if bad else "loss")], width)]

@@ -44,3 +44,13 @@ def test_the_command_line_alone_shows_its_help(sitter):
     helped = sitter("rollback", "--help")
     assert helped.returncode == 0
     assert "--replay" in helped.stdout
+
+
+def test_every_line_of_the_help_is_whole_on_a_small_terminal(sitter):
+    """A sentence that ends in "..." helps nobody."""
+    for words in ([], ["rules"]):
+        helped = sitter(*words, "--help", COLUMNS="80")
+        listed = helped.stdout.split("Commands:")[1].splitlines()
+        assert len(listed) > 3
+        assert not [line for line in listed if line.endswith("...") or len(line) > 80]
+        assert all(line.rstrip().endswith(".") for line in listed if line.strip())

@@ -56,7 +56,7 @@ def test_epochs_count_from_zero_and_steps_go_on(begin):
     seen = [(epoch, agent.step, batch) for epoch in agent.epochs(2) for batch in agent.batches("xyz")]
     assert seen == [(0, 0, "x"), (0, 1, "y"), (0, 2, "z"), (1, 3, "x"), (1, 4, "y"), (1, 5, "z")]
     run = Run(agent.run)
-    assert run.events(LoopStart) == [LoopStart(epochs=2)]
+    assert run.events(LoopStart) == [LoopStart(epochs=2), LoopStart(total=6, epochs=2, step=3)]
     assert run.events(GoodBye) == [GoodBye(how="total")]
 
 

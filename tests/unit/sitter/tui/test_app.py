@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from textual import events
 
 from sitter import model
 from sitter.testing.fake_reader import FakeReader
@@ -653,3 +654,52 @@ def test_ref_is_drawn(play: Play) -> None:
         await s.until(lambda: "┄ ref" in s.part("chart"))
 
     play(story, (120, 30), ref=ref)
+
+
+def test_what_is_typed_right_behind_the_colon_is_the_lines_and_no_key_of_its_own(play: Play) -> None:
+    """Over a slow line, or pasted, the keys come in one packet."""
+
+    async def story(s: Screen) -> None:
+        for key in ("colon", "s", "e", "t", "space", "l", "r", "equals_sign", "x", "q"):
+            character = {"colon": ":", "space": " ", "equals_sign": "="}.get(key, key)
+            s.app.post_message(events.Key(key, character))
+        await s.until(lambda: s.app._command.value == "set lr=xq")
+        assert s.app.view.axis == "step"
+        assert s.app.body == "home"
+
+    play(story)
+
+
+def test_enter_pressed_twice_does_it_once(play: Play) -> None:
+    async def story(s: Screen) -> None:
+        await s.press("L")
+        for _ in range(2):
+            s.app.post_message(events.Key("enter", "\r"))
+        await s.says("✔ lr × 0.5: applied")
+        assert len(applied(s, commands.SetKnob)) == 1
+
+    play(story)
+
+
+class LateCommits(FakeReader):
+    """As a daemon that counts an entry when it is written, and shows it once it is committed."""
+
+    committed = False
+
+    def ask(self, query: queries.AnyQuery, timeout: float = 5.0) -> Any:
+        if isinstance(query, queries.GetLogbook) and not self.committed:
+            return [e for e in super().ask(query, timeout) if e.id < 3]
+        return super().ask(query, timeout)
+
+
+def test_an_entry_of_the_logbook_that_is_committed_late_is_shown(play: Play) -> None:
+    clock = ManualClock()
+    reader = LateCommits(clock)
+
+    async def story(s: Screen) -> None:
+        await s.until(lambda: len(s.app.view.entries) == 2)
+        reader.committed = True
+        await s.until(lambda: s.app.view.status and len(s.app.view.entries) == s.app.view.status.log_id)
+        assert [e.id for e in s.app.view.entries] == list(range(1, len(s.app.view.entries) + 1))
+
+    play(story, reader=reader, clock=clock, wait=False)

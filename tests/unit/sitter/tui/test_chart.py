@@ -264,3 +264,22 @@ def test_a_frame_is_drawn_in_a_few_milliseconds() -> None:
         draw(data, Look(goal="val_loss"), 120, 36)
         took.append(time.thread_time() - began)
     assert sorted(took)[3] < 0.015, took  # about 4 ms on a machine of 2020; the rest is room for a slow one
+
+
+def test_a_value_that_differs_by_rounding_only_is_one_flat_line() -> None:
+    """As a constant rate does whose columns are means: ten rows or three, it must not waver between two dots."""
+    values = [3e-3 * (1 + 1e-12 * (-1) ** (i // 3)) for i in range(60)]
+    data = curves(curve("loss", [2.0 - i / 100 for i in range(60)]), curve("lr", values))
+    for height in (10, 16, 24, 40):
+        pane = [row for row in text_of(draw(data, Look(), 70, height)).splitlines() if any(0x2800 < ord(c) < 0x2900 for c in row)]
+        rows = [row.split("│")[-1].split("┤")[-1].strip() for row in pane]
+        assert any(set(row) in ({"⠉"}, {"⠒"}, {"⠤"}, {"⣀"}) and len(row) > 20 for row in rows), (height, rows)
+
+
+def test_the_pane_below_shows_what_the_rate_was_and_not_the_mean_of_two() -> None:
+    one = [3e-3] * 40
+    low = [3e-5 if i == 20 else v for i, v in enumerate(one)]
+    lr = Curve(signal="lr", x=[float(i) for i in range(40)], mean=[2.9e-3 if i == 20 else v for i, v in enumerate(one)], low=low, high=one)
+    shown = text_of(draw(curves(curve("loss", [2.0] * 40), lr), Look(), 60, 16))
+    assert "3.0e-5" in shown
+    assert "2.9e-3" not in shown
