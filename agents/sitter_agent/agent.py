@@ -144,7 +144,7 @@ class Agent:
     def _log_any(self, core: Core, values: Mapping[str, Any], step: int | None) -> None:
         p = core.progress
         if step is not None and not p.managed:
-            p.current, p.given = int(step), True
+            p.say(step)
         known = self._names(values)
         if not core.logged.issuperset(known):
             core.logged.update(known)
@@ -271,7 +271,7 @@ class Agent:
     def forked(self) -> None:
         """In a forked child: nothing is recorded, and the loops go on."""
         if self._opened is not None:
-            self._opened.core.rail.on = False
+            self._opened.core.rail.on, self._opened.safe_point.closed = False, True
         self._opened = self._core = None
         self._host = Counting(None, self._progress)
 

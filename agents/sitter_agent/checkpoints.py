@@ -181,8 +181,8 @@ class Vault:
         have = sidecars(self._run.checkpoints)
         for side, why in spare(have, self._session, self.keep_line, self.clear_step, self._better, self.limit):
             path = self._run.checkpoints / side.file
+            path.unlink(missing_ok=True)  # first: without its sidecar nobody would ever find it, and it is the large one
             sidecar_of(path).unlink(missing_ok=True)
-            path.unlink(missing_ok=True)
             self._event(
                 CheckpointRemoved(path=f"{self._run.checkpoints.name}/{side.file}", why=why), side.step, side.branch
             )

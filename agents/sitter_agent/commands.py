@@ -104,6 +104,9 @@ class Commands:
                 raise
             self._answer(command, "rejected", f"it failed inside the training process: {type(e).__name__}: {e}")
             self._core.rail.caught(f"command {type(command.action).__name__}", e)
+        interrupt, self._core.interrupt = self._core.interrupt, None
+        if interrupt is not None:
+            raise interrupt
 
     def _refusal(self, command: wire.Command) -> tuple[wire.OutcomeStatus, str] | None:
         core = self._core

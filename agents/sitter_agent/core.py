@@ -82,7 +82,8 @@ class Core:
         self.goal: str | None = None
         self.goal_value: float | None = None
         self.snapshots_ready = False
-        self.preempted: str | None = None
+        self.interrupt: BaseException | None = None
+        """What came up in the midst of something that had to be whole first; raised when the command is answered."""
         self.resume_from: str | None = None
 
     def _arrived(self, step: int, branch: int, values: dict[str, float]) -> None:

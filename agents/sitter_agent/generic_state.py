@@ -98,6 +98,9 @@ class GenericAdapter:
         """Nothing."""
         return []
 
+    def rest(self) -> None:
+        """Nothing was hooked."""
+
     def close(self) -> None:
         """Nothing was hooked."""
 

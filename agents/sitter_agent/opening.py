@@ -95,12 +95,17 @@ class Opened:
                 with core.rail.around("closing"):
                     part.close()
         with core.rail.around("closing"):
-            core.adapter.close()
+            self.safe_point.closed = True
+            if core.progress.managed:  # its loop still runs, and must end at the step where it would have ended without us
+                core.adapter.rest()
+            else:
+                core.adapter.close()
         with core.rail.around("closing"):
             self.stacks.close()
         with core.rail.around("closing"):
             self.session.release()
         core.ring.drop_all()
+        core.rail.on = False
 
 
 def open_session(

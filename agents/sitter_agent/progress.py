@@ -31,6 +31,13 @@ class Progress:
     paused: bool = False
     stopping: bool = False
 
+    def say(self, step: int) -> None:
+        """The script's own loop is at ``step``. Raises TypeError or ValueError where that is no whole number that can be recorded."""
+        number = int(step)
+        if not -(1 << 63) <= number < 1 << 63:
+            raise ValueError(f"step {number:.3g} does not fit in 8 bytes: give the number of the optimizer's step")
+        self.current, self.given = number, True
+
     def fork(self, branch: int, step: int) -> None:
         """A new branch starts after ``step`` of the present line: what came later is abandoned."""
         while len(self.line) > 1 and self.line[-1][1] > step:

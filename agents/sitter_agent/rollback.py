@@ -74,7 +74,7 @@ def restore(core: Core, source: Source, *, replay: bool) -> tuple[str, Detail]:
     missing: list[str] = []
     rewound = _rewind(core, source, missing) if replay else False
     try:
-        missing += core.adapter.restore(source.captured)
+        missing += _put_back(core, source)
     except Exception as e:
         if raised_by_handler(e):
             raise
@@ -118,6 +118,18 @@ def restore(core: Core, source: Source, *, replay: bool) -> tuple[str, Detail]:
         "step": source.step, "from": left, "lost": left - source.step, "branch": branch, "source": source.kind,
         "replay": replay, "exact": replay and rewound and not missing, "missing": missing,
     }  # fmt: skip
+
+
+def _put_back(core: Core, source: Source) -> list[str]:
+    """The state, whole. An interrupt in the midst of it (Ctrl-C, an alarm of the script) must not leave a mixture to the script, which may
+    save what it finds: the state is put back again, and the interrupt goes on once the command is answered."""
+    try:
+        return core.adapter.restore(source.captured)
+    except BaseException as e:
+        if isinstance(e, Exception) and not raised_by_handler(e):
+            raise
+        core.interrupt = e
+        return core.adapter.restore(source.captured)
 
 
 def from_checkpoint(core: Core, side: Sidecar) -> Source:

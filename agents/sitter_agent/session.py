@@ -1,8 +1,8 @@
 """Who may be the agent: one living process per run, held by a POSIX lock.
 
 An flock would stay with forked workers after the trainer's death. A POSIX lock belongs to the process, but goes when
-the process closes ANY descriptor of that file: so it is opened once, here, and never closed while the process may still
-be the agent.
+the process closes ANY descriptor of that file: so it is opened once, here, and never closed while the process is the
+agent.
 """
 
 import fcntl
@@ -17,7 +17,7 @@ from sitter_agent.say import say
 from sitter_wire.places import RunDir
 
 _descriptors: dict[str, int] = {}
-"""Lock files of this process by real path; kept open for its life."""
+"""Lock files of this process by real path; open for as long as it is the agent there."""
 _holders: "dict[str, Session]" = {}
 """The live session of this process for each of them."""
 
@@ -56,13 +56,12 @@ class Session:
         return number
 
     def release(self) -> None:
-        """Stop being the agent; another process may take over. The descriptor stays open for this process's next
-        session."""
+        """Stop being the agent; another process may take over. Closing the file is what lets go of its lock."""
         if not self.mine:
             return
         self.live = False
         _holders.pop(self._key, None)
-        fcntl.lockf(_descriptors[self._key], fcntl.LOCK_UN)
+        _let_go(self._key)
 
     def forked(self) -> None:
         """In a forked child: not the agent. The parent's lock was not inherited and is not touched."""
@@ -83,21 +82,31 @@ def claim(run: RunDir) -> tuple[Session | None, str]:
         try:
             fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except (BlockingIOError, PermissionError):  # POSIX allows either
-            return None, f"another process{_holder(fd)} is the agent of {run.name}: this one records nothing"
+            who = _holder(fd)
+            _let_go(key)
+            return None, f"another process{who} is the agent of {run.name}: this one records nothing"
         session = Session(run, key)
         session._last_branch = _read_branch(run.next_branch) - 1
         os.ftruncate(fd, 0)
         os.pwrite(fd, json.dumps({"pid": session.pid, "session": session.id}).encode(), 0)
     except ValueError as e:
-        fcntl.lockf(fd, fcntl.LOCK_UN)
+        _let_go(key)
         return None, f"{run.next_branch} {e}; write a number larger than every branch of the run into it"
     except OSError as e:
+        _let_go(key)
         return (
             None,
             f"cannot lock {run.agent_lock}: {e.strerror}; it must be writable and its file system must know locks",
         )
     _holders[key] = session
     return session, ""
+
+
+def _let_go(key: str) -> None:
+    """Close the lock file, and with it give up whatever lock this process has on it."""
+    fd = _descriptors.pop(key, None)
+    if fd is not None:
+        os.close(fd)
 
 
 def _read_branch(path: Path) -> int:

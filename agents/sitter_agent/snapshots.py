@@ -138,14 +138,14 @@ class Ring:
         began, watch = self._clock(), Stopwatch(self._clock)
         try:
             captured = adapter.capture(into)
+            snapshot = Snapshot(
+                slot, captured, progress.branch, progress.done, progress.micro, began, points, self.bytes_each
+            )
+            fill(snapshot)
         except BaseException:
             # What was half overwritten is nothing any more; its memory may be used again.
             self._free.append((slot, into))
             raise
-        snapshot = Snapshot(
-            slot, captured, progress.branch, progress.done, progress.micro, began, points, self.bytes_each
-        )
-        fill(snapshot)
         seconds = watch.seconds()
         if into is None:
             self._cost_fresh = seconds

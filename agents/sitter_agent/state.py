@@ -74,6 +74,10 @@ class Adapter(Protocol):
         """Sentences for the operator found at start: an EMA that is not covered, a partial effect of the rate…"""
         ...
 
+    def rest(self) -> None:
+        """The session is over while its loop still runs: change nothing any more, and go on counting steps."""
+        ...
+
     def close(self) -> None:
         """Take off every hook."""
         ...

@@ -39,7 +39,7 @@ def present_state(core: Core) -> Snapshot:
     """The state of now: the snapshot of this very step, a new one in the ring, or, where no slot may go, a copy beside it."""
     p = core.progress
     here = core.ring.at_step(p.done, p)
-    if here is not None and here.branch == p.branch:
+    if here is not None and here.branch == p.branch and here.micro == p.micro:  # a script may count the same step again
         return here
     taken = take_snapshot(core, any_slot=True) if core.ring.slots else None
     if taken is not None:

@@ -119,9 +119,10 @@ class TorchAdapter:
         return self._knobs
 
     def steps_done(self) -> int | None:
-        """Steps of the first optimizer: with several, its full turns. None where no hook sees them (replays of a CUDA graph)."""
+        """Steps of the first optimizer: with several, its full turns. None where no hook sees them (replays of a CUDA graph, and
+        after ``close``)."""
         for hooks in self._hooks.values():
-            return None if hooks.in_graph else hooks.steps
+            return None if hooks.in_graph or hooks.closed else hooks.steps
         return None
 
     def sample(self, step: int) -> dict[str, float | Tensor]:
@@ -150,6 +151,11 @@ class TorchAdapter:
         return self._odd + torch_found.remarks(
             self._models, self._optimizers, self._schedulers, self._extra, list(self._hooks.values())
         )
+
+    def rest(self) -> None:
+        """Scale nothing and measure nothing any more; steps are still counted."""
+        for hooks in self._hooks.values():
+            hooks.rest()
 
     def close(self) -> None:
         """Take off every hook."""

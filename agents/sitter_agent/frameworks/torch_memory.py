@@ -161,7 +161,7 @@ def _written(live: Tensor, host: Tensor) -> bool:
 
 def _equal(live: Tensor, host: Tensor) -> bool:
     try:
-        return torch.equal(live.cpu(), host)
+        return bool(torch.equal(live.cpu(), host))
     except (RuntimeError, NotImplementedError, TypeError):
         return False
 

@@ -104,6 +104,7 @@ class StepHooks:
         self.settings: list[tuple[Field, Setting]] = []
         self.steps = 0
         self.broken: str | None = None
+        self.closed = False
         self.in_graph = False
         """The step was captured in a CUDA graph. Its replays run no hook: they are not seen, and no scale reaches them."""
         self.used: tuple[float | Tensor | None, float | Tensor | None] = (None, None)
@@ -143,8 +144,16 @@ class StepHooks:
         if serial == self._serial:  # a traceback kept somewhere may outlive its step by many others
             self.heal()
 
+    def rest(self) -> None:
+        """From the next step on scale nothing and look at no gradient; go on counting."""
+        for _, setting in self.settings:
+            setting.reset()
+        self.refresh()
+        self._after_step = None
+
     def close(self) -> None:
-        """Take both hooks off."""
+        """Take both hooks off. Steps are counted no more."""
+        self.closed = True
         self.heal()
         for handle in self._handles:
             handle.remove()
