@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 from sitter_agent.checkpoints import Vault
 from sitter_agent.feed import Feed
@@ -82,6 +82,8 @@ class Core:
         self.goal: str | None = None
         self.goal_value: float | None = None
         self.snapshots_ready = False
+        self.loader_waits: Any = None
+        """A ``loader_position.Waiting`` after a resume, until the loader is known."""
         self.interrupt: BaseException | None = None
         """What came up in the midst of something that had to be whole first; raised when the command is answered."""
         self.resume_from: str | None = None

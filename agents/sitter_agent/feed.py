@@ -29,10 +29,6 @@ class Position:
         self.at_start, self.own_at_start, self.own = at_start, own_at_start, own
         self.loader_state = loader_state
 
-    def plain(self) -> dict[str, Any]:
-        """What a checkpoint says of it. The loader's own state is left to the script."""
-        return {"passes": self.passes, "taken": self.taken}
-
 
 class Feed:
     """Batches of any iterable. ``passes`` counts from 0; None of its methods but ``next_batch`` runs the loader unasked.
@@ -49,7 +45,8 @@ class Feed:
         self.at_pass_end = False
         self._it: Iterator[Any] | None = None
         self._one_shot = False
-        self._stateful = hasattr(loader, "state_dict") and hasattr(loader, "load_state_dict")
+        self.stateful = hasattr(loader, "state_dict") and hasattr(loader, "load_state_dict")
+        """Whether it can tell where it stands, and be put there."""
         self._unknown = False
         """Whether the random state at the beginning of the pass could not be read."""
         try:
@@ -98,7 +95,7 @@ class Feed:
 
     def position(self) -> Position:
         """Where it stands now. Cheap, but for what the loader's own ``state_dict`` costs."""
-        loader_state = copy.deepcopy(self.loader.state_dict()) if self._stateful else None
+        loader_state = copy.deepcopy(self.loader.state_dict()) if self.stateful else None
         own = [rng.state_of(g) for _, g in self._generators]
         begun = self._it is not None
         return Position(
@@ -118,7 +115,7 @@ class Feed:
         """
         if to.feed() is not self:
             return ["the batches came from another loader then: the data went on"]
-        if self._stateful:
+        if self.stateful:
             self.loader.load_state_dict(copy.deepcopy(to.loader_state))
             self._it = iter(self.loader) if to.at_start is not None else None
             self.passes, self.taken = to.passes, to.taken
@@ -149,7 +146,7 @@ class Feed:
 
     def _begin(self) -> None:
         self._at_start, self._own_at_start = {}, []
-        if not self._stateful:
+        if not self.stateful:
             try:
                 self._at_start = rng.capture()
                 self._own_at_start = [rng.state_of(g) for _, g in self._generators]

@@ -16,6 +16,8 @@ from sitter_agent.state import Knob
 SAMPLE_DEPTH = 64
 TREE = "tree.json"
 META = "meta.json"
+LOADER = "loader"
+"""The one entry of the meta that may hold arrays."""
 
 Save = Callable[[], Any]
 Load = Callable[[Any], Any]
@@ -63,6 +65,8 @@ class GenericAdapter:
         """``tree.json`` says the shape of the state; every array is a member that ``numpy.load(path)["its/path"]`` gives."""
         arrays: dict[str, Any] = {}
         tree = _to_json(captured, "", arrays)
+        if LOADER in meta:
+            meta = {**meta, LOADER: _to_json(meta[LOADER], LOADER, arrays)}
         with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as z:
             z.writestr(META, json.dumps(meta))
             z.writestr(TREE, json.dumps(tree))
@@ -76,6 +80,8 @@ class GenericAdapter:
             with zipfile.ZipFile(file) as z:
                 meta = json.loads(z.read(META))
                 tree = json.loads(z.read(TREE))
+                if isinstance(meta.get(LOADER), dict) and "$dict" in meta[LOADER]:  # as plain JSON it is of an older version
+                    meta[LOADER] = _from_json(meta[LOADER], z)
                 return _from_json(tree, z), meta
         except Exception as e:  # a damaged zip raises nearly anything: bad flags, methods, offsets
             if isinstance(e, ValueError) and not isinstance(e, json.JSONDecodeError | UnicodeDecodeError):

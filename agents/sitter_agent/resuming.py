@@ -5,6 +5,7 @@ from typing import Any
 from sitter_agent import rng
 from sitter_agent.checkpoint_files import Sidecar
 from sitter_agent.core import Core
+from sitter_agent.loader_position import Waiting
 from sitter_wire.events import KnobChanged
 
 
@@ -29,5 +30,11 @@ def take_up(core: Core, captured: object, meta: dict[str, Any], side: Sidecar) -
             core.event(
                 KnobChanged(knob=knob.spec.name, old=old, new=new, scale=knob.scale, held=knob.held, by="resume")
             )
-    missing.append("the loader's position (it begins a pass)")
-    return f"going on from step {side.step} (checkpoint {side.file}); not put back: {'; '.join(missing)}"
+    loader = meta.get("loader")
+    if isinstance(loader, dict) and "state" in loader:  # put back, and told, when the loop begins and the loader is known
+        core.loader_waits = Waiting(loader, rng.from_plain(states) if isinstance(states, dict) and states else {})
+    else:
+        why_not = loader.get("why_not") if isinstance(loader, dict) else None
+        missing.append(f"the loader's position ({f'{why_not}: ' if why_not else ''}it begins a pass)")
+    text = f"going on from step {side.step} (checkpoint {side.file})"
+    return f"{text}; not put back: {'; '.join(missing)}" if missing else text

@@ -8,6 +8,7 @@ from sitter_agent.checkpoint_files import DamagedError, Sidecar
 from sitter_agent.core import Core
 from sitter_agent.feed import Position
 from sitter_agent.handlers import raised_by_handler
+from sitter_agent.loader_position import position_in
 from sitter_agent.retention import on_line
 from sitter_agent.snapshots import Snapshot
 from sitter_wire.commands import Rollback
@@ -38,6 +39,8 @@ class Source:
     epoch: int | None
     snapshot: Snapshot | None
     text: str
+    no_position: str = "no loader was known then"
+    """Why ``position`` is None, where it is."""
 
     @property
     def kind(self) -> Literal["snapshot", "checkpoint"]:
@@ -134,16 +137,13 @@ def _put_back(core: Core, source: Source) -> list[str]:
 
 def from_checkpoint(core: Core, side: Sidecar) -> Source:
     """Read one from disk. Raises DamagedError."""
-    captured, meta = core.vault.load(core.adapter, side)
-    return source_of(captured, meta, side)
-
-
-def source_of(captured: object, meta: dict[str, Any], side: Sidecar) -> Source:
-    """A checkpoint that was read, as a source."""
+    captured, found = core.vault.load(core.adapter, side)
+    meta: dict[str, Any] = found
+    position, why_not = position_in(core.feed, meta.get("loader"))
     return Source(
         captured=captured, branch=side.branch, step=side.step, micro=int(meta.get("micro") or 0),
-        rng=rng.from_plain(meta["rng"]) if meta.get("rng") else {}, position=None, scales=dict(meta.get("scales") or {}),
-        epoch=meta.get("epoch"), snapshot=None, text=f"checkpoint {side.file}",
+        rng=rng.from_plain(meta["rng"]) if meta.get("rng") else {}, position=position, scales=dict(meta.get("scales") or {}),
+        epoch=meta.get("epoch"), snapshot=None, text=f"checkpoint {side.file}", no_position=why_not,
     )  # fmt: skip
 
 
@@ -152,7 +152,7 @@ def _rewind(core: Core, source: Source, missing: list[str]) -> bool:
         missing.append("the data: the loop is the script's own")
         return False
     if source.position is None:
-        missing.append("the data: a checkpoint does not hold the loader's position")
+        missing.append(f"the data: where the loader stood then is not known ({source.no_position})")
         return False
     try:
         doubts = core.feed.rewind(source.position)

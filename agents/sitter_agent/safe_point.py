@@ -8,6 +8,7 @@ from sitter_agent.core import Core
 from sitter_agent.counting import Counting
 from sitter_agent.feed import Feed
 from sitter_agent.handlers import raised_by_handler
+from sitter_agent.loader_position import take_up_position
 from sitter_agent.notices import Notices
 from sitter_agent.say import say
 from sitter_agent.state_copy import take_snapshot
@@ -65,6 +66,7 @@ class SafePoint(Counting):
                 self._told = True
                 self._tell_length(self.progress.total, None)
             self.core.feed = feed if isinstance(feed, Feed) else None
+            take_up_position(self.core)
             self._first_snapshot()
             self._ended = self.core.clock()
 

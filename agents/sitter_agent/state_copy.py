@@ -8,6 +8,7 @@ from sitter_agent import rng
 from sitter_agent.checkpoint_files import Sidecar
 from sitter_agent.checkpoints import Job
 from sitter_agent.core import Core
+from sitter_agent.loader_position import kept
 from sitter_agent.snapshots import Snapshot
 from sitter_wire.events import SnapshotTaken
 
@@ -82,5 +83,5 @@ def meta_of(core: Core, snapshot: Snapshot) -> dict[str, object]:
         "step": snapshot.step, "branch": snapshot.branch, "micro": snapshot.micro, "epoch": snapshot.epoch,
         "session": core.session, "rng": rng.to_plain(snapshot.rng), "scales": dict(snapshot.scales),
         "written": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
-        "loader": snapshot.position.plain() if snapshot.position is not None else None,
+        "loader": kept(snapshot.position, tensors=core.adapter.name == "torch"),
     }  # fmt: skip
