@@ -17,6 +17,7 @@ from sitter_agent.checkpoints import Vault, load
 from sitter_agent.commands import Commands
 from sitter_agent.core import Core
 from sitter_agent.guard_rail import GuardRail
+from sitter_agent.handlers import raised_by_handler
 from sitter_agent.launcher import Launcher
 from sitter_agent.link import Link, Status
 from sitter_agent.names import canonical
@@ -24,7 +25,7 @@ from sitter_agent.notices import Notices
 from sitter_agent.recorder import Recorder
 from sitter_agent.resuming import take_up
 from sitter_agent.safe_point import SafePoint
-from sitter_agent.say import say
+from sitter_agent.say import in_words, say
 from sitter_agent.session import Session, claim
 from sitter_agent.snapshots import Ring
 from sitter_agent.stacks import StackFile
@@ -59,11 +60,19 @@ class Opened:
         if self._resume is None or not self.core.has_state():
             return
         (path, side), self._resume = self._resume, None
+        p, touched = self.core.progress, False
         try:
             captured, meta = load(self.core.adapter, path, side)
+            touched = True
             text = take_up(self.core, captured, meta, side)
-        except Exception as e:  # noqa: BLE001 — said loudly; what the script has is what it trains
-            text = f"could NOT go on from {path}: {e}; the training begins with the script's own state"
+        except Exception as e:
+            if raised_by_handler(e):
+                raise
+            # Said loudly. What the script has is what it trains, and it counts from where that begins.
+            p.line, p.done, p.current = [(p.branch, 0)], 0, 0
+            self.core.vault.keep_line = list(p.line)
+            begins = "the state may be mixed: stop, and start again" if touched else "the training begins with the script's own state"
+            text = f"could NOT go on from {path}: {in_words(e)}; {begins}"
             say(text)
             self.core.remark(text, "warning")
             return

@@ -22,14 +22,7 @@ def take_up(core: Core, captured: object, meta: dict[str, Any], side: Sidecar) -
     p.micro = int(meta.get("micro") or 0)
     epoch = meta.get("epoch")
     p.epoch = int(epoch) if isinstance(epoch, int) else None
-    scales = meta.get("scales")
-    for knob in core.adapter.knobs():
-        scale = float(scales.get(knob.spec.name, 1.0)) if isinstance(scales, dict) else 1.0
-        if scale != 1.0:
-            old, new = knob.change("scale", scale, group=None, hold=False)
-            core.event(
-                KnobChanged(knob=knob.spec.name, old=old, new=new, scale=knob.scale, held=knob.held, by="resume")
-            )
+    missing += _knobs_again(core, meta)
     loader = meta.get("loader")
     if isinstance(loader, dict) and "state" in loader:  # put back, and told, when the loop begins and the loader is known
         core.loader_waits = Waiting(loader, rng.from_plain(states) if isinstance(states, dict) and states else {})
@@ -38,3 +31,23 @@ def take_up(core: Core, captured: object, meta: dict[str, Any], side: Sidecar) -
         missing.append(f"the loader's position ({f'{why_not}: ' if why_not else ''}it begins a pass)")
     text = f"going on from step {side.step} (checkpoint {side.file})"
     return f"{text}; not put back: {'; '.join(missing)}" if missing else text
+
+
+def _knobs_again(core: Core, meta: dict[str, Any]) -> list[str]:
+    """What had been commanded, on all groups or one, and pinned values. Returns in words what could not be: the state is back by now, so
+    that a knob which the script has changed since must not make the whole of it a failure."""
+    missing: list[str] = []
+    settings, scales = meta.get("knobs"), meta.get("scales")
+    for knob in core.adapter.knobs():
+        name, old = knob.spec.name, knob.effective()
+        try:
+            if isinstance(settings, dict) and name in settings and hasattr(knob, "put"):
+                knob.put(settings[name])
+            elif isinstance(scales, dict) and float(scales.get(name, 1.0)) != 1.0:
+                knob.change("scale", float(scales[name]), group=None, hold=False)
+        except (ValueError, TypeError, KeyError, AttributeError) as e:
+            missing.append(f"the knob {name} ({e})")
+            continue
+        if knob.scale != 1.0 or knob.held or knob.effective() != old:
+            core.event(KnobChanged(knob=name, old=old, new=knob.effective(), scale=knob.scale, held=knob.held, by="resume"))
+    return missing

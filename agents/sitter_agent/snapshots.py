@@ -47,6 +47,8 @@ class Snapshot:
     rng: dict[str, Any] = field(default_factory=dict)
     position: Position | None = None
     scales: dict[str, float] = field(default_factory=dict)
+    knobs: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Of the framework's knobs all that was commanded, by group and pinned too."""
     epoch: int | None = None
 
 

@@ -18,6 +18,7 @@ def fill_in(core: Core, snapshot: Snapshot) -> None:
     snapshot.rng = rng.capture()
     snapshot.position = core.feed.position() if core.feed is not None else None
     snapshot.scales = {name: knob.scale for name, knob in core.knobs().items()}
+    snapshot.knobs = {k.spec.name: k.settings() for k in core.adapter.knobs() if hasattr(k, "settings")}
     snapshot.epoch = core.progress.epoch
 
 
@@ -82,6 +83,7 @@ def meta_of(core: Core, snapshot: Snapshot) -> dict[str, object]:
     return {
         "step": snapshot.step, "branch": snapshot.branch, "micro": snapshot.micro, "epoch": snapshot.epoch,
         "session": core.session, "rng": rng.to_plain(snapshot.rng), "scales": dict(snapshot.scales),
+        "knobs": snapshot.knobs,
         "written": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
         "loader": kept(snapshot.position, tensors=core.adapter.name == "torch"),
     }  # fmt: skip

@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from sitter_wire.commands import Rollback, SetKnob, Stop, TakeCheckpoint
 from sitter_wire.events import Remark, Restored
-from tests.unit.agent.conftest import Run
+from tests.unit.agent.conftest import Quadratic, Run
 
 
 def parts(seed=0, n=40):
@@ -214,3 +214,96 @@ def test_a_model_that_is_no_models_is_said(begin, capsys):
     assert agent.recording
     assert "NOT covered" in capsys.readouterr().err
     assert any("NOT covered" in r.text for r in Run(agent.run).events(Remark))
+
+
+def two_groups():
+    torch.manual_seed(0)
+    model = nn.Linear(4, 2)
+    groups = [{"params": [model.weight], "name": "body"}, {"params": [model.bias], "name": "head"}]
+    return model, torch.optim.SGD(groups, lr=0.1, momentum=0.9)
+
+
+def test_a_new_process_goes_on_with_every_knob_as_it_was_commanded(begin, daemon, monkeypatch, capsys):
+    """By group and pinned too; what the script's new optimizer does not take is said, and costs nothing else."""
+    model, optimizer = two_groups()
+    agent = begin(model=model, optimizer=optimizer)
+    d = daemon(agent)
+    order = None
+    for step in agent.steps(12):
+        model(torch.ones(2, 4)).pow(2).sum().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        if step == 3:
+            d.order(SetKnob(knob="lr", op="scale", amount=0.5, group="head"))
+            d.order(SetKnob(knob="momentum", op="value", amount=0.8, hold=True))
+        if step == 8:
+            order = d.order(TakeCheckpoint())
+    outcome = d.outcome(order)
+    then = dict(model.state_dict())
+    agent.close()
+    monkeypatch.setenv("SITTER_RUN", str(Path(outcome.detail["path"]).parents[1]))
+    monkeypatch.setenv("SITTER_RESUME", outcome.detail["path"])
+    model, optimizer = two_groups()
+    agent = begin(model=model, optimizer=optimizer)
+    lr, momentum = agent._core.knobs()["lr"], agent._core.knobs()["momentum"]
+    assert lr.settings() == {"scale": 1.0, "by_group": {"head": 0.5}, "held": {}}
+    assert (momentum.effective(), momentum.held) == (pytest.approx(0.8), True)
+    for _ in agent.steps(12):
+        model(torch.ones(2, 4)).pow(2).sum().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    assert all(torch.equal(v, then[k]) for k, v in model.state_dict().items())
+
+
+def test_a_knob_that_cannot_be_taken_up_does_not_make_the_state_a_failure(begin, daemon, monkeypatch, capsys):
+    model, optimizer = two_groups()
+    agent = begin(model=model, optimizer=optimizer)
+    order = daemon(agent).order(TakeCheckpoint())
+    for _ in agent.steps(2):
+        optimizer.step()
+    assert order
+    agent._core.vault.wait(10)
+    (side,) = agent._core.vault.all()
+    path = agent._core.run.checkpoints / side.file
+    agent.close()
+    monkeypatch.setenv("SITTER_RUN", str(path.parents[1]))
+    monkeypatch.setenv("SITTER_RESUME", str(path))
+
+    def fails(self, settings):
+        raise ValueError("not any more")
+
+    monkeypatch.setattr("sitter_agent.frameworks.torch_knobs.TorchKnob.put", fails)
+    capsys.readouterr()
+    agent = begin(model=model, optimizer=optimizer)
+    said = capsys.readouterr().err
+    assert agent.step == side.step
+    assert f"going on from step {side.step}" in said
+    assert "not put back: the knob lr (not any more)" in said
+
+
+def test_a_checkpoint_of_another_kind_of_training_is_not_gone_on_from_and_steps_begin_at_0(begin, daemon, monkeypatch, capsys):
+    agent = begin()
+    Quadratic().known_to(agent)
+    order = daemon(agent).order(TakeCheckpoint())
+    for _ in agent.steps(2):
+        pass
+    assert order
+    agent._core.vault.wait(10)
+    (side,) = agent._core.vault.all()
+    path = agent._core.run.checkpoints / side.file
+    agent.close()
+    monkeypatch.setenv("SITTER_RUN", str(path.parents[1]))
+    monkeypatch.setenv("SITTER_RESUME", str(path))
+    capsys.readouterr()
+    model, optimizer = two_groups()
+    agent = begin(model=model, optimizer=optimizer)
+    said = capsys.readouterr().err
+    assert "holds a generic state, this training is torch" in said
+    assert "the training begins with the script's own state" in said
+    assert agent.step == 0
+    assert agent._core.progress.line == [(1, 0)]
+    seen = []
+    for step in agent.steps(3):
+        optimizer.step()
+        seen.append(step)
+    assert seen == [0, 1, 2]
