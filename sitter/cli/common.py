@@ -78,10 +78,9 @@ def demand(verb: str, words: Sequence[str], run: str | None) -> int:
 
 def say(what: str, answer: Answered) -> None:
     """One line: what was asked, what became of it, why."""
-    click.echo(
-        f"{what}: {answer.status}: {answer.text}" if answer.status != "applied" else f"{what}: {answer.text}",
-        err=answer.status != "applied",
-    )
+    applied = answer.status == "applied"
+    head = "" if applied and answer.text.startswith(what) else f"{what}: " if applied else f"{what}: {answer.status}: "
+    click.echo(head + answer.text, err=not applied)
 
 
 def demand_command(verb: str, short: str, *more: str) -> click.Command:

@@ -22,7 +22,9 @@ from sitter.tui.palette import palette
 @click.option("--no-ui", "no_ui", is_flag=True, help="Without the screen: progress on stderr, ends within 90 s on two cores.")
 @json_option
 @click.option("--plot", "plot", type=click.Path(dir_okay=False, path_type=Path), help="Draw the curves into FILE.png or FILE.svg.")
-@click.option("--steps", type=click.IntRange(min=200), metavar="N", help=f"Steps of each run ({WATCHED_STEPS:,}; {HEADLESS_STEPS:,} with --no-ui).")
+@click.option(
+    "--steps", type=click.IntRange(min=200), metavar="N", help=f"Steps of each run ({WATCHED_STEPS:,}; {HEADLESS_STEPS:,} with --no-ui)."
+)
 @click.option("--seed", type=int, default=0, metavar="N", show_default=True, help="Of all three runs.")
 def command(no_ui: bool, as_json: bool, plot: Path | None, steps: int | None, seed: int) -> int:
     """Train a real model on real text three times: clean, with planted troubles and nobody there, and with them under sitter.

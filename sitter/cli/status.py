@@ -47,7 +47,8 @@ def _training(s: Status) -> Iterator[str]:
         slope = f", {s.slope_per_k:+.3g} per 1,000 steps" if s.slope_per_k is not None else ""
         yield f"loss      {number(s.signals['loss'].last)}{slope}"
     for name, k in s.knobs.items():
-        yield f"{name:<9} {number(k.scheduled)} × {k.scale:g} = {number(k.effective)}{' held' if k.held else ''}"
+        known = f"{number(k.scheduled)} × {k.scale:g} = {number(k.effective)}" if k.effective is not None else "–"
+        yield f"{name:<9} {known}{' held' if k.held else ''}"
 
 
 def _machine(s: Status) -> Iterator[str]:

@@ -16,6 +16,7 @@ from sitter.model import (
     DaemonNow,
     GpuNow,
     HostNow,
+    Incident,
     IncidentCount,
     State,
     Status,
@@ -87,10 +88,11 @@ class Board:
             data_wait=share,
             slope_per_k=p.slope_per_k(),
             blind=self._engine.blind(),
-            warnings=self._trouble(),
+            warnings=self._warnings(state),
             epoch=p.epoch(),
             epochs=p.epochs,
             log_id=self._last_log_id(),
+            restart=self._life.restart,
         )
 
     def _run_began(self) -> float | None:
@@ -102,12 +104,23 @@ class Board:
     def _verdict(self, state: State) -> Verdict:
         if state in ("crashed", "hung", "preempted"):
             return "DEAD"
+        if self._life.restart is not None:
+            return "HEALING"
         asked = any(p.due is None for p in self._dispatcher.proposals.values())
         if asked or state == "stalled" or self._engine.blind():
             return "NEEDS YOU" if state not in ENDED else "OK"
-        if self._incidents.open and state not in ENDED:
-            return "HEALING"
-        return "OK"
+        if self._unhealed(state):
+            return "NEEDS YOU"
+        return "HEALING" if self._incidents.open and state not in ENDED else "OK"
+
+    def _unhealed(self, state: State) -> list[Incident]:
+        """Troubles of a living training that nobody does anything about."""
+        return [] if state in ENDED else [i for i in self._incidents.open if not self._dispatcher.at_work(i)]
+
+    def _warnings(self, state: State) -> list[str]:
+        asked = {p.finding.rule for p in self._dispatcher.proposals.values()}
+        left = [i.text for i in self._unhealed(state) if i.rule not in asked]
+        return [*(f"nothing is done about this: {text}; `sitter rollback` goes back" for text in left), *self._trouble()]
 
     def _agent(self) -> AgentNow | None:
         session, pong = self._present.session, self._present.pong

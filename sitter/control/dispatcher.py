@@ -8,7 +8,7 @@ import msgspec
 
 from sitter.clock import Clock, human
 from sitter.control.settings import RuleSetting, effective
-from sitter.model import EntryKind, Finding, Mode, Preset, Proposal
+from sitter.model import EntryKind, Finding, Incident, Mode, Preset, Proposal
 
 COOL_DOWN_S = 60.0
 """Between two unasked actions of one rule that is not part of the guard, whose own response paces it."""
@@ -158,6 +158,13 @@ class Dispatcher:
         """What this rule may lead to now. A rule that is not known may only be seen."""
         setting = self.settings.get(rule)
         return effective(setting, self.preset) if setting else "watch"
+
+    def at_work(self, incident: Incident) -> bool:
+        """Whether something is done about it: begun, or to be done unasked; not only watched, snoozed, vetoed, or without budget."""
+        rule = incident.rule
+        if any(key.startswith(f"{rule}:") for key in self._declined):
+            return False
+        return incident.steps_lost is not None or (self.mode_of(rule) == "act" and not self._is_snoozed(rule))
 
     def left(self, rule: str) -> int | None:
         """Unasked actions left in the rolling window; None where there is no limit."""

@@ -1,5 +1,7 @@
 """``Since you left (8 h 12 m): +41,300 steps, loss 2.91 → 2.86 …``: the first thing on attaching."""
 
+import msgspec
+
 from sitter.clock import human
 from sitter.model import Since
 from sitter.tui import formats
@@ -22,7 +24,9 @@ def lines(view: View, width: int) -> list[Line]:
     """The sentence in rows; none where there is nothing to say."""
     if view.since is None:
         return []
-    first, *rest = wrap(sentence(view.since, view.now), width - 2, indent="  ")
+    ends_at = view.since.ends_at if view.since.ends_at is not None or view.status is None else view.status.ends_at
+    since = msgspec.structs.replace(view.since, ends_at=ends_at)  # what happened is the history's to know, the end the daemon's
+    first, *rest = wrap(sentence(since, view.now), width - 2, indent="  ")
     head, colon, tail = first.partition(":")
     return [[(f" {head}{colon}", "title"), (tail, "")], *([(f" {row}", "")] for row in rest)]
 

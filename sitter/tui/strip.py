@@ -1,7 +1,7 @@
 """The strip under the header: what is asked of the operator, what waits with its countdown, and what became of the last demand."""
 
 from sitter import grammar
-from sitter.model import LogEntry, Proposal
+from sitter.model import LogEntry, Proposal, Status
 from sitter.tui import formats
 from sitter.tui.lines import Line, Span, fit, line_width, plain, spread, wrap
 from sitter.tui.panel import Panel
@@ -103,6 +103,9 @@ def _filled(left: Line, right: Line, width: int, style: str) -> Line:
 
 def _quiet(view: View, width: int) -> Line:
     status = view.status
+    if view.lost_since is not None and status is not None:
+        at = formats.clock_time(view.status_at, view.now)
+        return [(f" all figures are of {at}; the training needs no daemon, and records what it logs", "warn")]
     if view.trouble:
         return [(f" {plain(view.trouble)}", "warn")]
     if status is None:
@@ -110,6 +113,9 @@ def _quiet(view: View, width: int) -> Line:
     if status.warnings:
         more = f"  (+{len(status.warnings) - 1})" if len(status.warnings) > 1 else ""
         return [(" ⚠ ", "warn"), (plain(status.warnings[0]), "warn"), (more, "dim")]
+    needed = _needed(status)
+    if needed:
+        return [(f" {needed}", "bad")]
     calm = "nothing waits for you"
     last = next((e for e in reversed(view.entries) if e.kind in ("incident", "outcome", "finding")), None)
     right: Line = []
@@ -117,6 +123,20 @@ def _quiet(view: View, width: int) -> Line:
         right = [(f"last: {_said(last, view.now)} ", "dim")]
     left: list[Span] = [(f" {calm} ", "dim")]
     return spread(left, fit(right, max(0, width - line_width(left) - 2)), width)
+
+
+def _needed(status: Status) -> str:
+    """Why the verdict calls for somebody although nothing is proposed; empty where it does not."""
+    match status.state:
+        case "crashed" | "preempted":
+            return f"{status.state}: 5 shows its last words; `sitter resume` goes on from its newest good checkpoint"
+        case "hung":
+            return "the training process does not answer; its stacks are in the logbook (4), S ends it"
+        case "stalled":
+            return "no step is done any more; the logbook (4) says where it waits, 5 what it printed last"
+        case "running" | "paused" | "starting" if status.blind:
+            return f"the guard is blind: {plain(status.blind)}"
+    return ""
 
 
 def _said(entry: LogEntry, now: float) -> str:

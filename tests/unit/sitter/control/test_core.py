@@ -1,7 +1,9 @@
 """What the rules see beside a value is as new as the value."""
 
 import time
+from typing import Any
 
+import msgspec
 import pytest
 
 from sitter.clock import SystemClock
@@ -13,7 +15,7 @@ from sitter.store.reader import Reader
 from sitter.store.writer import Writer
 from sitter_wire import rundir
 from sitter_wire.commands import Rollback
-from sitter_wire.events import KnobChanged, KnobDeclared, KnobSpec, SessionStart
+from sitter_wire.events import KnobChanged, KnobDeclared, KnobSpec, LoopStart, SessionStart
 from sitter_wire.records import Happening, Point
 
 
@@ -81,3 +83,37 @@ def test_a_rate_times_100_in_the_first_second_is_divided_out(core):
     core.flow.records("s", records)
     (action,) = [a for f in found for a in f.actions if isinstance(a, Rollback)]
     assert action.also_scale == {"lr": pytest.approx(0.01)}
+
+
+def blown_up(made: Records) -> list[Any]:
+    return [made.event(start()), *(made.point(step, loss=2.0 + 0.1 * (step % 3) + (1e6 if step >= 80 else 0.0)) for step in range(90))]
+
+
+@pytest.mark.parametrize(("preset", "verdict"), [("guard", "HEALING"), ("watch", "NEEDS YOU")])
+def test_a_trouble_that_nobody_does_anything_about_needs_somebody(core, preset, verdict):
+    core.dispatcher.set_preset(preset)
+    core.life.state = lambda: "running"
+    core.flow.records("s", blown_up(Records()))
+    status = core.board.status()
+    assert status.incidents.open == 1
+    assert status.verdict == verdict
+    assert bool([w for w in status.warnings if "nothing is done about this: loss" in w]) == (preset == "watch")
+
+
+def test_a_vetoed_way_out_is_no_healing(core):
+    core.dispatcher.settings["guard"] = msgspec.structs.replace(core.dispatcher.settings["guard"], mode="ask")
+    core.life.state = lambda: "running"
+    core.flow.records("s", blown_up(Records()))
+    (proposal,) = core.board.status().proposals
+    assert core.board.status().verdict == "NEEDS YOU"
+    core.dispatcher.veto(proposal.id)
+    assert core.board.status().verdict == "NEEDS YOU"
+    assert core.board.status().warnings
+
+
+def test_when_the_run_began_and_its_epochs_are_known_while_it_runs(core):
+    made = Records()
+    core.flow.records("s", [made.event(start()), made.event(LoopStart(total=100, epochs=4, step=25)), made.point(50, loss=1.0)])
+    status = core.board.status()
+    assert status.epoch == pytest.approx(2.0)
+    assert status.started == pytest.approx(time.time(), abs=5)

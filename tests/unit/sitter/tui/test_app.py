@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from textual import events
 
@@ -703,3 +704,39 @@ def test_an_entry_of_the_logbook_that_is_committed_late_is_shown(play: Play) -> 
         assert [e.id for e in s.app.view.entries] == list(range(1, len(s.app.view.entries) + 1))
 
     play(story, reader=reader, clock=clock, wait=False)
+
+
+def test_what_needs_the_operator_is_never_called_nothing(play: Play) -> None:
+    class Troubled(FakeReader):
+        state: model.State = "stalled"
+
+        def _status(self) -> model.Status:
+            return msgspec.structs.replace(super()._status(), state=self.state, verdict="NEEDS YOU", proposals=[])
+
+    clock = ManualClock()
+    reader = Troubled(clock)
+
+    async def story(s: Screen) -> None:
+        for state, word in (("stalled", "no step is done any more"), ("hung", "does not answer"), ("crashed", "sitter resume")):
+            reader.state = state  # type: ignore[assignment]
+            await s.says(word)
+            assert "nothing waits" not in s.text
+        reader.lost = True
+        await s.says("the training needs no daemon")
+        assert "nothing waits" not in s.text
+
+    play(story, reader=reader, clock=clock)
+
+
+def test_since_you_left_ends_with_the_end_that_the_daemon_expects(play: Play) -> None:
+    class Forgetful(FakeReader):
+        def _what_happened(self, since: float) -> model.Since:
+            return msgspec.structs.replace(super()._what_happened(since), ends_at=None)
+
+    clock = ManualClock()
+
+    async def story(s: Screen) -> None:
+        await s.says("Since you left")
+        assert "ends –" not in " ".join(s.part("since").split())
+
+    play(story, reader=Forgetful(clock), clock=clock, since=clock.wall() - 3600)
