@@ -70,6 +70,8 @@ class Daemon:
             send=lambda command: self.heart.order(command),
             notify=self.notifications.send,
             on_gone=lambda: self.ending.gone(),
+            post=self.inbox.post,
+            end=lambda action, finding: self.ending.end_to_restart(action, finding, self.inbox),
         )
         self.link = AgentLink(
             self.context, places, on_shipment=lambda header, raw: self.heart.shipment(header, raw),

@@ -217,6 +217,8 @@ def in_words(action: model.Proposable) -> str:
             return "checkpoint and stop" if action.checkpoint else "stop"
         case commands.DumpStacks():
             return "dump the stacks"
+        case model.EndAndRestart():
+            return "stop now, and start again"
         case model.Notification():
             return f"notify: {action.text}"
 
@@ -244,6 +246,8 @@ def spelled(action: model.Proposable) -> str:
             return f"drop {action.count}"
         case commands.DumpStacks():
             return "stacks"
+        case model.EndAndRestart():
+            return "stop --now"
         case model.Notification():
             return "notify"
         case _:

@@ -153,11 +153,13 @@ def open_session(
     core.goal = canonical(goal) if goal else None
     vault.clear_step = lambda b, s: _followed(core, b, s)
     vault.keep_line = list(p.line)
+    stacks = StackFile(run.reports / f"stacks-{session.id}.txt")
     core.event(
         SessionStart(
             pid=os.getpid(), host=socket.gethostname(), branch=branch, argv=list(sys.argv), versions=_versions(),
             goal=core.goal, better=better, kind=kind, total=total, gpus=_gpus(model),
             resumed=(side.branch, side.step) if side is not None else None, clips=bool(getattr(adapter, "clips", False)),
+            stacks_signal=stacks.signal(),
         )
     )  # fmt: skip
     core.declare_knobs()
@@ -174,7 +176,6 @@ def open_session(
     if not why:
         why = _declined(daemon) or launcher.start()
     # After the daemon: a socket that finds nobody there tries again only after 0.1 to 0.2 s, in which a short run is half over.
-    stacks = StackFile(run.reports / f"stacks-{session.id}.txt")
     core.link = link = _link(core, session, recorder, commands, places, stacks) if places is not None else None
     notices.install()
     opened = Opened(

@@ -1,11 +1,15 @@
 """Threads of ours that take no core from the training's."""
 
+import contextlib
 import os
 import signal
+import threading
+from pathlib import Path
 
 import zmq
 
 from sitter_agent.stacks import SIGNAL as STACKS
+from sitter_wire.phases import CONTROL
 
 
 def quiet_context() -> "zmq.Context[zmq.Socket[bytes]]":
@@ -24,6 +28,8 @@ def quiet_context() -> "zmq.Context[zmq.Socket[bytes]]":
 def be_quiet() -> None:
     """For the control thread: as its context's thread; and signals to the process are for the training's threads, since
     a C sleep of ours must not be what they end. The one that asks for the stacks is meant for this thread."""
+    with contextlib.suppress(OSError):  # Linux: for `top -H`, and for the daemon
+        Path(f"/proc/self/task/{threading.get_native_id()}/comm").write_text(CONTROL)
     if hasattr(os, "SCHED_BATCH"):
         try:
             os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))  # 0: this thread, not the process

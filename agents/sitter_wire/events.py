@@ -26,7 +26,9 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="event"):
 
 
 class SessionStart(Event, frozen=True, tag="start"):
-    """The first record of a session. ``total`` in optimizer steps; ``resumed`` = (branch, step) it was restored from."""
+    """The first record of a session. ``total`` in optimizer steps; ``resumed`` = (branch, step) it was restored from.
+    ``stacks_signal``: as a pong says it, for a daemon that never gets one.
+    """
 
     pid: int
     host: str
@@ -40,6 +42,7 @@ class SessionStart(Event, frozen=True, tag="start"):
     resumed: tuple[int, int] | None = None
     gpus: list[str] = []
     clips: bool = False
+    stacks_signal: int = 0
 
 
 class LoopStart(Event, frozen=True, tag="loop"):

@@ -1,4 +1,8 @@
-"""Where a training is between two safe points, as a pong says it. One word is written per change, on the training thread."""
+"""Where a training is between two safe points, as a pong says it. One word is written per change, on the training thread. And the name
+of the thread that says so."""
+
+CONTROL = "sitter-control"
+"""Name of the agent's control thread, as the kernel knows it: by it the daemon finds the thread when it has never answered."""
 
 BEFORE = "before the loop"
 """From the agent's start to the first turn: reading data, building the model, compiling."""

@@ -17,10 +17,11 @@ from sitter.control.life import Life
 from sitter.control.orders import Orders
 from sitter.control.present import Present
 from sitter.control.ruleset import build, parameters
+from sitter.control.stillness import Stillness
 from sitter.grammar import spelled
 from sitter.ingest import files
 from sitter.ingest.intake import Intake
-from sitter.model import EntryKind, Finding, Notification, Preset, RuleState
+from sitter.model import EndAndRestart, EntryKind, Finding, Notification, Preset, RuleState
 from sitter.rules.base import Rule
 from sitter.rules.engine import Engine
 from sitter.rules.stalled import Stalled
@@ -39,6 +40,9 @@ WARM_UP_POINTS = 5000
 """Points of the past that a new daemon shows its rules, with acting off, so that they know what is usual."""
 
 
+LEARNED_EVERY_S = 60.0
+
+
 class Core:
     """One run's state. Also the dispatcher's hands. All on one thread but for what ``writer`` does on its own."""
 
@@ -55,7 +59,10 @@ class Core:
         send: Callable[[Command], bool],
         notify: Callable[[str, str, str], None],
         on_gone: Callable[[], None],
+        post: Callable[[Callable[[], None]], None] = lambda task: task(),
+        end: Callable[[EndAndRestart, Finding], None] = lambda action, finding: None,
     ) -> None:
+        """``post`` brings a task from another thread to this one; ``end`` ends a training that is to be started again."""
         self.run, self.info, self.config, self.clock, self.writer, self._notify = (
             run,
             info,
@@ -64,7 +71,10 @@ class Core:
             writer,
             notify,
         )
+        self._end = end
         self._log_id = 0
+        self._learned: object = None
+        self._learned_at = 0.0
         rules, chosen = build(config, str(run.sitter_toml))
         self._rules: dict[str, Rule] = {r.name: r for r in rules}
         self.view = RunView(clock=clock)
@@ -98,6 +108,9 @@ class Core:
             last_log_id=lambda: self._log_id,
             trouble=self.trouble,
         )
+        self.stillness = Stillness(
+            run, clock, self.present, self.life, self.orders, self.view, post=post, log_entry=self.log_entry
+        )
         self._counts: dict[str, tuple[int, int, str]] = {}
         self._unreadable: list[str] = []
         self._spoken: set[str] = set()
@@ -109,6 +122,7 @@ class Core:
         """What an earlier daemon left: the last values, the events of the last session, rules warmed up with acting off."""
         self.dispatcher.restore({key: reader.get(key) for key in ("proposals", "acted", "snoozed")})
         self.life.stopped_session = reader.get("stopped_session")
+        self.life.ended_by_rule = reader.get("ended_by_rule")
         self.present.checkpoints = {c.path: c for c in reader.checkpoints()}
         sessions = reader.sessions()
         self.board.run_started = sessions[0].wall_ns / 1e9 if sessions else None
@@ -128,6 +142,11 @@ class Core:
         ]
         for _, item in sorted(told, key=lambda t: t[0]):
             self._retell(item)
+        for name, told in (reader.get("learned") or {}).items():
+            try:
+                self._rules[name].know(told)
+            except Exception as e:  # noqa: BLE001 — of another version, or of a rule that is gone: it learns anew
+                log.warning("what rule %s had learned is not understood: %s", name, e)
 
     def _retell(self, item: Sample | Happening) -> None:
         if isinstance(item, Happening):
@@ -183,13 +202,28 @@ class Core:
     def tick(self) -> None:
         """Once a second."""
         self.life.look()
-        self.life.stalled = any(incident.rule == Stalled.name for incident in self.incidents.open)
         self._sync_view()
+        self.stillness.look()
         for finding in self.engine.tick(self.clock.monotonic()):
             self.flow.finding(finding)
+        self.life.stalled = any(incident.rule == Stalled.name for incident in self.incidents.open)
+        if any(rule.wants_stacks for rule in self.engine.rules if rule.name not in self.engine.broken):
+            self.stillness.take()
+        self._keep_learned()
         self.dispatcher.tick()
         self.orders.tick()
         self._judge_checkpoints()
+
+    def _keep_learned(self) -> None:
+        """What rules have learned of this run, for the next daemon; written where it is new, once a minute at most."""
+        now = self.clock.monotonic()
+        if now - self._learned_at < LEARNED_EVERY_S:
+            return
+        self._learned_at = now
+        learned = {name: told for name, rule in self._rules.items() if (told := rule.knowledge()) is not None}
+        if learned and learned != self._learned:
+            self._learned = learned
+            self.keep("learned", learned)
 
     def _sync_view(self) -> None:
         p, view, now = self.present, self.view, self.clock.monotonic()
@@ -244,6 +278,7 @@ class Core:
         if self.intake.garbage:
             out.append(f"{self.intake.garbage} damaged shipments were dropped")
         out += self._unreadable
+        out += [incident.text for incident in self.incidents.open if incident.rule == Stalled.name]
         return out
 
     def rule_states(self) -> list[RuleState]:
@@ -278,6 +313,12 @@ class Core:
             self.life.stopped_session = self.present.session.id
             self.keep("stopped_session", self.present.session.id)
 
+    def ended_by_rule(self) -> None:
+        """A rule ends this session by signals so that it is started again: that is no stop of the operator's, also to the next daemon."""
+        if self.present.session is not None:
+            self.life.ended_by_rule = self.present.session.id
+            self.keep("ended_by_rule", self.present.session.id)
+
     def tell(self, event: str, text: str, key: str) -> None:
         """Whoever wants to hear of ``event``."""
         self._notify(event, text, key)
@@ -293,6 +334,9 @@ class Core:
             session = self.present.session
             if not self.life.alive or session is None:
                 self.log("outcome", finding, "rejected", f"{spelled(action)}: the training does not run")
+                continue
+            if isinstance(action, EndAndRestart):
+                self._end(action, finding)
                 continue
             if isinstance(action, Rollback):
                 self.rollback_sent()

@@ -10,7 +10,8 @@ from sitter.control.board import ENDED
 from sitter.control.core import Core
 from sitter.control.desk import Answer
 from sitter.control.inbox import Inbox
-from sitter.model import Answered, ExitNow, State
+from sitter.model import Answered, EndAndRestart, ExitNow, Finding, State
+from sitter.rules.stalled import Stalled
 from sitter.store.reader import Reader
 from sitter.supervise.process import TrainingProcess
 from sitter_wire.places import RunDir
@@ -51,10 +52,9 @@ class Ending:
         core, state = self._core, self._core.life.state()
         if core.life.alive:
             self._ended_at = None
-            if state != self._was and state in ("stalled", "hung"):
-                self._notifications.send(
-                    "stalled", f"{self._run.name}: {state} at step {core.present.step}", f"{state} {core.present.step}"
-                )
+            if state != self._was and state in ("stalled", "hung") and core.dispatcher.mode_of(Stalled.name) != "act":
+                why = next((i.text for i in core.incidents.open if i.rule == Stalled.name), f"at step {core.present.step}")
+                self._notifications.send("stalled", f"{self._run.name}: {state}: {why}", f"{state} {core.present.step}")
             self._was = state
             return
         self._was = state
@@ -131,6 +131,23 @@ class Ending:
             inbox.post(lambda: answer(reply))
 
         threading.Thread(target=work, name="sitter-notify-test", daemon=True).start()
+
+    def end_to_restart(self, action: EndAndRestart, finding: Finding, inbox: Inbox) -> None:
+        """As ``stop --now``, but by a rule: the run is not stopped, it has crashed, and whoever starts it again may do so."""
+        core, pid = self._core, self._core.life.pid
+        process = TrainingProcess.find(self._run) or (TrainingProcess.of(pid) if pid is not None else None)
+        if process is None or not process.alive():
+            core.log("outcome", finding, "rejected", "stop --now, to start again: no training process lives in this run")
+            return
+        core.ended_by_rule()
+        core.log("command", finding, "sent", f"stop --now, to start again: {action.why}")
+        core.tell("acted", f"{self._run.name}: ended to be started again: {action.why}", f"{finding.key} ended")
+
+        def work() -> None:
+            how = process.terminate_group()
+            inbox.post(lambda: core.log("outcome", finding, "applied", f"stop --now, to start again: ended with {how}"))
+
+        threading.Thread(target=work, name="sitter-end", daemon=True).start()
 
     def stop_now(self, answer: Answer, inbox: Inbox) -> None:
         """SIGTERM, 30 s, SIGKILL to the training's group; answered when it is gone."""

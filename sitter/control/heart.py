@@ -13,10 +13,6 @@ log = logging.getLogger(__name__)
 ACK_EVERY_S = 0.2
 """At most 5 acknowledgements a second: each wakes a thread in the training process."""
 
-MAX_STACKS = 100_000
-"""Characters of a stack dump that are kept."""
-
-
 class Heart:
     """Speaks for the core on the agent's link. ``incarnation`` is random for each start of the daemon."""
 
@@ -111,8 +107,9 @@ class Heart:
     def _stacks(self, stacks: Stacks) -> None:
         """Answered by the control thread at once: no safe point is needed, and where none comes this is how one learns why."""
         core, present = self._core, self._core.present
-        core.log_entry("note", step=present.step, branch=present.branch, status="stacks", detail=stacks.text[:MAX_STACKS])
-        told = f"the stacks of {stacks.text.count('Thread ') or 'all'} threads are in the logbook"
+        stood = core.stillness.heard(stacks)
+        told = f"the training stands at {stood.where or 'an unknown line'}; the stacks of {stood.threads} threads are in the logbook"
+        told += f" and in {stood.path}" if stood.path else ""
         core.flow.outcome(Outcome(id=stacks.id, status="applied", step=present.step or 0, branch=present.branch or 0, text=told))
 
     def _hello(self, hello: Hello) -> None:

@@ -12,7 +12,9 @@ from sitter.supervise.process import TrainingProcess
 from sitter_wire.places import RunDir
 
 HUNG_S = 60.0
-"""Seconds of silence of a connected control thread, process alive: nothing that holds the GIL for less is called hung."""
+"""Seconds of silence of a connected control thread, process alive: nothing that holds the GIL for less is called hung,"""
+SILENT_S = 3.0
+"""unless the rule ``stalled``, which knows the cause, has said so: then two missed pings are enough."""
 INTERRUPTED = (0, 130)
 """Exit codes of a script that obeyed a stop: in a loop of its own that is a KeyboardInterrupt, by which Python ends with SIGINT."""
 EXIT_WAIT_S = 5.0
@@ -33,6 +35,8 @@ class Life:
         self.exit: ExitNow | None = None
         self.stopped_session: str | None = None
         """The session that was ended with `stop --now`: its signals were ours."""
+        self.ended_by_rule: str | None = None
+        """The session that a rule has ended so that it is started again: as a crash, whatever became of its signals."""
         self.stalled = False
         self.agent_alive = False
 
@@ -81,7 +85,7 @@ class Life:
         if self._present.paused:
             return "paused"
         silent = None if self._present.pong_at is None else self._clock.monotonic() - self._present.pong_at
-        if silent is not None and silent > HUNG_S:
+        if silent is not None and silent > (SILENT_S if self.stalled else HUNG_S):
             return "hung"
         if self.stalled:
             return "stalled"
@@ -94,6 +98,8 @@ class Life:
         goodbye = session.goodbye if session else None
         if session is not None and session.id == self.stopped_session:
             return "stopped"
+        if session is not None and session.id == self.ended_by_rule:
+            return "crashed"
         if session is not None and session.preempted and goodbye != "total":
             return "preempted"
         if self.exit is not None:

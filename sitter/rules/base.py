@@ -95,6 +95,18 @@ class Rule:
     def refused(self, view: RunView) -> None:
         """What this rule proposed was rejected, has expired or was vetoed: it may propose again."""
 
+    @property
+    def wants_stacks(self) -> bool:
+        """It would first know where the training stands; the stacks of all threads are then taken, and lie in ``view.stood``."""
+        return False
+
+    def knowledge(self) -> Any:
+        """What it has learned of this run that the next daemon should know (plain values); None: nothing."""
+        return None
+
+    def know(self, told: Any) -> None:
+        """What an earlier daemon's ``knowledge`` was. Raises what it likes where it is not that."""
+
     def limits(self, view: RunView) -> str:
         """Guard rules: why it cannot guard as it should, in a few words for the header; empty where it can."""
         return ""

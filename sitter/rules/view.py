@@ -6,7 +6,7 @@ from typing import Literal
 import msgspec
 
 from sitter.clock import Clock, SystemClock
-from sitter.model import CheckpointInfo, GpuNow, HostNow, State
+from sitter.model import CheckpointInfo, GpuNow, HostNow, State, Stood, Vitals
 
 
 class Sample(msgspec.Struct, frozen=True, gc=False):
@@ -49,6 +49,15 @@ class RunView:
 
     agent_age: float | None = None
     """Seconds since the agent's last word."""
+
+    phase: str = ""
+    """In which part of a turn the training is (``sitter_wire.phases``); empty: the agent does not say."""
+
+    vitals: Vitals | None = None
+    """What the kernel says of the process over the last seconds; looked at only while nothing comes from the training."""
+
+    stood: Stood | None = None
+    """The stacks that were taken last, of this session."""
 
     paused: bool = False
     state: State = "starting"
