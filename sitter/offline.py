@@ -104,8 +104,9 @@ class Offline:
 
     def _copy(self, run: RunDir) -> Path:
         self._scratch = tempfile.TemporaryDirectory(prefix="sitter-")
-        for name in (run.history.name, f"{run.history.name}-wal"):
-            source = run.path / name
+        real = run.history.resolve()  # a link where the run lies on a network file system: the WAL lies beside the real file
+        for name in (real.name, f"{real.name}-wal"):
+            source = real.parent / name
             if source.exists():
                 shutil.copyfile(source, Path(self._scratch.name) / name)
         return Path(self._scratch.name) / run.history.name

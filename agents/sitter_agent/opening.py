@@ -163,6 +163,9 @@ def open_session(
         )
     )  # fmt: skip
     core.declare_knobs()
+    if info.elsewhere:
+        say(info.elsewhere)
+        core.remark(info.elsewhere)
     for text in [*trouble, *doubts, *(adapter.remarks() if adapter is not None else [])]:
         say(text)
         core.remark(text, "warning")

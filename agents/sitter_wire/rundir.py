@@ -13,6 +13,7 @@ from pathlib import Path
 
 import msgspec
 
+from sitter_wire.local import settle
 from sitter_wire.places import PlaceError, RunDir
 
 FORMAT = 1
@@ -23,7 +24,9 @@ class RunInfo(msgspec.Struct, frozen=True, kw_only=True):
     """run.toml. ``sockets`` is the run's folder in the runtime directory; whoever comes second uses what is recorded.
 
     ``supervised``: a small parent writes exit.json. ``mode``: the preset asked for at the start, empty for none. ``then``: a command for
-    when the run is finished or given up.
+    when the run is finished or given up. ``restart``: how often it may be started again after a crash. ``cwd_from_run``: the way from the
+    run directory to ``cwd``, for when both were copied elsewhere. ``elsewhere``: the sentence that says where recorder and history lie,
+    empty where they lie here.
     """
 
     name: str
@@ -39,6 +42,9 @@ class RunInfo(msgspec.Struct, frozen=True, kw_only=True):
     supervised: bool = False
     mode: str = ""
     then: str = ""
+    restart: int = 0
+    cwd_from_run: str = ""
+    elsewhere: str = ""
 
 
 def default_name(script: str) -> str:
@@ -58,6 +64,7 @@ def create(
     version: str,
     mode: str = "",
     then: str = "",
+    restart: int = 0,
     rules: Path | None = None,
 ) -> RunDir:
     """Make ``root/name`` (``name-2``, ``-3``… where it is taken) with its run.toml, and a copy of ``rules`` (else of ``./sitter.toml``
@@ -80,8 +87,9 @@ def create(
     else:
         raise PlaceError(f"a thousand runs are named {name} in {root}: choose another name")
     try:
+        elsewhere = settle(run)
         for d in (run.recorder, run.checkpoints, run.reports):
-            d.mkdir()
+            d.mkdir(exist_ok=True)
         write(
             run,
             RunInfo(
@@ -97,6 +105,9 @@ def create(
                 supervised=supervised,
                 mode=mode,
                 then=then,
+                restart=restart,
+                elsewhere=elsewhere,
+                cwd_from_run=os.path.relpath(Path.cwd(), run.path.resolve()),
             ),
         )
         settings = rules or Path("sitter.toml")
@@ -104,6 +115,8 @@ def create(
             shutil.copyfile(settings, run.sitter_toml)
     except OSError as e:
         shutil.rmtree(run.path, ignore_errors=True)  # half a run directory would be in everybody's way
+        if isinstance(e, PlaceError):
+            raise
         raise PlaceError(
             f"cannot make the run directory {run.path}: {e.strerror}; make room, or run from a place that can be written"
         ) from e

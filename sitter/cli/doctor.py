@@ -1,13 +1,10 @@
 """``sitter doctor``: what works here, what does not, what to do."""
 
-import fcntl
-import mmap
 import os
 import platform
 import shutil
 import sqlite3
 import sys
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,6 +16,7 @@ from sitter.clock import SystemClock
 from sitter.host.gpus import Gpus
 from sitter.paths import RUNS
 from sitter.version import VERSION
+from sitter_wire import local
 from sitter_wire.places import Endpoints, PlaceError, RunDir, runtime_dir
 
 Check = tuple[bool | None, str]
@@ -72,22 +70,14 @@ def _sockets() -> Check:
 def _place() -> Check:
     """mmap, record locks and WAL are tried in the directory where runs would lie, not guessed from its type."""
     here = Path.cwd() / RUNS
-    base = here if here.is_dir() else Path.cwd()
-    with tempfile.TemporaryDirectory(dir=base, prefix=".sitter-doctor-") as scratch:
-        path = Path(scratch) / "mapped"
-        with path.open("w+b") as file:
-            os.posix_fallocate(file.fileno(), 0, mmap.PAGESIZE) if hasattr(os, "posix_fallocate") else file.truncate(mmap.PAGESIZE)
-            with mmap.mmap(file.fileno(), mmap.PAGESIZE) as mapped:
-                mapped[0:4] = b"here"
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        database = sqlite3.connect(Path(scratch) / "wal.db")
-        try:
-            (mode,) = database.execute("PRAGMA journal_mode = WAL").fetchone()
-        finally:
-            database.close()
-    if mode != "wal":
-        return False, f"{base}: SQLite cannot use WAL here ({mode}); run elsewhere"
-    return True, f"{base}: mmap, locks and WAL work"
+    there = here if here.is_dir() else Path.cwd()
+    reason = local.why_not(there)
+    if not reason:
+        return True, f"{there}: mmap, locks and WAL work"
+    try:
+        return None, f"{there} does not carry {reason}: recorder and history of runs made here go to {local.base()}"
+    except PlaceError as e:
+        return False, f"{there} does not carry {reason}, and there is {e}"
 
 
 def _disk() -> Check:

@@ -24,7 +24,8 @@ from sitter.model import (
 )
 from sitter.rules.engine import Engine
 from sitter.version import VERSION
-from sitter_wire.places import RunDir
+from sitter_wire import rundir
+from sitter_wire.places import PlaceError, RunDir
 
 ENDED: tuple[State, ...] = ("crashed", "preempted", "finished", "stopped")
 
@@ -53,6 +54,7 @@ class Board:
         self.serving = True
         self.started = clock.wall()
         self.run_started: float | None = None
+        self._elsewhere = _elsewhere(run)
 
     def status(self) -> Status:
         """Now."""
@@ -120,7 +122,8 @@ class Board:
     def _warnings(self, state: State) -> list[str]:
         asked = {p.finding.rule for p in self._dispatcher.proposals.values()}
         left = [i.text for i in self._unhealed(state) if i.rule not in asked]
-        return [*(f"nothing is done about this: {text}; `sitter rollback` goes back" for text in left), *self._trouble()]
+        undone = [f"nothing is done about this: {text}; `sitter rollback` goes back" for text in left]
+        return [*undone, *self._trouble(), *([self._elsewhere] if self._elsewhere else [])]
 
     def _agent(self) -> AgentNow | None:
         session, pong = self._present.session, self._present.pong
@@ -141,3 +144,11 @@ class Board:
             msgspec.structs.replace(info, path=str(self._run.path / info.path))
             for info in sorted(self._present.checkpoints.values(), key=lambda c: (c.branch, c.step))
         ]
+
+
+def _elsewhere(run: RunDir) -> str:
+    """Where recorder and history lie, if not in the run directory."""
+    try:
+        return rundir.read(run).elsewhere
+    except PlaceError:
+        return ""
