@@ -1,4 +1,4 @@
-"""Every test has places of its own for sockets and state, and leaves no process behind."""
+"""Every test has places of its own for sockets and state, and leaves no process behind; the whole suite runs on all cores."""
 
 import contextlib
 import os
@@ -9,6 +9,16 @@ import time
 from pathlib import Path
 
 import pytest
+
+from tests import together
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> None:
+    """Before pytest-xdist looks at its options."""
+    if together.wanted(config):
+        config.option.numprocesses = together.workers()
+        config.option.dist = "worksteal"
 
 
 @pytest.fixture(autouse=True)
