@@ -26,6 +26,7 @@ from sitter.control.ending import Ending
 from sitter.control.heart import Heart
 from sitter.control.history_desk import SETTLE_S, HistoryDesk
 from sitter.control.inbox import Inbox
+from sitter.control.loop import Loop
 from sitter.control.preset import preset_of
 from sitter.control.succession import Succession
 from sitter.control.timers import Timers
@@ -52,6 +53,7 @@ class Daemon:
         config = load(run.sitter_toml)
         places = socket_places(run, info)
         self.inbox, self.timers = Inbox(), Timers(clock)
+        self.loop = Loop(clock, self.inbox, self.timers)
         self.context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self.writer = Writer(run.history, on_commit=self._committed, clock=clock)
         self.writer.start()
@@ -74,14 +76,13 @@ class Daemon:
             end=lambda action, finding: self.ending.end_to_restart(action, finding, self.inbox),
         )
         self.link = AgentLink(
-            self.context, places, on_shipment=lambda header, raw: self.heart.shipment(header, raw),
-            on_message=lambda message: self.heart.message(message),
-        )  # fmt: skip
+            self.context, places, on_shipment=self.loop.shipment, on_message=lambda message: self.heart.message(message)
+        )
         self.heart = Heart(secrets.token_hex(8), self.core, self.link, clock)
         self.ending = Ending(run, info, self.core, self.notifications, self.reader, clock)
         self.succession = Succession(self.core, self.reader, clock, os.getpid())
         self.history = HistoryDesk(lambda: Reader(run.history), self.inbox, lambda: self.writer.flush(SETTLE_S))
-        self.sampler = Sampler(run.path, clock, lambda sample: self.inbox.post(lambda: self._sampled(sample)))
+        self.sampler = Sampler(run.path, clock, self._looked)
         reach = Reach(
             read=self.history.ask,
             log=self.core.log_entry,
@@ -99,23 +100,12 @@ class Daemon:
         self.core.life.look()
         self.succession.begin()
         self.sampler.start()
-        self.timers.every(1.0, self._second)
-        self.timers.every(10.0, self._rebind)
-        poller = zmq.Poller()
-        for readable in (self.link.data, self.link.agent, self.desk.socket, self.inbox.fileno()):
-            poller.register(readable, zmq.POLLIN)
+        self.loop.beat = self.timers.every(1.0, self._second)
+        self.timers.every(10.0, self.loop.rebind)
+        self.loop.begin(self.link, self.desk, self.heart)
         while not self.stopping:
-            ready = dict(poller.poll(self.heart.wait_ms(self.timers.wait_ms())))
-            if self.inbox.fileno() in ready:
-                self.inbox.run()
-            if self.link.agent in ready:
-                self.link.take_messages()
-            if self.link.data in ready:
-                self.link.take_shipments()
-            if self.desk.socket in ready:
-                self.desk.take()
-            self.timers.run()
-            self.heart.ack_if_due()
+            if self.loop.turn():
+                self.writer.leisure(False)  # somebody looks
         self.ending.tick()  # an end that came within the last second is told before it leaves
         self.succession.end()
 
@@ -146,16 +136,14 @@ class Daemon:
             self.sampler.watch(session.pid, session.start.gpus if session.start else [])
         self.ending.tick()
         self.succession.tick()
-        if self.ending.may_leave() and not self.desk.clients():
+        looking = self.desk.clients() > 0
+        self.writer.leisure(not looking)
+        if self.ending.may_leave() and not looking:
             log.info("the training has ended, all is committed, nobody is looking: leaving")
             self.stopping = True
 
-    def _rebind(self) -> None:
-        lost = self.link.rebind_lost()
-        if self.desk.rebind_lost():
-            lost.append("client")
-        if lost:
-            log.warning("socket files were gone and are bound again: %s", ", ".join(lost))
+    def _looked(self, sample: HostSample) -> None:
+        (self.inbox.post if sample.alarms else self.inbox.leave)(lambda: self._sampled(sample))
 
     def _sampled(self, sample: HostSample) -> None:
         self.core.board.host, self.core.board.gpus = sample.host, sample.gpus
@@ -163,7 +151,8 @@ class Daemon:
         self.writer.host(sample.time, sample.figures())
 
     def _committed(self, done: dict[str, int]) -> None:
-        self.inbox.post(lambda: self.heart.committed(done))
+        slow = self.writer.at_leisure
+        (self.inbox.leave if slow else self.inbox.post)(lambda: self.heart.committed(done, at_leisure=slow))
 
 
 def watch(run: RunDir, ready: Callable[[], None]) -> int:

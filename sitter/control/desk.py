@@ -9,7 +9,7 @@ import msgspec
 import zmq
 
 from sitter.clock import Clock
-from sitter.control.agent_link import AT_ONCE, bind, rebind
+from sitter.control.agent_link import bind, rebind, waiting
 from sitter_wire import codec
 from sitter_wire.messages import MAX_FRAME
 from sitter_wire.places import Endpoints
@@ -59,12 +59,8 @@ class Desk:
         return len(self._seen)
 
     def take(self) -> None:
-        """What waits, up to ``AT_ONCE``."""
-        for _ in range(AT_ONCE):
-            try:
-                parts = self.socket.recv_multipart(zmq.DONTWAIT)
-            except zmq.Again:
-                return
+        """What waits, as much as is taken at once."""
+        for parts in waiting(self.socket):
             try:
                 if len(parts) != 2:
                     raise codec.GarbageError("malformed", f"{len(parts)} frames, expected 2")

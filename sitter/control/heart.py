@@ -38,12 +38,12 @@ class Heart:
         if self._core.life.alive:
             self._n += 1
             self._link.send(Ping(incarnation=self._incarnation, n=self._n))
-            self._ack_due = self._ack_due or self._ack() != self._acked
+            self._ack_due = True  # only sent where it says something new
 
-    def committed(self, done: dict[str, int]) -> None:
-        """The history has these sequences for good."""
+    def committed(self, done: dict[str, int], *, at_leisure: bool = False) -> None:
+        """The history has these sequences for good. ``at_leisure``: it is soon enough to say so with the next ping."""
         self._committed.update(done)
-        self._ack_due = True
+        self._ack_due = self._ack_due or not at_leisure
 
     def wait_ms(self, at_most: int) -> int:
         """How long the loop may sleep, given that an acknowledgement may be due."""
@@ -132,7 +132,8 @@ class Heart:
             return
         core.present.pinged(pong, self._clock.monotonic())
         if core.intake.wanted(pong.session) <= pong.written:
-            self._ack_due = True  # it may have shipped into a daemon that died: tell it what is wanted
+            # It may have shipped into a daemon that died: the next beat tells it what is wanted, though that be nothing new. Mostly the
+            # rest comes right behind this pong, and to wake both sides for it once more would be in vain.
             self._acked = None
 
 

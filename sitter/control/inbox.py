@@ -1,4 +1,4 @@
-"""How other threads reach the daemon's loop: a queue, and one byte down a socket pair that its poller watches."""
+"""How other threads reach the daemon's loop: a queue, and one byte down a socket pair that its poller watches, where it is to wake."""
 
 import queue
 import socket
@@ -26,19 +26,29 @@ class Inbox:
         except (BlockingIOError, OSError):
             return  # full: the loop is being woken anyway; closed: nobody is left to run it
 
+    def leave(self, task: Callable[[], None]) -> None:
+        """From any thread, for what nobody waits for: it is run when the loop is awake anyway, within a second or so."""
+        self._queue.put(task)
+
+    def waiting(self) -> bool:
+        """Whether there is something to run."""
+        return not self._queue.empty()
+
     def run(self) -> None:
         """On the loop's thread: everything that waits now."""
-        try:
-            while self._read.recv(4096):
-                pass
-        except BlockingIOError:
-            pass
         for _ in range(self._queue.qsize()):
             try:
                 task = self._queue.get_nowait()
             except queue.Empty:
                 return
             task()
+
+    def clear(self) -> None:
+        """Take in what made ``fileno`` readable, before ``run``."""
+        try:
+            self._read.recv(4096)  # should more be there, it stays readable
+        except BlockingIOError:
+            pass
 
     def close(self) -> None:
         """Both ends."""

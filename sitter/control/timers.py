@@ -1,4 +1,4 @@
-"""What the loop does by the clock."""
+"""What the loop does by the clock; and rather when it is awake anyway."""
 
 from collections.abc import Callable
 
@@ -6,13 +6,25 @@ import msgspec
 
 from sitter.clock import Clock
 
+SOONER, LATER = 0.95, 1.15
+"""Of its period: when a task may be done instead of just then. Sooner than that only once, to fall in with what it is to follow."""
+
 
 class Timer(msgspec.Struct, kw_only=True):
-    """``every`` seconds, next at monotonic ``due``."""
+    """``every`` seconds, next at monotonic ``due``; that is ``moved`` where something asked for another moment."""
 
     every: float
     due: float
     task: Callable[[], None]
+    ran: float
+    moved: bool = False
+    hurried: bool = False
+
+    def rather(self, at: float) -> None:
+        """Do it at this moment instead, unless that were too late, or the last time was much too soon already."""
+        much_sooner = at - self.ran < SOONER * self.every
+        if not self.moved and at - self.ran <= LATER * self.every and not (much_sooner and self.hurried):
+            self.due, self.moved, self.hurried = at, True, much_sooner
 
 
 class Timers:
@@ -22,9 +34,11 @@ class Timers:
         self._clock = clock
         self._timers: list[Timer] = []
 
-    def every(self, seconds: float, task: Callable[[], None]) -> None:
+    def every(self, seconds: float, task: Callable[[], None]) -> Timer:
         """First one period from now."""
-        self._timers.append(Timer(every=seconds, due=self._clock.monotonic() + seconds, task=task))
+        now = self._clock.monotonic()
+        self._timers.append(Timer(every=seconds, due=now + seconds, task=task, ran=now))
+        return self._timers[-1]
 
     def wait_ms(self) -> int:
         """Milliseconds until the next is due, at least 0."""
@@ -36,5 +50,7 @@ class Timers:
         now = self._clock.monotonic()
         for timer in self._timers:
             if timer.due <= now:
-                timer.due = max(timer.due + timer.every, now)
+                # One that was moved goes on from there; the others keep their beat.
+                timer.due = now + timer.every if timer.moved else max(timer.due + timer.every, now)
+                timer.ran, timer.moved, timer.hurried = now, False, timer.moved and timer.hurried
                 timer.task()

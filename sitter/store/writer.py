@@ -1,4 +1,4 @@
-"""The one writer of history.db: a thread that takes what the daemon gives it and commits it every 250 ms.
+"""The one writer of history.db: a thread that takes what the daemon gives it and commits it every 250 ms, or at leisure (``pace.py``).
 
 Nothing here blocks the daemon or raises into it. What cannot be written now (disk full, database locked) is kept and tried again; when too
 much is kept, records are refused, and since only what is committed is ever acknowledged, the agent still has them.
@@ -21,17 +21,12 @@ from sitter.errors import StoreError
 from sitter.model import CheckpointInfo, Incident, LogEntry
 from sitter.store.growing import Growing, Statement
 from sitter.store.known_session import KnownSession
+from sitter.store.pace import Pace
 from sitter.store.schema import open_writer, told
 from sitter_wire.events import Hole, Restored, SessionStart
 from sitter_wire.records import Happening, Point, Record
 
 log = logging.getLogger(__name__)
-
-COMMIT_EVERY = 0.25
-"""Seconds between commits while there is something to commit; nothing wakes the thread otherwise."""
-
-MANY = 10_000
-"""Records waiting that start a commit early, as when a dead session's files are read."""
 
 MOST = 60_000
 """Records kept at most (about 20 MiB at 4 signals); beyond it they are refused until commits succeed again."""
@@ -71,6 +66,7 @@ class Writer:
             raise StoreError(told(e, path)) from e
         # Shared between threads, all under the condition's lock:
         self._changed = threading.Condition()
+        self._pace = Pace()
         self._queue: deque[tuple[str, Any, Any]] = deque()
         self._waiting_records = 0
         self._kept = 0
@@ -87,6 +83,8 @@ class Writer:
         self._thread = threading.Thread(target=self._run, name="sitter-store", daemon=True)
         self.trouble: str | None = None
         self.dropped = 0
+        self.at_leisure = False
+        """Whether the commit that ``on_commit`` tells of is one that nobody waits for."""
 
     def _highest(self, table: str) -> int:
         return int(self._connection.execute(f"SELECT coalesce(max(id), 0) FROM {table}").fetchone()[0])
@@ -114,7 +112,7 @@ class Writer:
                 return False
             self._refused.pop(session, None)
             self._waiting_records += len(records)
-            self._put("records", session, records)
+            self._put("records", session, records, records=len(records), pressing=any(type(r) is not Point for r in records))
         return True
 
     @property
@@ -174,11 +172,19 @@ class Writer:
         """Figures of the machine at a wall time (unix seconds); None is unknown and left out."""
         known = {name: float(value) for name, value in values.items() if value is not None}
         if known:
-            self._give("host", time, known)
+            with self._changed:
+                self._put("host", time, known, pressing=False)
 
     def set(self, key: str, value: object) -> None:
         """Small state of the daemon's that outlives it; anything msgpack carries. Raises TypeError for what it does not."""
         self._give("sql", "INSERT OR REPLACE INTO state VALUES (?, ?)", (key, _encode(value)))
+
+    def leisure(self, leisure: bool) -> None:
+        """Whether a few values may wait for some seconds: nobody looks at the history now."""
+        if leisure != self._pace.leisure:
+            with self._changed:
+                self._pace.leisure = leisure
+                self._changed.notify_all()
 
     def flush(self, timeout: float = 10.0) -> bool:
         """Waits until all that was given is committed; False if that took longer. For whoever has no loop to keep free."""
@@ -203,12 +209,11 @@ class Writer:
         with self._changed:
             self._put(kind, subject, detail)
 
-    def _put(self, kind: str, subject: Any, detail: Any) -> None:
-        """Into the queue, under the lock; wakes the thread for the first thing and when there is much."""
-        idle = not self._queue
+    def _put(self, kind: str, subject: Any, detail: Any, *, records: int = 0, pressing: bool = True) -> None:
+        """Into the queue, under the lock; wakes the thread where it would not see to it in time by itself."""
         self._queue.append((kind, subject, detail))
         self._given += 1
-        if idle or self._waiting_records >= MANY:
+        if self._pace.came(time.monotonic(), records=records, pressing=pressing):
             self._changed.notify_all()
 
     # -- the thread ----------------------------------------------------------------------------------------------------------
@@ -235,24 +240,20 @@ class Writer:
                 self._changed.notify_all()
 
     def _wait(self, retry: float) -> None:
-        """Until there is something and 250 ms have passed since, much has come, or there is hurry; after a failure ``retry`` seconds."""
+        """Until a commit is due or there is hurry; after a failure ``retry`` seconds."""
         changed = self._changed
         with changed:
             if retry:
                 changed.wait(min(retry, _RETRY_FIRST) if self._closing else retry)
                 return
-            changed.wait_for(lambda: self._queue or self._closing or self._hurry)
-            until = time.monotonic() + COMMIT_EVERY
-            while not (self._closing or self._hurry or self._waiting_records >= MANY):
-                left = until - time.monotonic()
-                if left <= 0:
-                    return
+            while not (self._closing or self._hurry) and (left := self._pace.wait(time.monotonic())) != 0.0:
                 changed.wait(left)
 
     def _drain(self) -> bool:
         """The queue's content becomes the thread's own; says whether this is the end."""
         with self._changed:
             self._hurry = False
+            self.at_leisure = self._pace.taken(time.monotonic())
             self._unapplied.extend(self._queue)
             self._queue.clear()
             self._kept += self._waiting_records

@@ -12,7 +12,7 @@ from sitter.rules.clearance import Clearance
 from sitter.testing.manual_clock import ManualClock
 from sitter_wire import codec
 from sitter_wire.commands import Rollback, SetKnob
-from sitter_wire.messages import Ack, Order
+from sitter_wire.messages import Ack, Order, Ping
 from sitter_wire.places import Endpoints
 
 
@@ -64,3 +64,21 @@ def test_no_other_order_brings_an_acknowledgement_with_it(heart):
     points(clearance, range(10))
     Orders(clock, heart.order).give(SetKnob(knob="lr", op="scale", amount=0.5), session="s", by="operator")
     assert isinstance(heard(), Order)
+
+
+def test_what_was_committed_at_leisure_is_acknowledged_with_the_next_ping(heart):
+    heart, _, clock, heard = heart
+    heart.ack()
+    assert heard().committed == 0
+    clock.advance(1.0)
+    heart.committed({"s": 7}, at_leisure=True)
+    assert heart.wait_ms(700) == 700  # nothing wakes for it
+    heart.ack_if_due()
+    heart.ping()
+    heart.ack_if_due()
+    first, second = heard(), heard()
+    assert isinstance(first, Ping)
+    assert isinstance(second, Ack)
+    assert second.committed == 7
+    heart.committed({"s": 9})
+    assert heart.wait_ms(700) <= 201

@@ -17,11 +17,12 @@ CHILD = textwrap.dedent("""
     import sys
     from pathlib import Path
     from sitter.clock import SystemClock
+    from sitter.store import pace
     from sitter.store import writer as module
     from sitter_wire import events
     from sitter_wire.records import Happening, Point
 
-    module.COMMIT_EVERY = 0.0
+    pace.COMMIT_EVERY = 0.0
 
     def acked(sequences):
         # As the daemon's ack: said only once committed.

@@ -1,0 +1,71 @@
+"""The daemon's one loop: waits for agent, clients, other threads and the clock, and hands each its turn."""
+
+import logging
+
+import zmq
+
+from sitter.clock import Clock
+from sitter.control.agent_link import AgentLink
+from sitter.control.desk import Desk
+from sitter.control.heart import Heart
+from sitter.control.inbox import Inbox
+from sitter.control.timers import Timer, Timers
+from sitter_wire.messages import ShipmentHeader
+
+log = logging.getLogger(__name__)
+
+BEHIND_RECORDS_S = 0.15
+"""The second's work is done so long after records came, where they come slowly. The training thread ships once in 50 ms, so that of a step
+part is left behind, maybe the loss; the ping that comes with the beat makes the agent's control thread ship it, which it does only after
+100 ms of silence."""
+SLOWLY_S = 0.5
+"""Records that come after such a silence. Quicker ones take with them what was left behind before."""
+
+
+class Loop:
+    """Turned by the daemon until it stops. ``beat``, where it is set, is the timer that rather runs soon after records."""
+
+    def __init__(self, clock: Clock, inbox: Inbox, timers: Timers) -> None:
+        self._clock, self._inbox, self._timers = clock, inbox, timers
+        self.beat: Timer | None = None
+        self._came = 0.0
+
+    def begin(self, link: AgentLink, desk: Desk, heart: Heart) -> None:
+        """These are its sockets; before the first turn."""
+        self._link, self._desk, self._heart = link, desk, heart
+        self._poller = zmq.Poller()
+        for readable in (link.data, link.agent, desk.socket, self._inbox.fileno()):
+            self._poller.register(readable, zmq.POLLIN)
+
+    def turn(self) -> bool:
+        """Sleep until something is to do, and do it. Whether a client has asked something."""
+        ready = dict(self._poller.poll(self._heart.wait_ms(self._timers.wait_ms())))
+        if self._inbox.fileno() in ready:
+            self._inbox.clear()
+        if self._inbox.waiting():
+            self._inbox.run()
+        if self._link.agent in ready:
+            self._link.take_messages()
+        if self._link.data in ready:
+            self._link.take_shipments()
+        asked = self._desk.socket in ready
+        if asked:
+            self._desk.take()
+        self._timers.run()
+        self._heart.ack_if_due()
+        return asked
+
+    def shipment(self, header: ShipmentHeader, raw: bytes) -> None:
+        """The heart's; and the beat may follow it. Raises GarbageError where it does not fit."""
+        self._heart.shipment(header, raw)
+        before, self._came = self._came, self._clock.monotonic()
+        if self.beat is not None and self._came - before >= SLOWLY_S:
+            self.beat.rather(self._came + BEHIND_RECORDS_S)
+
+    def rebind(self) -> None:
+        """Bind again whatever a cleaner of temporary files has removed."""
+        lost = self._link.rebind_lost()
+        if self._desk.rebind_lost():
+            lost.append("client")
+        if lost:
+            log.warning("socket files were gone and are bound again: %s", ", ".join(lost))
