@@ -13,6 +13,7 @@ from pathlib import Path
 
 import msgspec
 
+from sitter_agent.quiet import be_loud
 from sitter_wire import rundir
 from sitter_wire.places import Endpoints, PlaceError, RunDir
 
@@ -92,7 +93,7 @@ class Launcher:
         return self._spawn()
 
     def tend(self) -> None:
-        """Start it again where it died. Called at safe points; the starting itself is done by a thread that ends with it."""
+        """Start it again where it died. Called by the control thread; the starting itself is done by a thread that ends with it."""
         now = self._clock()
         if not self.enabled or now - self._looked < LOOK_S:
             return
@@ -114,6 +115,7 @@ class Launcher:
 
     def _again(self) -> None:
         try:
+            be_loud()
             why = self._spawn()
             self._tell(
                 f"the daemon was gone and is started again ({self.restarts} of {RESTARTS})"

@@ -38,6 +38,9 @@ BACKLOG_RECORDS = 4096
 BACKLOG_BYTES = 256 * 1024
 HEARD_LATELY_S = 3.0
 """A daemon pings every second: heard within that time, it is worth waiting for at the end."""
+TEND_MS = 2_000
+"""So often the control thread wakes where nothing happens, for a daemon that died is not heard. Not the training thread's task: it may be
+in an evaluation of an hour, or in a pause."""
 RESEND_NS = 1_000_000_000
 """Shipped longer ago than that and still wanted: sent again."""
 
@@ -71,7 +74,7 @@ class Link:
     """Agent's end of the two socket pairs of one run.
 
     ``on_command`` is called on the control thread with every command but DumpStacks and must only queue it; ``status``
-    is called there for every pong. ``last_heard``: monotonic seconds of the daemon's last word (None: never);
+    is called there for every pong, and ``tend`` at least every two seconds: it looks after the daemon. ``last_heard``: monotonic seconds of the daemon's last word (None: never);
     ``clear``: (branch, step) up to which snapshots may be trusted; ``garbage`` counts what arrived and was not ours.
     """
 
@@ -84,13 +87,14 @@ class Link:
         on_command: Callable[[Command], None],
         status: Callable[[], Status],
         version: str = "",
+        tend: Callable[[], object] = lambda: None,
     ) -> None:
         self.last_heard: float | None = None
         self.clear: tuple[int, int] | None = None
         self.incarnation = ""
         self.garbage = 0
         self._recorder, self._session, self._version = recorder, session, version
-        self._on_command, self._status = on_command, status
+        self._on_command, self._status, self._tend = on_command, status, tend
         self._once = Once()
         self._answers: deque[AnyMessage] = deque(maxlen=1000)
         self._cursor = 1
@@ -208,8 +212,9 @@ class Link:
         """Wait until something happens, and do all that is to do."""
         if self._catching_up or push in poller:
             poller.register(push, zmq.POLLOUT if self._catching_up else 0)
-        poller.poll()
+        poller.poll(TEND_MS)
         self._waker.clear()
+        self._tend()
         self._receive(dealer)
         while self._answers:
             self._say(dealer, self._answers.popleft())

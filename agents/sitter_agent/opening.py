@@ -175,11 +175,11 @@ def open_session(
     launcher = Launcher(run, lambda: link.last_heard if link is not None else None, lambda text: _tell(core, text))
     safe_point: SafePoint
     notices = Notices(lambda: safe_point.progress.safe_point_at is not None and not safe_point.said_goodbye)
-    safe_point = SafePoint(core, commands, notices, launcher.tend)
+    safe_point = SafePoint(core, commands, notices)
     if not why:
         why = _declined(daemon) or launcher.start()
     # After the daemon: a socket that finds nobody there tries again only after 0.1 to 0.2 s, in which a short run is half over.
-    core.link = link = _link(core, session, recorder, commands, places, stacks) if places is not None else None
+    core.link = link = _link(core, session, recorder, commands, places, stacks, launcher) if places is not None else None
     notices.install()
     opened = Opened(
         core, session, recorder, link, launcher, safe_point, notices, stacks,
@@ -218,11 +218,12 @@ def _places(run: RunDir, info: Any) -> tuple[Endpoints | None, str]:
 
 
 def _link(
-    core: Core, session: Session, recorder: Recorder, commands: Commands, places: Endpoints, stacks: StackFile
-) -> Link:
+    core: Core, session: Session, recorder: Recorder, commands: Commands, places: Endpoints, stacks: StackFile,
+    launcher: Launcher,
+) -> Link:  # fmt: skip
     p = core.progress
     return Link(
-        places, recorder, session, on_command=commands.take, version=VERSION,
+        places, recorder, session, on_command=commands.take, version=VERSION, tend=launcher.tend,
         status=lambda: Status(p.done, p.micro, p.branch, p.safe_point_at, p.paused, p.phase, stacks.signal()),
     )  # fmt: skip
 

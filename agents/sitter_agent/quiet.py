@@ -38,3 +38,15 @@ def be_quiet() -> None:
     if hasattr(signal, "pthread_sigmask"):
         synchronous = {signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGABRT, signal.SIGTRAP}
         signal.pthread_sigmask(signal.SIG_SETMASK, set(signal.valid_signals()) - synchronous - {STACKS})
+
+
+def be_loud() -> None:
+    """For a thread that a quiet one started and that starts a process which lives on: both inherit, and a daemon that no SIGTERM reaches
+    and that waits for every other would be a poor one."""
+    if hasattr(os, "SCHED_BATCH"):
+        try:
+            os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
+        except OSError:
+            pass  # as quiet as before
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_SETMASK, set())

@@ -1,7 +1,6 @@
 """What happens just after a full optimizer step, in this order: automatic signals, commands, a pause, a snapshot, shipping."""
 
 import contextlib
-from collections.abc import Callable
 
 from sitter_agent.commands import Commands
 from sitter_agent.core import Core
@@ -28,12 +27,9 @@ FILES_LOOK_S = 1.0
 class SafePoint(Counting):
     """Runs on the training thread. Nothing in here raises, but the one deliberate KeyboardInterrupt of ``raise_if_stopped``."""
 
-    def __init__(
-        self, core: Core, commands: Commands, notices: Notices, tend: Callable[[], None] = lambda: None
-    ) -> None:
-        """``tend`` is called at every safe point: it looks after the daemon."""
+    def __init__(self, core: Core, commands: Commands, notices: Notices) -> None:
         super().__init__(core.adapter, core.progress)
-        self.core, self.commands, self.notices, self._tend = core, commands, notices, tend
+        self.core, self.commands, self.notices = core, commands, notices
         self._ended = core.clock()
         self._waited = 0.0
         self._dry = 0
@@ -168,7 +164,6 @@ class SafePoint(Counting):
                 self._first_snapshot()
             elif core.ring.due(p.done, core.points, core.heard(HEARD_S)):
                 self._snapshot()
-            self._tend()
             if core.link is not None:
                 core.link.ship()
             self._ended = core.clock()

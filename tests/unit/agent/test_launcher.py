@@ -1,0 +1,73 @@
+"""A daemon that dies is started again whatever the training does meanwhile."""
+
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sitter_agent import launcher
+from sitter_wire.commands import Pause
+from tests.unit.agent.conftest import Quadratic, until
+
+DAEMON = """
+import os, pathlib
+text = pathlib.Path("/proc/self/status").read_text()
+blocked = next(line.split()[1] for line in text.splitlines() if line.startswith("SigBlk"))
+with open({out!r}, "a") as file:
+    file.write(f"{{blocked}} {{os.sched_getscheduler(0)}}\\n")
+"""
+
+
+@pytest.fixture
+def mortal(begin, tmp_path, monkeypatch):
+    """An agent whose daemon is a script that tells how it was started, and dies."""
+    if not sys.platform.startswith("linux"):
+        pytest.skip("looks at /proc")
+    monkeypatch.setattr(launcher, "SILENT_S", 0.2)
+    monkeypatch.setattr(launcher, "LOOK_S", 0.05)
+    monkeypatch.setattr("sitter_agent.link.TEND_MS", 50)
+    agent = begin()
+    out = tmp_path / "started"
+    agent._opened.launcher._command = [sys.executable, "-c", DAEMON.format(out=str(out))]
+    agent._opened.launcher.enabled = True
+    return agent, out
+
+
+def starts(out: Path) -> list[str]:
+    return out.read_text().splitlines() if out.exists() else []
+
+
+def test_a_daemon_that_dies_during_a_long_evaluation_is_started_again(mortal):
+    agent, out = mortal
+    turns = agent.steps(10)
+    next(turns)  # and no safe point from here on
+    until(lambda: len(starts(out)) >= 2)
+    # No signal blocked, and the usual policy: what the control thread has for itself is not the daemon's.
+    assert set(starts(out)) == {"0000000000000000 0"}
+
+
+def test_a_daemon_that_dies_during_a_held_pause_is_started_again(mortal, daemon):
+    agent, out = mortal
+    d = daemon(agent)
+    model = Quadratic().known_to(agent)
+    turns = agent.steps(10)
+    next(turns)
+    model.step(np.full(32, 0.25))
+    d.order(Pause(hold=True))
+    d.close()
+    before = len(starts(out))
+
+    def later() -> None:
+        until(lambda: len(starts(out)) > before)
+        Path(agent.run, "unpause").touch()
+
+    helper = threading.Thread(target=later)
+    helper.start()
+    began = time.monotonic()
+    next(turns)
+    helper.join()
+    assert time.monotonic() - began < 10
+    assert len(starts(out)) > before
