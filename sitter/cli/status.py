@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import click
 
-from sitter.cli.common import asking, json_option, print_json, run_option
+from sitter.cli.common import asking, counted, json_option, print_json, run_option
 from sitter.clock import human, iso
 from sitter.control.board import ENDED
 from sitter.grammar import in_words
@@ -71,7 +71,7 @@ def _care(s: Status) -> Iterator[str]:
         yield f"proposal  {p.id}: {p.finding.text} → {what} · {when} · sitter approve {p.id} | sitter veto {p.id}"
     if s.checkpoints:
         newest, good = s.checkpoints[-1], sum(c.good for c in s.checkpoints)
-        yield f"saved     {len(s.checkpoints)} checkpoints, newest at step {newest.step:,}, {good} good"
+        yield f"saved     {counted(len(s.checkpoints), 'checkpoint')}, newest at step {newest.step:,}, {good} good"
     if s.incidents.total:
         yield f"incidents {s.incidents.total}, {s.incidents.open} open"
 

@@ -1,5 +1,7 @@
 """Two rows that answer in two seconds: is it well, does it need me."""
 
+import math
+
 from sitter.model import KnobNow, Status
 from sitter.tui import formats
 from sitter.tui.lines import Line, Span, line_width, pack, plain
@@ -94,7 +96,9 @@ def _second(view: View, status: Status, width: int) -> Line:
             pieces.append((3, [(f"best {formats.value(goal.best)} @{formats.short_count(goal.best_step)}", "dim")]))
     if goal is None or goal.name != main:
         now = status.signals.get(main)
-        pieces.append((1, [(f"{plain(main)} ", "dim"), (formats.value(now.last if now else None), "loss"), *_slope(view, status)]))
+        lost = now is not None and not math.isfinite(now.last)
+        value: Span = (formats.value(now.last if now else None), "badge-bad" if lost else "loss")
+        pieces.append((1, [(f"{plain(main)} ", "dim"), value, *_slope(view, status)]))
     knob = status.knobs.get("lr") or next(iter(status.knobs.values()), None)
     name = "lr" if "lr" in status.knobs or not status.knobs else next(iter(status.knobs))
     pieces.append((1, rate(name, knob, status)))
