@@ -3,7 +3,8 @@
 import click
 
 from sitter.cli.common import run_option
-from sitter.cli.screen import show
+from sitter.cli.screen import show, why_no_screen
+from sitter.errors import UsageError
 from sitter.paths import find
 from sitter.supervise.daemon_process import start_daemon
 
@@ -17,6 +18,9 @@ from sitter.supervise.daemon_process import start_daemon
 def command(run: str | None, ref: str | None, plain: bool) -> int:
     """Open the screen on a run. Leaving it (q) leaves the run alone."""
     found = find(run, acts=False)
+    why = why_no_screen()
+    if why:
+        raise UsageError(f"{why}, so there is no screen; `sitter status` and `sitter logbook` say it in words")
     if found.daemon_pid is None:
         start_daemon(found.run)
     show(found.run, ref=ref, plain=plain)

@@ -1,6 +1,8 @@
 """Opening the TUI on a run's daemon; textual is imported here and nowhere earlier."""
 
 import contextlib
+import os
+import sys
 
 from sitter.cli.reference import reference_curves
 from sitter.client import Client
@@ -24,3 +26,12 @@ def show(run: RunDir, *, ref: str | None = None, plain: bool = False) -> None:
         acting.close()
         with contextlib.suppress(OSError):  # a read-only place has no memory of who looked
             mark.touch()
+
+
+def why_no_screen() -> str:
+    """What is missing to draw on; empty where nothing is."""
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        return "this is no terminal"
+    if os.environ.get("TERM", "") in ("", "dumb"):
+        return f"this terminal cannot be drawn on (TERM={os.environ.get('TERM', '')})"
+    return ""

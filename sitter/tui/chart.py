@@ -202,7 +202,7 @@ class _Chart:
     def _scale(self, curves: Sequence[Curve], log: bool) -> Scale:
         line: list[float] = []
         band: list[float] = []
-        since = self.data.lo + OPENING * (self.data.hi - self.data.lo) if self.look.y == "recent" else -math.inf
+        since = self._opening()
         for c in curves:
             # of a short curve, every point counts
             from_ = since if sum(map(math.isfinite, c.mean)) > 30 else -math.inf
@@ -216,9 +216,15 @@ class _Chart:
         low, high = found or (0.0, 1.0)
         return Scale(low, high, 4 * self.main_rows, log=log)
 
+    def _opening(self) -> float:
+        return self.data.lo + OPENING * (self.data.hi - self.data.lo) if self.look.y == "recent" else -math.inf
+
     def _lower_values(self) -> list[float]:
         """The ends of what each column held: the mean of a column in which a knob moved is a value that never was."""
-        return finite([v for c in self._curves(self.lower) for ends in (c.low, c.high) for v in ends])
+        curves = self._curves(self.lower)
+        # without the warm-up, as above: the rate of the days after it would be a flat line
+        since = self._opening() if sum(len(c.x) for c in curves) > 30 else -math.inf
+        return finite([v for c in curves for ends in (c.low, c.high) for x, v in zip(c.x, ends, strict=False) if x >= since])
 
     def _lower_scale(self) -> Scale | None:
         values = self._lower_values()

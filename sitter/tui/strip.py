@@ -43,7 +43,7 @@ def lines(view: View, width: int) -> list[Line]:
         out.extend(_deed(deed, width))
     if view.proposal is not None:
         out.extend(_proposal(view, view.proposal, width))
-    return [fit(line, width) for line in out or [_quiet(view, width)]]
+    return [fit(line, width) for line in out or _quiet(view, width)]
 
 
 def recent(view: View) -> list[Deed]:
@@ -101,40 +101,47 @@ def _filled(left: Line, right: Line, width: int, style: str) -> Line:
     return [(text, name or style) for text, name in spread(left, right, width)]
 
 
-def _quiet(view: View, width: int) -> Line:
+def _quiet(view: View, width: int) -> list[Line]:
+    """Nothing was asked: what is not well in at most two rows, else a calm word and what happened last."""
     status = view.status
     if view.lost_since is not None and status is not None:
         at = formats.clock_time(view.status_at, view.now)
-        return [(f" all figures are of {at}; the training needs no daemon, and records what it logs", "warn")]
+        return _wrapped(f"all figures are of {at}; the training needs no daemon, and records what it logs", width, "warn")
     if view.trouble:
-        return [(f" {plain(view.trouble)}", "warn")]
+        return _wrapped(plain(view.trouble), width, "warn")
     if status is None:
-        return []
-    if status.warnings:
-        more = f"  (+{len(status.warnings) - 1})" if len(status.warnings) > 1 else ""
-        return [(" ⚠ ", "warn"), (plain(status.warnings[0]), "warn"), (more, "dim")]
+        return [[]]
     needed = _needed(status)
     if needed:
-        return [(f" {needed}", "bad")]
+        return _wrapped(needed, width, "bad")
+    if status.warnings:
+        more = f" (+{len(status.warnings) - 1})" if len(status.warnings) > 1 else ""
+        return _wrapped(f"⚠ {plain(status.warnings[0])}{more}", width, "warn")
     calm = "nothing waits for you"
     last = next((e for e in reversed(view.entries) if e.kind in ("incident", "outcome", "finding")), None)
     right: Line = []
     if last is not None:
         right = [(f"last: {_said(last, view.now)} ", "dim")]
     left: list[Span] = [(f" {calm} ", "dim")]
-    return spread(left, fit(right, max(0, width - line_width(left) - 2)), width)
+    return [spread(left, fit(right, max(0, width - line_width(left) - 2)), width)]
+
+
+def _wrapped(text: str, width: int, style: str) -> list[Line]:
+    return [[(f" {row}", style)] for row in wrap(text, width - 1, indent="  ")[:2]]
 
 
 def _needed(status: Status) -> str:
     """Why the verdict calls for somebody although nothing is proposed; empty where it does not."""
+    if status.verdict not in ("NEEDS YOU", "DEAD"):
+        return ""
     match status.state:
         case "crashed" | "preempted":
-            return f"{status.state}: 5 shows its last words; `sitter resume` goes on from its newest good checkpoint"
+            return f"{status.state}: `sitter resume` goes on from its newest good checkpoint; 5 shows its last words"
         case "hung":
             return "the training process does not answer; its stacks are in the logbook (4), S ends it"
         case "stalled":
             return "no step is done any more; the logbook (4) says where it waits, 5 what it printed last"
-        case "running" | "paused" | "starting" if status.blind:
+        case _ if status.blind:
             return f"the guard is blind: {plain(status.blind)}"
     return ""
 

@@ -7,7 +7,7 @@ WRONG = {
     "run": "CMD",
     "run --frob -- true": "--frob",
     "run --mode frob -- true": "frob",
-    "run --restart 2 -- true": "resume",
+    "run --restart -1 -- true": "-1",
     "run --rules nowhere.toml -- true": "nowhere.toml",
     "status --frob": "--frob",
     "logbook -n 0": "0",
@@ -54,3 +54,10 @@ def test_every_line_of_the_help_is_whole_on_a_small_terminal(sitter):
         assert len(listed) > 3
         assert not [line for line in listed if line.endswith("...") or len(line) > 80]
         assert all(line.rstrip().endswith(".") for line in listed if line.strip())
+
+
+def test_attach_without_a_terminal_says_where_the_words_are(sitter, tmp_path):
+    assert sitter("run", "--no-ui", "--name", "short", "--", "true").returncode == 0
+    said = sitter.refused("attach", code=2, TERM="xterm")
+    assert "no terminal" in said
+    assert "sitter status" in said
