@@ -41,6 +41,8 @@ WARM_UP_POINTS = 5000
 
 
 LEARNED_EVERY_S = 60.0
+STEPS_S = 3.0
+"""A safe point so recent: the training makes steps."""
 
 
 class Core:
@@ -206,13 +208,27 @@ class Core:
         self.stillness.look()
         for finding in self.engine.tick(self.clock.monotonic()):
             self.flow.finding(finding)
-        self.life.stalled = any(incident.rule == Stalled.name for incident in self.incidents.open)
+        self._judge_standing()
         if any(rule.wants_stacks for rule in self.engine.rules if rule.name not in self.engine.broken):
             self.stillness.take()
         self._keep_learned()
         self.dispatcher.tick()
         self.orders.tick()
         self._judge_checkpoints()
+
+    @property
+    def standing(self) -> str:
+        """What the rule ``stalled`` has said of a training that still stands; empty: it goes on."""
+        return next((rule.stands for rule in self._rules.values() if isinstance(rule, Stalled)), "")
+
+    def _judge_standing(self) -> None:
+        """The state follows the rule; and the incident of an earlier daemon is over where its training makes steps."""
+        self.life.stalled = bool(self.standing)
+        age = self.view.safe_point_age
+        if not self.life.stalled and self.life.alive and age is not None and age < STEPS_S:
+            stalled = self._rules.get(Stalled.name)
+            if isinstance(stalled, Stalled) and any(i.rule == Stalled.name for i in self.incidents.open):
+                self.flow.finding(stalled.goes_on(self.view))
 
     def _keep_learned(self) -> None:
         """What rules have learned of this run, for the next daemon; written where it is new, once a minute at most."""
@@ -278,7 +294,7 @@ class Core:
         if self.intake.garbage:
             out.append(f"{self.intake.garbage} damaged shipments were dropped")
         out += self._unreadable
-        out += [incident.text for incident in self.incidents.open if incident.rule == Stalled.name]
+        out += [self.standing] if self.standing else []
         return out
 
     def rule_states(self) -> list[RuleState]:

@@ -53,7 +53,7 @@ class Ending:
         if core.life.alive:
             self._ended_at = None
             if state != self._was and state in ("stalled", "hung") and core.dispatcher.mode_of(Stalled.name) != "act":
-                why = next((i.text for i in core.incidents.open if i.rule == Stalled.name), f"at step {core.present.step}")
+                why = core.standing or f"at step {core.present.step}"
                 self._notifications.send("stalled", f"{self._run.name}: {state}: {why}", f"{state} {core.present.step}")
             self._was = state
             return

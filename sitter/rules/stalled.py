@@ -73,6 +73,8 @@ class Stalled(Rule):
         self._busy_at: float | None = None
         self._asked: float | None = None
         self._said: Cause | None = None
+        self.stands = ""
+        """What was said of a training that still stands; empty: it goes on."""
         self._age = 0.0
         self._times = 0
 
@@ -214,6 +216,7 @@ class Stalled(Rule):
         text += f". It stands at {where}" if where else ""
         if found.cause == "slow":
             text += f". Maybe it is only slow: {self._usual(view)}"
+        self.stands = text
         v = view.vitals
         evidence: dict[str, float | int | str | None] = {
             "cause": found.cause, "seconds": age, "silent": view.agent_age, "phase": view.phase or None, "explained": self._explains(view),
@@ -250,15 +253,22 @@ class Stalled(Rule):
             self._age = age
             return None
         said, lasted = self._said, self._age
-        self._said = self._asked = None
+        self._said, self._asked, self.stands = None, None, ""
         how = "answers again" if freed and age >= lasted else "goes on"
         return self.found(
             "info", f"it {how} after {human(lasted)} without a step ({said})", step=view.step or 0, branch=view.branch,
             evidence={RECOVERED: 1, "seconds": lasted}, key=f"{self.name}:{self._times}",
         )  # fmt: skip
 
+    def goes_on(self, view: RunView) -> Finding:
+        """For a new daemon: what an earlier one said is no longer true."""
+        return self.found(
+            "info", "it goes on, as a new daemon sees it", step=view.step or 0, branch=view.branch, evidence={RECOVERED: 1}, key=self.name,
+        )  # fmt: skip
+
     def _forget(self) -> None:
         """There is nothing to be judged now."""
+        self._said, self.stands = None, ""
         self._asked = self._stopped_at = self._busy_at = None
         self._silent, self._odd = 0.0, True
 
