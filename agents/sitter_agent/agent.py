@@ -13,9 +13,11 @@ from sitter_agent.feed import Feed
 from sitter_agent.fork import watch
 from sitter_agent.handlers import raised_by_handler
 from sitter_agent.knobs import FreeKnob, Scale
+from sitter_agent.memory import steady_heap
 from sitter_agent.names import Names
 from sitter_agent.opening import Opened, open_session
 from sitter_agent.progress import Progress
+from sitter_agent.recorder import Pattern
 from sitter_agent.safe_point import SafePoint
 from sitter_agent.say import say
 from sitter_agent.state import Adapter, RestoreHook
@@ -25,7 +27,12 @@ from sitter_wire.events import KnobDeclared
 _current: "Agent | None" = None
 
 MOST_USUAL = 100
-"""Sets of names that are remembered as needing nothing; the value is the goal's place among them, or -1."""
+"""Sets of names that are remembered as needing nothing."""
+MOST_STEPS = (1 << 63) - 1
+"""A step is recorded in 8 bytes."""
+
+Usual = tuple[tuple[str, ...], int, Pattern | None]
+"""Such a set, the goal's place in it (-1: not there), and what the recorder needs to write its values."""
 
 
 def start(
@@ -52,6 +59,8 @@ def start(
             model, optimizer, scheduler, scaler, extra, goal=goal, better=better, kind=kind, name=name, total=total, daemon=daemon,
             pause_gives_way_s=pause_gives_way_s,
         )  # fmt: skip
+        if opened is not None:
+            steady_heap()
     except Exception as e:  # nothing of ours escapes into training
         if raised_by_handler(e):
             raise
@@ -81,9 +90,10 @@ class Agent:
         self._progress = self._host.progress
         self._core = opened.core if opened is not None else None
         self._names = Names()
-        self._feeds: weakref.WeakValueDictionary[int, Feed] = weakref.WeakValueDictionary()
+        self._feeds: dict[int, weakref.ref[Feed]] = {}
         self._last_logged = -1
-        self._usual: dict[tuple[str, ...], int] = {}
+        self._usual: dict[tuple[str, ...], Usual] = {}
+        self._last_usual: Usual = ((), -1, None)
         watch(self)
 
     # -- loops -----------------------------------------------------------------------------------------------------------
@@ -115,30 +125,44 @@ class Agent:
         if core is None or not core.rail.on:
             return
         try:
-            if values is not None or step is not None or not self._log_usual(core, named):
+            if values is not None or not self._log_usual(core, named, step):
                 self._log_any(core, {**values, **named} if values else named, step)
         except Exception as e:  # nothing of ours escapes into training
             if raised_by_handler(e):
                 raise
             core.rail.caught("log", e)
 
-    def _log_usual(self, core: Core, values: dict[str, Any]) -> bool:
-        """The usual case, made cheap: names that were logged before and need no other, exact floats. False: it is not that case."""
+    def _log_usual(self, core: Core, values: dict[str, Any], step: int | None) -> bool:
+        """The usual case, made cheap: names that were logged before and need no other, exact floats. False: it is not that case.
+
+        After a step of training nothing of ours is in the processor's caches any more, and each object that is looked at is fetched
+        anew: so the fewest are looked at, and the set of names of the last call is tried before the table.
+        """
         names = tuple(values)
-        goal_at = self._usual.get(names)
-        if goal_at is None:
-            return False
+        usual = self._last_usual
+        if names != usual[0]:
+            found = self._usual.get(names)
+            if found is None:
+                return False
+            usual = self._last_usual = found
         numbers = list(values.values())
         for value in numbers:
             if type(value) is not float:
                 return False
         p = core.progress
-        if p.current != self._last_logged:
-            self._last_logged = p.current
+        if step is None or p.managed:
+            step = p.current
+        elif type(step) is int and 0 <= step <= MOST_STEPS:
+            p.current, p.given = step, True
+        else:
+            return False
+        if step != self._last_logged:
+            self._last_logged = step
             core.points += 1
+        names, goal_at, pattern = usual
         if goal_at >= 0:
             core.goal_value = numbers[goal_at]
-        core.recorder.write(p.current, p.branch, names, numbers)
+        core.recorder.write(step, p.branch, names, numbers, pattern)
         return True
 
     def _log_any(self, core: Core, values: Mapping[str, Any], step: int | None) -> None:
@@ -150,9 +174,7 @@ class Agent:
             core.logged.update(known)
             if "grad_norm" in known and hasattr(core.adapter, "user_logs_grad_norm"):
                 core.adapter.user_logs_grad_norm = True
-        if known is values and len(self._usual) < MOST_USUAL:
-            names = tuple(known)
-            self._usual[names] = names.index(core.goal) if core.goal in names else -1
+        names = tuple(known) if known is values and len(self._usual) < MOST_USUAL else ()
         for value in known.values():
             if type(value) is not float and on_gpu(value):
                 known = self._to_come(known)
@@ -163,6 +185,8 @@ class Agent:
         if core.goal in known:
             core.goal_value = float(known[core.goal])  # type: ignore[arg-type, index]
         core.recorder.log(p.current, p.branch, known)  # type: ignore[arg-type]
+        if names:
+            self._usual[names] = names, names.index(core.goal) if core.goal in names else -1, core.recorder.pattern(names)
 
     def safe_point(self, step: int | None = None) -> None:
         """In a loop of one's own: call it once a turn, after the optimizer's step.
@@ -275,12 +299,24 @@ class Agent:
         self._opened = self._core = None
         self._host = Counting(None, self._progress)
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Agent":
+        """A copy of what holds an agent (a trainer, a data set) holds the same one: there is one session."""
+        return self
+
+    def __reduce__(self) -> tuple[Callable[[], "Agent"], tuple[()]]:
+        """In another process (a spawned worker, a file) it records nothing, and its loops go on."""
+        return _inert, ()
+
     # -- inside ----------------------------------------------------------------------------------------------------------
 
     def _feed(self, loader: Any) -> Feed:
-        feed = self._feeds.get(id(loader))
+        # Not a WeakValueDictionary: what a signal handler of the script raises in its callback would be lost.
+        known = self._feeds.get(id(loader))
+        feed = known() if known is not None else None
         if feed is None or feed.loader is not loader:
-            feed = self._feeds[id(loader)] = Feed(loader)
+            feed = Feed(loader)
+            self._feeds = {key: ref for key, ref in self._feeds.items() if ref() is not None}
+            self._feeds[id(loader)] = weakref.ref(feed)
         return feed
 
     def _to_come(self, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -294,3 +330,7 @@ class Agent:
             else:
                 here[name] = value
         return here
+
+
+def _inert() -> Agent:
+    return Agent(None, None)

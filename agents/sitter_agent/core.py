@@ -10,6 +10,7 @@ from sitter_agent.generic_state import GenericAdapter
 from sitter_agent.guard_rail import GuardRail
 from sitter_agent.knobs import FreeKnob
 from sitter_agent.progress import Progress
+from sitter_agent.recorder import Pattern
 from sitter_agent.snapshots import Ring
 from sitter_agent.state import Adapter, Knob, RestoreHook
 from sitter_agent.tensors import Pending
@@ -27,8 +28,14 @@ class Recording(Protocol):
         """Values of one step."""
         ...
 
-    def write(self, step: int, branch: int, names: tuple[str, ...], numbers: list[float]) -> None:
+    def write(
+        self, step: int, branch: int, names: tuple[str, ...], numbers: list[float], pattern: Pattern | None = None
+    ) -> None:
         """The same for whoever has exact floats, apart from their names."""
+        ...
+
+    def pattern(self, names: tuple[str, ...]) -> Pattern | None:
+        """What ``write`` would look up under these names; None where they were not logged yet."""
         ...
 
     def event(self, event: AnyEvent, step: int, branch: int) -> int:
@@ -82,6 +89,8 @@ class Core:
         self.goal: str | None = None
         self.goal_value: float | None = None
         self.snapshots_ready = False
+        self.position_unknown = False
+        """The loader failed to say where it stands, and that was told."""
         self.loader_waits: Any = None
         """A ``loader_position.Waiting`` after a resume, until the loader is known."""
         self.interrupt: BaseException | None = None

@@ -44,6 +44,9 @@ MAPPED = 4
 """Segments kept mapped; each holds a file descriptor."""
 NEVER = sys.maxsize
 
+Pattern = tuple[Callable[..., None], int, int]
+"""How values under one set of names are written: the packer of the whole record, its first word, its length in bytes."""
+
 
 class Recorder(Rotation):
     """Writes one session's records. Never raises, never waits for anything but its own lock.
@@ -63,7 +66,7 @@ class Recorder(Rotation):
         self.ship_at = NEVER
         self._depth = 0
         self._branch = branch
-        self._schemas: dict[tuple[str, ...], tuple[Callable[..., None], int, int]] = {}
+        self._schemas: dict[tuple[str, ...], Pattern] = {}
         self._next_schema = FIRST_USER_SCHEMA
         self._holes: list[tuple[memoryview, int, int, int]] = []
         watch(self)
@@ -87,7 +90,13 @@ class Recorder(Rotation):
             return
         self.write(step, branch, tuple(values), numbers)
 
-    def write(self, step: int, branch: int, names: tuple[str, ...], numbers: list[Any]) -> None:
+    def pattern(self, names: tuple[str, ...]) -> Pattern | None:
+        """For ``write``; holds for the recorder's life. None where these names were not logged yet."""
+        return self._schemas.get(names)
+
+    def write(
+        self, step: int, branch: int, names: tuple[str, ...], numbers: list[Any], pattern: Pattern | None = None
+    ) -> None:
         """``log`` for whoever has the names apart already, and numbers that are exact floats (a foreign one may itself log)."""
         now = monotonic_ns()
         try:
@@ -95,21 +104,21 @@ class Recorder(Rotation):
                 outer = self._depth
                 try:
                     self._depth = outer + 1
-                    schema = self._schemas.get(names) or self._declare(names, step, branch, now)
-                    if schema is None:
+                    pattern = pattern or self._schemas.get(names) or self._declare(names, step, branch, now)
+                    if pattern is None:
                         self._log_singly(step, branch, dict(zip(names, numbers, strict=True)))
                         return
-                    pack_into, word, length = schema
+                    pack_into, word, length = pattern
                     while self._at + length > self._limit:
                         if not self._room(length, step, branch):
                             self.dropped += 1
                             return
                     # From here to pack_into a signal handler cannot come between: no call, no jump back.
-                    at, seq, view = self._at, self._next, self._view
+                    at, seq, view, mapped = self._at, self._next, self._view, self._mapped
                     self._at = at + length
                     self._next = seq + 1
                     try:
-                        pack_into(view, at, word, step, branch, now, *numbers, seq)
+                        pack_into(mapped, at, word, step, branch, now, *numbers, seq)
                     except BaseException:
                         self._holes.append((view, at, length, seq))  # type: ignore[arg-type]
                         self._fill_holes()
@@ -151,7 +160,7 @@ class Recorder(Rotation):
 
     def _declare(
         self, names: tuple[str, ...], step: int, branch: int, now: int
-    ) -> "tuple[Callable[..., None], int, int] | None":
+    ) -> Pattern | None:
         """A schema for these names; None where they are better written singly, or not at all."""
         n = len(self._names)
         if (

@@ -33,6 +33,8 @@ class Rotation:
         self._names: dict[int, list[str]] = {}
         self._next = 1
         self._view: memoryview | None = None
+        self._mapped: object = None
+        """What ``_view`` is a view of: packed into directly, two objects fewer are touched."""
         self._at = 0
         self._limit = 0
         self._active: Segment | None = None
@@ -80,6 +82,7 @@ class Rotation:
     def _switch(self, old: Segment | None, new: Segment) -> bool:
         """Go on in ``new``; False where a signal handler's log came to the same point and was faster."""
         view = new.data()
+        mapped = view.obj
         while self._active is old:
             first = self._next
             header = SegmentHeader(
@@ -99,7 +102,7 @@ class Rotation:
                 if old is not None:
                     old.end, old.last = self._at, first - 1
                 self._segments = (*self._segments, new)
-                self._active, self._view, self._at, self._limit = new, view, data_at, half
+                self._active, self._view, self._mapped, self._at, self._limit = new, view, mapped, data_at, half
                 return True
         return False
 

@@ -2,14 +2,17 @@
 
 import sys
 
+from sitter_agent.handlers import raised_by_handler
+
 
 def say(text: str) -> None:
     """Write ``sitter: text`` to stderr. A closed or missing stderr is nobody's fault."""
     try:
         sys.stderr.write(f"sitter: {text}\n")
         sys.stderr.flush()
-    except Exception:  # noqa: BLE001, S110 — the last resort has no other place to complain to
-        pass
+    except Exception as e:  # the last resort has no other place to complain to
+        if raised_by_handler(e):
+            raise
 
 
 class Once:

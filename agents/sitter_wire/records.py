@@ -19,6 +19,7 @@ last one may be prepared and not begun: then it is all zeros, the header include
 """
 
 import struct
+import sys
 from collections.abc import Iterator
 from functools import lru_cache
 
@@ -40,6 +41,8 @@ _HEADER = struct.Struct("<8sq32sqqqqq")
 _FIXED = struct.Struct("<qqqq")
 _BLOB = struct.Struct("<qqqqq")
 _SEQ = struct.Struct("<q")
+_ORDER = "@" if sys.byteorder == "little" else "<"
+"""The processor's own order where it is the file's: the same bytes, copied whole and not one by one."""
 OVERHEAD = _FIXED.size + _SEQ.size
 
 
@@ -86,7 +89,7 @@ _schemas_payload: msgspec.msgpack.Decoder[dict[int, list[str]]] = msgspec.msgpac
 @lru_cache(maxsize=1024)
 def point_struct(n: int) -> struct.Struct:
     """The whole record of a schema with ``n`` names: word, step, branch, time, n values, seq."""
-    return struct.Struct(f"<qqqq{n}dq")
+    return struct.Struct(f"{_ORDER}4q{n}dq")
 
 
 def point_word(schema: int, n: int) -> int:

@@ -633,3 +633,17 @@ def test_failures_are_told_once_and_switch_us_off_at_last(begin, capsys):
     assert "switched off after 50 failures" in err
     assert not agent.recording
     assert [e for e in Run(agent.run or next(Path("sitter-runs").iterdir())).events(Remark) if "switched off" in e.text]
+
+
+def test_a_step_that_is_given_is_the_step_that_is_recorded_however_it_is_written(begin):
+    agent = begin()
+    for step in (0, 1, np.int64(2), 3, True, 5):  # the first declares the names, what is no plain int goes the long way
+        agent.log(loss=1.5, acc=0.5, step=step)
+    agent.log(loss=2.5, acc=0.5)
+    agent.log(acc=0.5, loss=3.5, step=6)  # the same names in another order are another set
+    agent.log(loss=4.5, acc=0.5, step=7)
+    for _ in agent.steps(2):
+        agent.log(loss=10.0, acc=0.5, step=99)  # the loop counts, not the script
+    assert Run(agent.run).values("loss") == [
+        (0, 1.5), (1, 1.5), (2, 1.5), (3, 1.5), (1, 1.5), (5, 1.5), (5, 2.5), (6, 3.5), (7, 4.5), (0, 10.0), (1, 10.0),
+    ]  # fmt: skip

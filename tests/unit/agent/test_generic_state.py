@@ -3,6 +3,7 @@
 import io
 import math
 import mmap
+import platform
 import subprocess
 import sys
 
@@ -204,3 +205,32 @@ def test_what_is_kept_long_lies_outside_the_heap_that_the_training_uses():
     again = adapter.capture(captured)
     assert again["large"] is captured["large"]
     assert (again["large"] == state["large"]).all()
+
+
+FAULTS = """
+import resource, sys
+sys.path[:0] = {path!r}
+import numpy as np
+from sitter_agent.memory import steady_heap
+def step():
+    arrays = [np.ones(100_000, np.float32) for _ in range(8)]
+    return sum(map(len, arrays))
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(20):
+        step()
+    return (resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before) / 20
+step()
+alone = faults()
+steady_heap()
+step()
+print(alone, faults())
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another allocator")
+def test_a_steady_heap_faults_nothing_in_again():
+    done = subprocess.run([sys.executable, "-c", FAULTS.format(path=sys.path)], capture_output=True, text=True, check=True)
+    alone, steady = map(float, done.stdout.split())
+    assert alone > 100, "the C library does not need this any more"
+    assert steady < 5

@@ -111,3 +111,9 @@ def test_no_damage_breaks_the_segment_reader_nor_invents_a_value(damage):
             data[header.data_at + at] = byte
     for record in records.scan_segment(bytes(data), header):
         assert record is None or record.seq > 0
+
+
+@given(st.lists(st.floats(), min_size=1, max_size=9))
+def test_a_record_has_the_same_bytes_on_every_processor(values):
+    fixed = struct.pack(f"<qqqq{len(values)}dq", 5 << 32 | 80, -3, 2, 1 << 62, *values, 9)
+    assert records.point_struct(len(values)).pack(5 << 32 | 80, -3, 2, 1 << 62, *values, 9) == fixed
