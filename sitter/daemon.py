@@ -89,6 +89,7 @@ class Daemon:
             rules=self.core.rule_states,
             stop_now=lambda answer: self.ending.stop_now(answer, self.inbox),
             rollback_sent=self.core.rollback_sent,
+            unanswered=self.core.unanswered,
             test_notify=lambda answer: self.ending.test_notify(answer, self.inbox),
         )
         self.desk = Desk(self.context, places, clock, self.core.demands(reach))

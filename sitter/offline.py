@@ -67,6 +67,7 @@ class Offline:
             rules=core.rule_states,
             stop_now=self._no_daemon,
             rollback_sent=lambda: None,
+            unanswered=lambda _: None,
             test_notify=self._no_daemon,
         )
         self._demands = core.demands(reach)

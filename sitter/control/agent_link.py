@@ -57,7 +57,11 @@ class AgentLink:
 
     def rebind_lost(self) -> list[str]:
         """Bind again what a cleaner of temporary files has removed; the names of those."""
-        self._places.create()
+        try:
+            self._places.create()
+        except OSError as e:
+            log.warning("the sockets' place is gone and cannot be made again (tried on): %s", e)
+            return []
         return [
             path.name
             for socket, path in ((self.data, self._places.data), (self.agent, self._places.agent))

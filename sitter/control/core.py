@@ -10,25 +10,25 @@ from sitter.clock import Clock
 from sitter.config import Config
 from sitter.control.board import Board
 from sitter.control.demands import Demands, Reach
-from sitter.control.dispatcher import Dispatcher
+from sitter.control.dispatcher import KEPT, Dispatcher
 from sitter.control.flow import Flow, entry
 from sitter.control.incidents import Incidents
 from sitter.control.life import Life
 from sitter.control.orders import Orders
-from sitter.control.present import Present
+from sitter.control.present import GOALS, Present
 from sitter.control.ruleset import build, parameters
 from sitter.control.stillness import Stillness
 from sitter.grammar import spelled
 from sitter.ingest import files
 from sitter.ingest.intake import Intake
 from sitter.model import EndAndRestart, EntryKind, Finding, Notification, Preset, RuleState
-from sitter.rules.base import Rule
+from sitter.rules.base import Rule, gave_up, recovered
 from sitter.rules.engine import Engine
 from sitter.rules.stalled import Stalled
 from sitter.rules.view import RunView, Sample
 from sitter.store.reader import Reader
 from sitter.store.writer import Writer
-from sitter_wire.commands import Command, Outcome, Rollback, TakeCheckpoint
+from sitter_wire.commands import AnyAction, Command, Outcome, Rollback, TakeCheckpoint
 from sitter_wire.messages import ShipmentHeader
 from sitter_wire.places import RunDir
 from sitter_wire.records import Happening
@@ -43,6 +43,10 @@ WARM_UP_POINTS = 5000
 LEARNED_EVERY_S = 60.0
 STEPS_S = 3.0
 """A safe point so recent: the training makes steps."""
+
+UNANSWERED = "not answered in time; it can no longer start"
+FIRST_WORD_S = 5.0
+"""So long a new daemon waits for the agent's first word before it carries out what an earlier one was about to do."""
 
 
 class Core:
@@ -116,13 +120,14 @@ class Core:
         self._counts: dict[str, tuple[int, int, str]] = {}
         self._unreadable: list[str] = []
         self._spoken: set[str] = set()
+        self._began = clock.monotonic()
         self._recall(reader)
 
     # -- the past --------------------------------------------------------------------------------------------------------
 
     def _recall(self, reader: Reader) -> None:
         """What an earlier daemon left: the last values, the events of the last session, rules warmed up with acting off."""
-        self.dispatcher.restore({key: reader.get(key) for key in ("proposals", "acted", "snoozed")})
+        self.dispatcher.restore({key: reader.get(key) for key in KEPT})
         self.life.stopped_session = reader.get("stopped_session")
         self.life.ended_by_rule = reader.get("ended_by_rule")
         self.present.checkpoints = {c.path: c for c in reader.checkpoints()}
@@ -142,22 +147,38 @@ class Core:
             for point in reader.tail(WARM_UP_POINTS)
             if point.session == last.session
         ]
+        troubled: set[str] = set()
         for _, item in sorted(told, key=lambda t: t[0]):
-            self._retell(item)
+            for finding in self._retell(item):
+                (troubled.discard if recovered(finding) or gave_up(finding) else troubled.add)(finding.rule)
+        for incident in self.incidents.open:
+            if incident.rule not in troubled:  # its rule knows nothing of it any more, and could never say that it is over
+                self.incidents.over(incident.rule, "how it ended is not known, since the daemon that saw it is gone")
+        if self.present.goal is not None:
+            self._recall_goal(reader, self.present.goal[0])
         for name, told in (reader.get("learned") or {}).items():
             try:
                 self._rules[name].know(told)
             except Exception as e:  # noqa: BLE001 — of another version, or of a rule that is gone: it learns anew
                 log.warning("what rule %s had learned is not understood: %s", name, e)
 
-    def _retell(self, item: Sample | Happening) -> None:
+    def _recall_goal(self, reader: Reader, goal: str) -> None:
+        """Goals are logged seldom: the best of them may lie far before the points that the rules are shown."""
+        line = {stretch.branch: stretch for stretch in reader.line()}
+        self.present.recall_goal(
+            (point.step, point.values[goal])
+            for point in reader.last(GOALS, [goal])
+            if (on := line.get(point.branch)) and on.after < point.step and (on.to is None or point.step <= on.to)
+        )
+
+    def _retell(self, item: Sample | Happening) -> list[Finding]:
         if isinstance(item, Happening):
             self.present.happening(item)
             self._sync_view()
             self.engine.happened(item)
-        else:
-            self.present.recall(item)
-            self.engine.observe(item, late=True)
+            return []
+        self.present.recall(item)
+        return self.engine.observe(item, late=True)
 
     def read_files(self, *, live: str | None = None, alive: bool = False) -> None:
         """Take in what the recorder's files hold beyond the history. ``live``: a session to leave to its agent's shipments.
@@ -212,7 +233,7 @@ class Core:
         if any(rule.wants_stacks for rule in self.engine.rules if rule.name not in self.engine.broken):
             self.stillness.take()
         self._keep_learned()
-        self.dispatcher.tick()
+        self.dispatcher.tick(present=self._has_caught_up())
         self.orders.tick()
         self._judge_checkpoints()
 
@@ -240,6 +261,13 @@ class Core:
         if learned and learned != self._learned:
             self._learned = learned
             self.keep("learned", learned)
+
+    def _has_caught_up(self) -> bool:
+        """Whether all is here that the agent had written when it last spoke; a new daemon gives it a moment to speak."""
+        pong, session = self.present.pong, self.present.session
+        if pong is None or session is None or pong.session != session.id:
+            return self.clock.monotonic() - self._began > FIRST_WORD_S
+        return self.intake.wanted(session.id) > pong.written
 
     def _sync_view(self) -> None:
         p, view, now = self.present, self.view, self.clock.monotonic()
@@ -365,17 +393,15 @@ class Core:
                 done=partial(self._acted, finding, action),
             )
             self.log("command", finding, "sent", f"{spelled(action)}: {finding.text}")
-            if finding.severity != "info":
-                self._notify(
-                    "guard_acted" if self._rules[finding.rule].guard else "acted",
-                    f"{finding.text} → {spelled(action)}",
-                    finding.key,
-                )
 
-    def _acted(self, finding: Finding, action: object, outcome: Outcome | None) -> None:
-        """What became of it. A restore that was not made is told to all rules by ``restoring``."""
+    def _acted(self, finding: Finding, action: AnyAction, outcome: Outcome | None) -> None:
+        """What became of it, also for those who are not here. A restore that was not made is told to all rules by ``restoring``."""
         if outcome is None:
-            self.log("outcome", finding, "unanswered", "not answered in time; it can no longer start")
+            self.log("outcome", finding, "unanswered", UNANSWERED)
+        if finding.severity != "info":
+            became = f"unanswered: {UNANSWERED}" if outcome is None else f"{outcome.status}: {outcome.text}"
+            event = "guard_acted" if self._rules[finding.rule].guard else "acted"
+            self._notify(event, f"{finding.text} → {spelled(action)}, {became}", f"{finding.key} {became}")
         if isinstance(action, Rollback):
             if outcome is None:
                 self.engine.restoring(False)
@@ -385,6 +411,14 @@ class Core:
     def rollback_sent(self) -> None:
         """From now until its branch event, records of the old branch trip nothing."""
         self.engine.restoring(True)
+
+    def unanswered(self, action: AnyAction) -> None:
+        """What the operator asked for can no longer start: the logbook says so, and the guard need not wait for a restore any more."""
+        self.log_entry(
+            "outcome", step=self.present.step, branch=self.present.branch, action=spelled(action), status="unanswered", detail=UNANSWERED
+        )  # fmt: skip
+        if isinstance(action, Rollback):
+            self.engine.restoring(False)
 
     def refused(self, rule: str) -> None:
         """What it proposed came to nothing."""

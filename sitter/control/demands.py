@@ -29,6 +29,7 @@ class Reach:
     stop_now: Callable[[Answer], None]
     test_notify: Callable[[Answer], None]
     rollback_sent: Callable[[], None]
+    unanswered: Callable[[commands.AnyAction], None]
 
 
 class Demands:
@@ -81,6 +82,7 @@ class Demands:
             if outcome is not None:
                 answer(Answered(status=outcome.status, text=outcome.text, detail=outcome.detail, step=outcome.step))
                 return
+            self._reach.unanswered(action)
             hint = "; `sitter stop --now` ends it without waiting for a safe point" if stop else ""
             answer(
                 Answered(status="unanswered", text=f"not answered within {human(wait)}; it can no longer start{hint}")

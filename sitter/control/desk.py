@@ -54,8 +54,7 @@ class Desk:
 
     def clients(self) -> int:
         """How many have asked something in the last ``GONE_AFTER_S``."""
-        now = self._clock.monotonic()
-        self._seen = {who: at for who, at in self._seen.items() if now - at < GONE_AFTER_S}
+        self._forget()
         return len(self._seen)
 
     def take(self) -> None:
@@ -70,8 +69,16 @@ class Desk:
                 if self.garbage[e.kind] == 1:
                     log.warning("dropped a client's request: %s (further ones of this kind are only counted)", e)
                 continue
+            self._seen.pop(parts[0], None)
             self._seen[parts[0]] = self._clock.monotonic()
+            self._forget()
             self._serve(parts[0], request.id, request.query)
+
+    def _forget(self) -> None:
+        """Those that have left; the one that asked last stands last."""
+        gone = self._clock.monotonic() - GONE_AFTER_S
+        while self._seen and self._seen[first := next(iter(self._seen))] <= gone:
+            del self._seen[first]
 
     def _serve(self, who: bytes, number: int, query: AnyQuery) -> None:
         def answer(data: Any) -> None:

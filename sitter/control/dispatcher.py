@@ -1,6 +1,5 @@
 """From finding to action: mode, snooze, budget, cool-down, delay, answer. A rule never acts; this decides, and says so."""
 
-import itertools
 from collections import deque
 from typing import Protocol
 
@@ -42,6 +41,10 @@ class Hands(Protocol):
         ...
 
 
+KEPT = ("proposals", "proposed", "declined", "acted", "snoozed")
+"""What ``restore`` wants of what ``Hands.keep`` kept."""
+
+
 class Dispatcher:
     """Proposals, and who may act how often. All on the loop's thread."""
 
@@ -52,7 +55,8 @@ class Dispatcher:
         self.snoozed: dict[str, float] = {}
         self._acted: dict[str, deque[float]] = {name: deque() for name in settings}
         self._declined: dict[str, str] = {}
-        self._ids = itertools.count(1)
+        self._due: dict[str, float] = {}
+        self._proposed = 0
 
     # -- from the rules ------------------------------------------------------------------------------------------------
 
@@ -74,11 +78,29 @@ class Dispatcher:
 
     def withdrawn(self, key: str, why: str) -> None:
         """What a finding said is no longer true: its proposal goes, and the next trouble of this key may propose again."""
-        self._declined.pop(key, None)
+        self._decline({k: v for k, v in self._declined.items() if k != key})
         for proposal in [p for p in self.proposals.values() if p.finding.key == key]:
             self._drop(proposal, "withdrawn", why)
 
+    def left_behind(self, why: str) -> None:
+        """The state that the guard judged is no longer the present one (a restore, another process): what it proposed for that goes, and
+        so do the answers."""
+        guards = {name for name, setting in self.settings.items() if setting.guard}
+        for proposal in [p for p in self.proposals.values() if p.finding.rule in guards]:
+            self._drop(proposal, "withdrawn", why)
+        self._decline({k: v for k, v in self._declined.items() if k.partition(":")[0] not in guards})
+
     def _unasked(self, finding: Finding) -> None:
+        if self._held_back(finding):
+            return
+        delay = self.settings[finding.rule].delay
+        if delay > 0:
+            self._propose(finding, self._clock.wall() + delay)
+            return
+        self._do(finding, f"rule:{finding.rule}")
+
+    def _held_back(self, finding: Finding) -> bool:
+        """Whether its budget or its cool-down forbids to do it now, unasked; said where it does."""
         setting = self.settings[finding.rule]
         if self.left(finding.rule) == 0 and self._hands.spends(finding):
             self._hands.log(
@@ -87,34 +109,34 @@ class Dispatcher:
                 "budget spent",
                 f"would act, but its budget of {setting.limit_text} is spent: it only watches until some of it is back",
             )
-            self._declined[finding.key] = "budget"
+            self._decline({**self._declined, finding.key: "budget"})
             self._hands.budget_spent(finding)
-            return
+            return True
         if not setting.guard and self._cooling(finding.rule):
             self._hands.log("finding", finding, "cooling down", "acted within the last minute: nothing done")
-            return
-        if setting.delay > 0:
-            self._propose(finding, self._clock.wall() + setting.delay)
-            return
-        self._do(finding, f"rule:{finding.rule}")
+            return True
+        return False
 
     def _propose(self, finding: Finding, due: float | None) -> None:
         if any(p.finding.key == finding.key and finding.key for p in self.proposals.values()):
             return
-        proposal = Proposal(id=f"p{next(self._ids)}", finding=finding, made=self._clock.wall(), due=due)
-        self.proposals[proposal.id] = proposal
+        self._proposed += 1
+        self._hands.keep("proposed", self._proposed)
+        proposal = Proposal(id=f"p{self._proposed}", finding=finding, made=self._clock.wall(), due=due)
+        self._add(proposal)
         wait = "waits for an answer" if due is None else f"in {human(due - self._clock.wall())} unless vetoed"
         self._hands.log("proposal", finding, "open", f"{proposal.id}: {finding.text}; {wait}")
         self._save()
 
     # -- from time and the operator --------------------------------------------------------------------------------------
 
-    def tick(self) -> None:
-        """Do what was due and not vetoed."""
+    def tick(self, *, present: bool = True) -> None:
+        """Do what was due and not vetoed. Not ``present``: records are missing that may say that it is no longer true; it waits."""
         now = self._clock.wall()
-        for proposal in list(self.proposals.values()):
-            if proposal.due is not None and proposal.due <= now:
-                self._drop(proposal, "due", "its delay has passed without a veto")
+        due = [id_ for id_, at in self._due.items() if at <= self._clock.monotonic()] if present else []
+        for proposal in [self.proposals[id_] for id_ in due]:
+            self._drop(proposal, "due", "its delay has passed without a veto")
+            if not self._held_back(proposal.finding):
                 self._do(proposal.finding, f"rule:{proposal.finding.rule}")
         for rule, until in list(self.snoozed.items()):
             if until <= now:
@@ -135,14 +157,16 @@ class Dispatcher:
         if proposal is None:
             return None
         self._drop(proposal, "vetoed", "by the operator")
-        self._declined[proposal.finding.key] = "veto"
+        self._decline({**self._declined, proposal.finding.key: "veto"})
         self._hands.refused(proposal.finding.rule)
         return proposal.finding
 
     def snooze(self, rule: str, seconds: float) -> None:
-        """No proposals of this rule for so long."""
+        """No proposals of this rule for so long; those that are open go."""
         self.snoozed[rule] = self._clock.wall() + seconds
         self._hands.keep("snoozed", self.snoozed)
+        for proposal in [p for p in self.proposals.values() if p.finding.rule == rule]:
+            self._drop(proposal, "withdrawn", "the rule is snoozed")
 
     def set_preset(self, preset: Preset) -> None:
         """Change the run's mode. Proposals that may no longer be made are dropped."""
@@ -172,7 +196,7 @@ class Dispatcher:
         if setting.limit is None:
             return None
         count, span = setting.limit
-        acted = self._acted[rule]
+        acted = self._past_acts(rule)
         while acted and acted[0] <= self._clock.wall() - span:
             acted.popleft()
         return max(0, count - len(acted))
@@ -189,9 +213,12 @@ class Dispatcher:
                     "proposal", proposal.finding, "skipped", f"{proposal.id}: its delay ran out while no daemon lived"
                 )
                 continue
-            self.proposals[proposal.id] = proposal
+            self._add(proposal)
         numbers = [int(id_[1:]) for id_ in self.proposals if id_[1:].isdigit()]
-        self._ids = itertools.count(max([*numbers, *[0]]) + 1)
+        self._proposed = max([int(kept.get("proposed") or 0), *numbers])  # type: ignore[call-overload]
+        self._declined = {str(k): str(v) for k, v in (kept.get("declined") or {}).items()}  # type: ignore[attr-defined]
+        if kept.get("proposals"):
+            self._save()  # without those that were skipped: the next daemon need not say so again
         for rule, times in (kept.get("acted") or {}).items():  # type: ignore[attr-defined]
             if rule in self._acted:
                 self._acted[rule].extend(float(t) for t in times)
@@ -205,13 +232,33 @@ class Dispatcher:
             self._hands.keep("acted", {rule: list(times) for rule, times in self._acted.items() if times})
         self._hands.act(finding, by)
 
+    def _add(self, proposal: Proposal) -> None:
+        """Its delay runs by the monotonic clock: a wall clock that is set, or a host that slept, takes nobody the time to veto."""
+        self.proposals[proposal.id] = proposal
+        if proposal.due is not None:
+            wait = min(proposal.due - self._clock.wall(), self.settings[proposal.finding.rule].delay)
+            self._due[proposal.id] = self._clock.monotonic() + wait
+
     def _drop(self, proposal: Proposal, status: str, detail: str) -> None:
         del self.proposals[proposal.id]
+        self._due.pop(proposal.id, None)
         self._hands.log("proposal", proposal.finding, status, f"{proposal.id}: {detail}")
         self._save()
 
     def _save(self) -> None:
         self._hands.keep("proposals", list(self.proposals.values()))
+
+    def _decline(self, declined: dict[str, str]) -> None:
+        if declined != self._declined:
+            self._declined = declined
+            self._hands.keep("declined", declined)
+
+    def _past_acts(self, rule: str) -> deque[float]:
+        """When it acted; none of it lies in the future, also where the wall clock was set back."""
+        acted, now = self._acted[rule], self._clock.wall()
+        if acted and acted[-1] > now:
+            acted = self._acted[rule] = deque(min(at, now) for at in acted)
+        return acted
 
     def _is_declined(self, finding: Finding) -> bool:
         why = self._declined.get(finding.key)
@@ -221,5 +268,5 @@ class Dispatcher:
         return self.snoozed.get(rule, 0.0) > self._clock.wall()
 
     def _cooling(self, rule: str) -> bool:
-        acted = self._acted[rule]
+        acted = self._past_acts(rule)
         return bool(acted) and self._clock.wall() - acted[-1] < COOL_DOWN_S

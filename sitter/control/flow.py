@@ -149,6 +149,11 @@ class Flow:
             handler(self, h, event, late)
 
     def _session_start(self, h: Happening, event: events.SessionStart, late: bool) -> None:
+        self._dispatcher.left_behind("another process has begun")
+        for incident in self._incidents.open:
+            setting = self._dispatcher.settings.get(incident.rule)
+            if setting is not None and setting.guard:  # it begins anew, and will never say how this one ended
+                self._incidents.over(incident.rule, "open when its process ended")
         parent = event.resumed
         wall = self._present.session.wall(h.time) if self._present.session else None
         self._writer.branch(
@@ -180,6 +185,7 @@ class Flow:
             wall if wall is not None else self._clock.wall(),
         )
         self._incidents.restored(event)
+        self._dispatcher.left_behind(f"the training went back to step {event.step:,}")
         for path, info in list(self._present.checkpoints.items()):
             if info.branch == event.from_branch and info.step > event.step and info.best:
                 self._present.checkpoints[path] = msgspec.structs.replace(info, best=False)

@@ -52,6 +52,7 @@ class Life:
             if pid != self.pid:
                 self.pid, self.seen_alive, self.gone_at, self.exit = pid, True, None, None
                 self.stalled = False
+                self._present.pong_at = None  # another process's last word is no silence of this one
             return
         has_past = self._present.session is not None or self._run.exit_json.exists()
         if self.pid is not None or (self.gone_at is None and has_past):

@@ -2,6 +2,7 @@
 
 import math
 from collections import deque
+from collections.abc import Iterable
 
 import msgspec
 
@@ -13,6 +14,8 @@ from sitter_wire.records import Happening, Point
 
 RATE_WINDOW_S = 60.0
 SLOPE_POINTS = 240
+GOALS = 4096
+"""Values of the goal that are remembered, so that its best is known after a restore, too."""
 HIDDEN = frozenset({"lr_scheduled"})
 """Signals that are shown with their knob and not by themselves."""
 
@@ -55,7 +58,7 @@ class Present:
         self.checkpoints: dict[str, CheckpointInfo] = {}
         self.goal: tuple[str, str] | None = None
         self._goal_best: tuple[float, int] | None = None
-        self._goals: deque[tuple[int, float]] = deque(maxlen=4096)
+        self._goals: deque[tuple[int, float]] = deque(maxlen=GOALS)
         self._rate: deque[tuple[float, int]] = deque(maxlen=512)
         self._slope: deque[tuple[int, float]] = deque(maxlen=SLOPE_POINTS)
         self._slope_every = 1
@@ -83,6 +86,13 @@ class Present:
             self._goal_value(sample.step, sample.values[self.goal[0]])
         if "loss" in sample.values:
             self._loss(sample.step, sample.values["loss"])
+
+    def recall_goal(self, goals: Iterable[tuple[int, float]]) -> None:
+        """The goal on the present line of branches, oldest first, (step, value): in place of what ``recall`` was told of it."""
+        self._goals.clear()
+        self._goal_best = None
+        for step, value in goals:
+            self._goal_value(step, value)
 
     def happening(self, h: Happening) -> None:
         """An event at a step."""

@@ -125,7 +125,7 @@ def test_budgets_snoozes_and_proposals_outlive_the_daemon_and_a_missed_delay_is_
     dispatcher, hands, clock = make('[rules.hot]\nmode = "act"\ndelay = "60s"')
     dispatcher.finding(finding(key="1"))
     dispatcher.finding(finding("hot", "h"))
-    dispatcher.snooze("hot", 1000)
+    dispatcher.snooze("guard", 1000)
     successor, hands2, clock2 = make('[rules.hot]\nmode = "act"\ndelay = "60s"')
     clock2.advance(clock.monotonic() - clock2.monotonic() + 100)
     successor.restore({k: __import__("msgspec").to_builtins(v) for k, v in hands.kept.items()})
@@ -133,7 +133,7 @@ def test_budgets_snoozes_and_proposals_outlive_the_daemon_and_a_missed_delay_is_
     assert not successor.proposals
     assert ("proposal", "skipped") in hands2.lines
     assert not hands2.acted
-    assert successor.snoozed["hot"] > clock2.wall()
+    assert successor.snoozed["guard"] > clock2.wall()
 
 
 def test_snoozed_rules_are_seen_and_not_acted_on():
@@ -167,3 +167,111 @@ def test_a_change_to_watch_drops_what_may_no_longer_be_done():
 def test_a_rule_that_is_not_there_is_named_with_the_nearest_one():
     with pytest.raises(ConfigError, match="did you mean guard"):
         make("[rules.gaurd]\nmode = 'off'")
+
+
+def renewed(hands, clock, toml=""):
+    """The next daemon's, with what the one before it kept."""
+    told = Hands()
+    told.kept = dict(hands.kept)
+    after = Dispatcher(settings(DEFAULTS, parse(toml, "sitter.toml"), "sitter.toml"), "guard", clock, told)
+    after.restore(dict(hands.kept))
+    return after, told
+
+
+def test_delays_that_end_together_do_not_overspend_the_budget():
+    dispatcher, hands, clock = make('[rules.guard]\ndelay = "60s"\nlimit = "1 per day"')
+    dispatcher.finding(finding(key="a"))
+    dispatcher.finding(finding(key="b"))
+    clock.advance(61)
+    dispatcher.tick()
+    assert hands.acted == [("guard", "rule:guard")]
+    assert hands.spent == ["guard"]
+    assert ("finding", "budget spent") in hands.lines
+
+
+def test_a_clock_that_jumps_takes_nobody_the_time_to_veto():
+    dispatcher, hands, clock = make('[rules.guard]\ndelay = "60s"')
+    dispatcher.finding(finding())
+    clock._wall += 3600
+    dispatcher.tick()
+    assert not hands.acted
+    clock._wall -= 7200
+    clock.advance(61)
+    dispatcher.tick()
+    assert len(hands.acted) == 1
+
+
+def test_a_clock_set_back_does_not_spend_a_budget_for_ever():
+    dispatcher, _, clock = make('[rules.guard]\nlimit = "1 per hour"')
+    dispatcher.finding(finding(key="a"))
+    clock._wall -= 365 * 86400
+    assert dispatcher.left("guard") == 0
+    clock.advance(3601)
+    assert dispatcher.left("guard") == 1
+
+
+def test_what_was_skipped_is_said_once_not_by_every_daemon_that_comes():
+    dispatcher, hands, clock = make('[rules.guard]\ndelay = "60s"')
+    dispatcher.finding(finding())
+    clock.advance(61)
+    _, second = renewed(hands, clock)
+    assert second.lines == [("proposal", "skipped")]
+    _, third = renewed(second, clock)
+    assert third.lines == []
+
+
+def test_an_approval_of_yesterday_never_reaches_another_proposal():
+    dispatcher, hands, clock = make('[rules.guard]\nmode = "ask"')
+    dispatcher.finding(finding(key="a"))
+    dispatcher.veto("p1")
+    after, told = renewed(hands, clock, '[rules.guard]\nmode = "ask"')
+    after.finding(finding(key="b"))
+    assert list(after.proposals) == ["p2"]
+    assert after.approve("p1") is None
+    assert not told.acted
+
+
+def test_a_veto_holds_for_the_next_daemon_too_until_the_trouble_is_over():
+    dispatcher, hands, clock = make('[rules.guard]\nmode = "ask"')
+    dispatcher.finding(finding())
+    dispatcher.veto("p1")
+    after, told = renewed(hands, clock)
+    after.finding(finding())
+    assert not told.acted
+    after.withdrawn("k", "no longer true")
+    after.finding(finding())
+    assert len(told.acted) == 1
+
+
+def test_a_rule_that_is_snoozed_does_not_act_on_what_it_proposed_before():
+    dispatcher, hands, clock = make('[rules.guard]\ndelay = "60s"')
+    dispatcher.finding(finding())
+    dispatcher.snooze("guard", 3600)
+    clock.advance(61)
+    dispatcher.tick()
+    assert not hands.acted
+    assert not dispatcher.proposals
+    assert ("proposal", "withdrawn") in hands.lines
+
+
+def test_what_was_proposed_of_a_state_that_was_left_goes_with_it():
+    dispatcher, hands, clock = make('[rules.guard]\ndelay = "60s"')
+    dispatcher.finding(finding())
+    dispatcher.left_behind("the training went back")
+    clock.advance(61)
+    dispatcher.tick()
+    assert not hands.acted
+    assert not dispatcher.proposals
+
+
+def test_a_delay_that_goes_on_from_an_earlier_daemon_waits_until_the_present_is_known():
+    dispatcher, hands, clock = make('[rules.guard]\ndelay = "60s"')
+    dispatcher.finding(finding())
+    clock.advance(55)
+    after, told = renewed(hands, clock)
+    clock.advance(10)
+    after.tick(present=False)
+    assert not told.acted
+    after.withdrawn("k", "no longer true")
+    after.tick()
+    assert not told.acted

@@ -1,0 +1,156 @@
+"""What a new daemon knows of the time before it, and what it does not."""
+
+import time
+
+import msgspec
+import pytest
+
+from sitter.clock import SystemClock
+from sitter.config import load
+from sitter.control.core import Core
+from sitter.control.demands import Reach
+from sitter.model import Finding
+from sitter.paths import look
+from sitter.store.reader import Reader
+from sitter.store.writer import Writer
+from sitter_wire import rundir
+from sitter_wire.commands import Outcome, Pause, Rollback
+from sitter_wire.events import Restored, SessionStart
+from sitter_wire.messages import Pong
+from sitter_wire.queries import Act
+from sitter_wire.records import Happening, Point
+
+
+@pytest.fixture
+def daemons(tmp_path):
+    """``begin()`` makes the core of the next daemon of one run, on what the one before it has committed."""
+    run = rundir.create(tmp_path, "t", command=["x"], supervised=False, sockets="", version="0")
+    opened = []
+
+    def begin():
+        while opened:
+            opened.pop().close()
+        writer = Writer(run.history, on_commit=lambda _: None, clock=SystemClock())
+        writer.start()
+        reader = Reader(run.history)
+        opened.extend([reader, writer])
+        core = Core(
+            run=run, info=look(run).info, config=load(run.sitter_toml), preset="guard", clock=SystemClock(), writer=writer,
+            reader=reader, send=lambda _: True, notify=lambda *told: core_told.append(told), on_gone=lambda: None,
+        )  # fmt: skip
+        core.told = core_told
+        core.life.pid = 1
+        core.life.look = lambda: None
+        return core
+
+    core_told: list[tuple[str, str, str]] = []
+    yield begin
+    while opened:
+        opened.pop().close()
+
+
+def point(seq, step, branch=0, **values):
+    return Point(seq, step, branch, time.monotonic_ns(), tuple(values), tuple(values.values()))
+
+
+def event(seq, step, what, branch=0):
+    return Happening(seq, step, branch, time.monotonic_ns(), what)
+
+
+def begun(core, *records, **more):
+    core.flow.session("s", (time.time_ns(), time.monotonic_ns()))
+    core.flow.records("s", core.intake.take_read("s", [event(1, 0, SessionStart(pid=1, host="h", branch=0, **more)), *records]))
+    return core
+
+
+def trouble(rule="guard", **more):
+    return Finding(rule=rule, severity="critical", step=5, branch=0, onset=4, text="it is bad", key=f"{rule}:0:4", **more)
+
+
+def test_the_best_of_the_goal_is_known_also_where_it_lies_far_back(daemons):
+    records = [point(2, 1, val_loss=1.0), point(3, 2, val_loss=3.0)]
+    records += [point(4 + i, 3 + i, loss=2.0) for i in range(6000)]
+    core = begun(daemons(), *records, goal="val_loss", better="lower")
+    assert core.board.status().goal.best == 1.0
+    again = daemons().board.status().goal
+    assert (again.best, again.best_step) == (1.0, 1)
+
+
+def test_the_best_of_a_branch_that_was_left_does_not_count(daemons):
+    begun(
+        daemons(), point(2, 5, val_loss=2.0), point(3, 10, val_loss=1.0),
+        event(4, 6, Restored(branch=1, from_branch=0, step=6, left=10, source="snapshot"), branch=1), point(5, 8, 1, val_loss=2.5),
+        goal="val_loss", better="lower",
+    )  # fmt: skip
+    assert daemons().board.status().goal.best == 2.0
+
+
+def test_an_incident_that_no_rule_remembers_does_not_stay_open_for_ever(daemons):
+    core = begun(daemons(), point(2, 1, loss=2.0))
+    core.flow.finding(trouble("disk_full"))
+    assert core.incidents.open
+    assert daemons().incidents.open == []
+
+
+def test_an_incident_of_the_guard_ends_with_its_process(daemons):
+    core = begun(daemons(), point(2, 1, loss=2.0))
+    core.flow.finding(trouble())
+    core.flow.session("next", (time.time_ns(), time.monotonic_ns()))
+    core.flow.records("next", [event(1, 0, SessionStart(pid=2, host="h", branch=1))])
+    assert core.incidents.open == []
+
+
+def test_a_rollback_of_the_operators_that_nobody_answers_does_not_blind_the_guard(daemons):
+    core, answers = begun(daemons()), []
+    reach = Reach(
+        read=None, log=core.log_entry, rules=core.rule_states, stop_now=None, rollback_sent=core.rollback_sent, unanswered=core.unanswered,
+        test_notify=None,
+    )  # fmt: skip
+    core.demands(reach)(Act(action=Rollback()), answers.append)
+    (standing,) = core.orders.standing()
+    standing.done[0](None)
+    assert [answer.status for answer in answers] == ["unanswered"]
+    records = [point(2 + step, step, loss=2.0 + 0.1 * (step % 3) + (1e6 if step >= 80 else 0.0)) for step in range(90)]
+    core.flow.records("s", records)
+    assert core.incidents.open
+    core.writer.flush()
+    assert [e.status for e in Reader(core.run.history).logbook() if e.kind == "outcome"] == ["unanswered"]
+
+
+@pytest.mark.parametrize("status", ["applied", "rejected"])
+def test_people_are_told_what_became_of_it_not_what_was_sent(daemons, status):
+    core = begun(daemons())
+    core.act(trouble(actions=[Rollback()]), "rule:guard")
+    assert core.told == []
+    (standing,) = core.orders.standing()
+    core.flow.outcome(Outcome(id=standing.command.id, status=status, step=5, branch=0, text="so it was"))
+    ((name, text, _),) = core.told
+    assert name == "guard_acted"
+    assert f"{status}: so it was" in text
+
+
+def test_what_was_proposed_goes_with_the_state_it_was_for(daemons):
+    core = begun(daemons(), point(2, 1, loss=2.0))
+    core.dispatcher.settings["guard"] = msgspec.structs.replace(core.dispatcher.settings["guard"], mode="ask")
+    core.flow.finding(trouble(actions=[Rollback()]))
+    assert core.dispatcher.proposals
+    core.flow.records("s", [event(3, 1, Restored(branch=1, from_branch=0, step=1, left=5, source="snapshot"), branch=1)])
+    assert not core.dispatcher.proposals
+    core.flow.finding(trouble(actions=[Rollback()]))
+    core.flow.session("next", (time.time_ns(), time.monotonic_ns()))
+    core.flow.records("next", [event(1, 0, SessionStart(pid=2, host="h", branch=2))])
+    assert not core.dispatcher.proposals
+
+
+def test_a_delay_is_not_over_before_the_present_is_known(daemons):
+    core = begun(daemons(), point(2, 1, loss=2.0))
+    core.dispatcher.settings["gpu_hot"] = msgspec.structs.replace(core.dispatcher.settings["gpu_hot"], mode="act", delay=0.001)
+    core.present.pong = Pong(session="s", pid=1, n=1, step=1, micro=1, branch=0, safe_point_at=None, written=100, dropped=0)
+    core.dispatcher.finding(trouble("gpu_hot", actions=[Pause()]))
+    time.sleep(0.002)
+    core.tick()
+    assert core.dispatcher.proposals
+    core.present.pong = msgspec.structs.replace(core.present.pong, written=2)
+    core.tick()
+    assert not core.dispatcher.proposals
+    assert core.orders.standing(Pause)
