@@ -18,6 +18,7 @@ from sitter_wire.places import PlaceError, RunDir
 
 FORMAT = 1
 """Of the run directory; raised when an older version could no longer read it."""
+MODES = ("watch", "guard", "act")
 
 
 class RunInfo(msgspec.Struct, frozen=True, kw_only=True):
@@ -103,7 +104,7 @@ def create(
                 sitter=version,
                 sockets=sockets,
                 supervised=supervised,
-                mode=mode,
+                mode=mode or _mode_asked(),
                 then=then,
                 restart=restart,
                 elsewhere=elsewhere,
@@ -168,6 +169,12 @@ def _toml(value: object) -> str:
         return "[" + ", ".join(_toml(v) for v in value) + "]"
     # A JSON string is a TOML basic string, but for DEL, which JSON leaves bare.
     return json.dumps(str(value).encode("utf-8", "replace").decode(), ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+def _mode_asked() -> str:
+    """$SITTER_MODE belongs to the run: a daemon that is started later, from a shell without it, must not do what was not allowed."""
+    asked = os.environ.get("SITTER_MODE", "")
+    return asked if asked in MODES else ""  # what is none is told by whoever reads it
 
 
 def _git_commit() -> str:

@@ -76,3 +76,12 @@ def test_settings_beside_the_script_are_taken_along(tmp_path, monkeypatch):
     (tmp_path / "sitter.toml").write_text('mode = "watch"\n')
     run = rundir.create(tmp_path / "runs", "lm", command=[], supervised=False, sockets="", version="1")
     assert run.sitter_toml.read_text() == 'mode = "watch"\n'
+
+
+def test_the_mode_of_the_environment_stays_with_the_run(tmp_path, monkeypatch):
+    """Else a daemon that is started later, from another shell, would act where only watching was asked for."""
+    monkeypatch.setenv("SITTER_MODE", "watch")
+    watched = rundir.create(tmp_path, "lm", command=[], supervised=False, sockets="", version="1")
+    armed = rundir.create(tmp_path, "lm", command=[], supervised=True, sockets="", version="1", mode="act")
+    monkeypatch.delenv("SITTER_MODE")
+    assert (rundir.read(watched).mode, rundir.read(armed).mode) == ("watch", "act")
