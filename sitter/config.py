@@ -59,6 +59,14 @@ class CheckpointConfig(msgspec.Struct, frozen=True, kw_only=True):
     """Steps without suspicion after which a checkpoint is called good."""
 
 
+class RestartConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """``[restart]``: of ``sitter run --restart N``."""
+
+    pause: float = 5.0
+    """Seconds before a restart; doubled for every attempt that came no further."""
+    pause_most: float = 300.0
+
+
 class Config(msgspec.Struct, frozen=True, kw_only=True):
     """All of sitter.toml."""
 
@@ -66,9 +74,10 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     rules: dict[str, RuleConfig] = {}
     notify: list[NotifierConfig] = []
     checkpoints: CheckpointConfig = CheckpointConfig()
+    restart: RestartConfig = RestartConfig()
 
 
-TOP_LEVEL = ("mode", "rules", "notify", "checkpoints")
+TOP_LEVEL = ("mode", "rules", "notify", "checkpoints", "restart")
 RULE_KEYS = ("mode", "delay", "limit")
 NOTIFY_KEYS = ("kind", "url", "command", "events")
 
@@ -95,6 +104,8 @@ def parse(text: str, where: str) -> Config:
     notify = [_notifier(name, s, f"{where}: [notify.{name}]") for name, s in _table(raw, "notify", where).items()]
     checkpoints = _table(raw, "checkpoints", where)
     _known(checkpoints, CheckpointConfig.__struct_fields__, f"{where}: [checkpoints]")
+    restart = _table(raw, "restart", where)
+    _known(restart, RestartConfig.__struct_fields__, f"{where}: [restart]")
     mode = raw.get("mode", "guard")
     if mode not in get_args(Preset):
         raise ConfigError(f"{where}: mode = {mode!r}, expected one of {', '.join(get_args(Preset))}")
@@ -103,6 +114,7 @@ def parse(text: str, where: str) -> Config:
         rules=rules,
         notify=notify,
         checkpoints=_typed(checkpoints, CheckpointConfig, f"{where}: [checkpoints]"),
+        restart=RestartConfig(**{name: seconds(value, f"{where}: [restart] {name}") for name, value in restart.items()}),
     )
 
 

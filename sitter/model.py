@@ -3,6 +3,7 @@
 Times named ``time`` are unix seconds (wall clock of the daemon's host). ``None`` is "unknown", never 0.
 """
 
+import math
 from typing import Literal
 
 import msgspec
@@ -234,12 +235,36 @@ class Stood(Struct, frozen=True):
 
 
 class ExitNow(Struct, frozen=True):
-    """How the training process ended. ``error``: a sentence where it could not be started, or ended at once."""
+    """How the training process ended. ``error``: a sentence where it could not be started, or ended at once.
+
+    ``log``: where its output lies in train.log; ``oom_kills``: how many processes of its cgroup the kernel killed for memory meanwhile.
+    With restarts: how many ``attempts``, why there is no other (``given_up``), whether the operator ``called_off`` one."""
 
     code: int | None
     signal: int | None
     time: float | None = None
     error: str = ""
+    pid: int | None = None
+    started: float | None = None
+    log: tuple[int, int] | None = None
+    oom_kills: int | None = None
+    attempts: int = 1
+    given_up: str = ""
+    called_off: bool = False
+
+
+class RestartNow(Struct, frozen=True):
+    """A restart being prepared: the ``number``-th ``of`` so many. ``at``: unix seconds (None: not known yet); ``said``: from what."""
+
+    number: int
+    of: int
+    at: float | None = None
+    said: str = ""
+
+    def in_words(self, now: float) -> str:
+        """``restarting in 0:20 (2 of 5)``. ``now``: unix seconds."""
+        left = 0 if self.at is None else max(0, math.ceil(self.at - now))
+        return f"restarting{f' in {left // 60}:{left % 60:02d}' if left else ''} ({self.number} of {self.of})"
 
 
 class IncidentCount(Struct, frozen=True):
@@ -283,6 +308,7 @@ class Status(Struct, frozen=True):
     epoch: float | None = None
     epochs: int | None = None
     log_id: int = 0
+    restart: RestartNow | None = None
 
 
 class Marker(Struct, frozen=True):

@@ -16,6 +16,7 @@ from sitter.model import Answered
 from sitter.offline import Offline
 from sitter.paths import FoundRun, find
 from sitter.supervise.daemon_process import start_daemon
+from sitter.supervise.pending import pending
 from sitter_wire.queries import AnyQuery, Settle
 
 run_option = click.option(
@@ -46,7 +47,7 @@ class Asked(Protocol):
 def asking(found: FoundRun, *, acts: bool = False) -> Iterator[Asked]:
     """The run's daemon; where there is none and the training lives and is to be acted on, one is started; else the run's own files."""
     asked: Asked
-    if found.daemon_pid is None and acts and found.live:
+    if found.daemon_pid is None and acts and (found.live or pending(found.run) is not None):
         start_daemon(found.run)
         asked = Client(found.run)
     elif found.daemon_pid is not None:

@@ -1,88 +1,152 @@
-"""``sitter resume``: a dead run goes on from its newest verified checkpoint."""
+"""``sitter resume``: a dead run goes on from its newest verified checkpoint, also on another host or from another place."""
+
+import os
+import platform
+from pathlib import Path
 
 import click
+import msgspec
 
-from sitter.cli.common import asking, run_option, settle
-from sitter.errors import RunError, SitterError
-from sitter.model import CheckpointInfo, Status
-from sitter.paths import FoundRun, find, runs
-from sitter.store.lines import Stretch
-from sitter.store.reader import Reader
-from sitter.supervise.checkpoint import why_not_whole
+from sitter import config
+from sitter.cli.again import Past, choose_whole, described
+from sitter.cli.common import asking, run_option
+from sitter.errors import LaunchError, RunError, SitterError
+from sitter.model import Status
+from sitter.paths import FoundRun, find, look, register, runs
 from sitter.supervise.daemon_process import start_daemon
 from sitter.supervise.launch import launch
+from sitter.supervise.pending import parent_pid
+from sitter.supervise.process import TrainingProcess
+from sitter_wire import rundir
+from sitter_wire.places import Endpoints, PlaceError
 from sitter_wire.queries import GetStatus
+from sitter_wire.rundir import RunInfo
 
-RESUMABLE = ("crashed", "preempted", "stopped")
+ORDERLY = ("stopped", "preempted")
 
 
 @click.command("resume", short_help="Go on with a dead run from its newest good checkpoint.")
 @run_option
 @click.option("--all", "every", is_flag=True, help="Every run that crashed or was pre-empted; for @reboot and start scripts.")
 def command(run: str | None, every: bool) -> int:
-    """Start a dead run's own command again; it goes on from the newest good checkpoint, else the newest verified one."""
+    """Start a dead run's own command again; it goes on from the newest good checkpoint, after a stop or a pre-emption from the newest
+    verified one."""
     if not every:
-        _resume(find(run, acts=True))
+        found = find(run, acts=True)
+        why = _alive(found)
+        if why:
+            raise RunError(f"{found.info.name} {why}")
+        click.echo(_resume(found))
         return 0
+    return _all()
+
+
+def _all() -> int:
+    """One line for each run that was started by ``sitter run``, but for those that are over; 1 where one could not go on."""
     failed = 0
     for found in runs():
-        if found.live or not found.info.command:
+        if not found.info.command or not found.info.supervised:
             continue
         try:
-            if _status(found)[0].state in ("crashed", "preempted"):
-                _resume(found)
-        except SitterError as e:
+            why = _alive(found)
+            if why:
+                click.echo(f"{found.info.name} {why}")
+                continue
+            status = _status(found)
+            if status.state in ("crashed", "preempted"):
+                click.echo(_resume(found, status, anew=True))
+        except (SitterError, PlaceError) as e:
             failed += 1
             click.echo(f"sitter: {found.info.name}: {e}", err=True)
     return 1 if failed else 0
 
 
-def _resume(found: FoundRun) -> None:
-    name = found.info.name
+def _alive(found: FoundRun) -> str:
+    """What to say where there is nothing dead to go on with; empty where there is."""
     if found.live:
-        raise RunError(
-            f"{name} is alive (process {found.agent_pid}); `sitter unpause` ends a pause, `sitter attach` shows it"
-        )
+        return f"is alive (process {found.agent_pid}); `sitter unpause` ends a pause, `sitter attach` shows it"
+    process = TrainingProcess.find(found.run)
+    if process is not None and process.alive():
+        return f"is alive (process {process.pid}, no agent in it yet); `sitter attach` shows it"
+    if parent_pid(found.run) is not None:
+        return "is about to be started again by itself; `sitter status` says when, `sitter stop` calls it off"
+    return ""
+
+
+def _resume(found: FoundRun, status: Status | None = None, *, anew: bool = False) -> str:
+    """Start it; the sentence about that. ``anew``: from the start where it died before its first checkpoint. Raises SitterError."""
+    name = found.info.name
     if not found.info.command:
         hint = f"start your script again with SITTER_RUN={found.run.path}"
         raise RunError(f"{name} was not started by sitter, so its command is unknown; {hint}")
-    status, line = _status(found)
+    found, moved = _here(found)
+    info = found.info
+    command, cwd = _command(info, found.run.path, moved=moved)
+    status = status or _status(found)
     if status.state == "finished":
         raise RunError(f"{name} has finished at step {status.step}; there is nothing to go on with")
-    left, damaged = [c for c in status.checkpoints if on_line(c, line)], list[str]()
-    while (chosen := choose(left)) is not None and (why := why_not_whole(chosen)):
-        damaged.append(why)
-        left.remove(chosen)
-    if chosen is None:
-        anew = f"start it anew with `sitter run -- {' '.join(found.info.command)}`"
-        raise RunError(f"{name} has no verified checkpoint to go on from{''.join(f'; {why}' for why in damaged)}; {anew}")
+    past = Past(found.run)
+    chosen, damaged = choose_whole(past.checkpoints(), orderly=status.state in ORDERLY)
+    if chosen is None and (not anew or damaged):
+        again = f"start it anew with `sitter run -- {' '.join(info.command)}`"
+        raise RunError(f"{name} has no verified checkpoint to go on from{''.join(f'; {why}' for why in damaged)}; {again}")
     for why in damaged:
         click.echo(f"sitter: {why}; passed over", err=True)
     if found.daemon_pid is None:
         start_daemon(found.run)
-    launch(found.run, found.info.command, resume=chosen.path, cwd=found.info.cwd)
-    kind = "good" if chosen.good else "verified, not yet called good"
-    click.echo(f"{name} goes on from step {chosen.step:,} ({kind}); `sitter attach -r {name}` shows it")
+    furthest, pauses = status.step if chosen is not None else None, config.load(found.run.sitter_toml).restart
+    launched = launch(
+        found.run, command, resume=chosen.path if chosen is not None else "", cwd=cwd, restart=info.restart, furthest=furthest,
+        pause_s=pauses.pause, pause_most_s=pauses.pause_most,
+    )  # fmt: skip
+    if launched.note:
+        click.echo(f"sitter: {launched.note}", err=True)
+    place = f" in {cwd}" if moved else ""
+    return f"{name} goes on {described(chosen, [])}{place}; `sitter attach -r {name}` shows it"
 
 
-def choose(checkpoints: list[CheckpointInfo]) -> CheckpointInfo | None:
-    """The newest good one, else the newest verified one."""
-    verified = [c for c in checkpoints if c.verified]
-    return max([c for c in verified if c.good] or verified, key=lambda c: (c.branch, c.step), default=None)
-
-
-def on_line(checkpoint: CheckpointInfo, line: list[Stretch]) -> bool:
-    """Whether it lies on this line of branches, and not on what a restore left behind."""
-    return any(s.branch == checkpoint.branch and (s.to is None or checkpoint.step <= s.to) for s in line)
-
-
-def _status(found: FoundRun) -> tuple[Status, list[Stretch]]:
-    """The status, and the present line of branches."""
+def _status(found: FoundRun) -> Status:
     with asking(found) as asked:
         status: Status = asked.ask(GetStatus())
-        settle(asked)
-        reader = Reader(found.run.history)
-        try:
-            return status, reader.line()
-        finally:
-            reader.close()
+    return status
+
+
+# -- another host, another place ---------------------------------------------------------------------------------------------
+
+
+def _here(found: FoundRun) -> tuple[FoundRun, bool]:
+    """The run with addresses of this host and place. The recorded ones may be another run's: those of the one that it was copied from."""
+    info, run = found.info, found.run
+    own = Endpoints.of_run(run.path).directory
+    moved = info.host != platform.node() or bool(info.sockets and Path(info.sockets).name != own.name)
+    if not moved or found.daemon_pid is not None:
+        return found, moved
+    rundir.write(run, msgspec.structs.replace(info, sockets=os.fspath(own)))
+    register(run)
+    return look(run), moved
+
+
+def _command(info: RunInfo, run: Path, *, moved: bool) -> tuple[list[str], str]:
+    """The command and its directory as they are here: where the run was moved, the directory that lies to it as before, and what the
+    command names below the old one looked for below the new one. Raises LaunchError."""
+    if not moved:
+        return info.command, info.cwd
+    beside = os.path.normpath(run / info.cwd_from_run) if info.cwd_from_run else ""
+    places = [place for place in dict.fromkeys((beside, info.cwd)) if place and Path(place).is_dir()]
+    for place in places:
+        command = [_moved(word, info.cwd, place) for word in info.command]
+        if all(Path(place, word).exists() for word in command if word.endswith((".py", ".sh"))):
+            return command, place
+    script = next((word for word in info.command if word.endswith((".py", ".sh"))), "")
+    looked = " and ".join(places) or "no directory"
+    raise LaunchError(
+        f"the run comes from {info.host or 'another host'}, where it ran in {info.cwd}; {script or 'that directory'} was not found here"
+        f" (looked in {looked}); put it there, or write its directory as cwd into {run / 'run.toml'}"
+    )
+
+
+def _moved(word: str, old: str, new: str) -> str:
+    if not old or not word.startswith(old.rstrip("/") + "/") or Path(word).exists():
+        return word
+    there = Path(new) / Path(word).relative_to(old)
+    return str(there) if there.exists() else word

@@ -43,17 +43,16 @@ def command(
     name: str | None, rules: Path | None, mode: str | None, no_ui: bool, restart: int, then: str, command_line: tuple[str, ...]
 ) -> int:
     """Start a training and open the screen on it. Leaving the screen (q), or closing the terminal, stops nothing."""
-    if restart:
-        raise UsageError(f"--restart {restart} is not possible yet; start without it, and `sitter resume` after a crash")
     words = list(command_line)
     why = why_not_startable(words)
     if why:
         raise LaunchError(why)  # before anything is made: a spelling mistake leaves no run behind
-    run = prepare(words, name=name, rules=rules, mode=mode or "", then=then)
+    run = prepare(words, name=name, rules=rules, mode=mode or "", then=then, restart=restart)
     interrupts = Interrupts() if no_ui else None
     try:
         start_daemon(run)
-        launched = launch(run, words)
+        pauses = config.load(run.sitter_toml).restart
+        launched = launch(run, words, restart=restart, pause_s=pauses.pause, pause_most_s=pauses.pause_most)
     except SitterError as e:
         stop_daemon(run)
         if interrupts is not None and read_exit(run) is not None:
@@ -72,7 +71,7 @@ def command(
     return 0
 
 
-def prepare(command_line: list[str], *, name: str | None, rules: Path | None, mode: str, then: str) -> RunDir:
+def prepare(command_line: list[str], *, name: str | None, rules: Path | None, mode: str, then: str, restart: int = 0) -> RunDir:
     """The run directory, made only once the settings are known to be right. Raises SitterError, PlaceError."""
     settings = rules or Path("sitter.toml")
     if rules is not None and not rules.is_file():
@@ -90,6 +89,7 @@ def prepare(command_line: list[str], *, name: str | None, rules: Path | None, mo
         version=VERSION,
         mode=mode,
         then=then,
+        restart=restart,
         rules=rules,
     )
     info = rundir.read(run)

@@ -1,6 +1,7 @@
 """``sitter status``: the present, in a few lines or as the contract's JSON."""
 
 import math
+import time
 from collections.abc import Iterator
 
 import click
@@ -77,6 +78,8 @@ def _care(s: Status) -> Iterator[str]:
 
 
 def _processes(s: Status) -> Iterator[str]:
+    if s.restart is not None:
+        yield f"restart   {s.restart.in_words(time.time())}, {s.restart.said}"
     if s.exit is not None:
         yield f"exit      {f'signal {s.exit.signal}' if s.exit.signal is not None else f'code {_known(s.exit.code)}'}"
     if s.agent is not None and s.agent.last_seen_s is not None and s.state not in ENDED:

@@ -94,6 +94,7 @@ class Board:
             epoch=p.epoch(),
             epochs=p.epochs,
             log_id=self._last_log_id(),
+            restart=self._life.restart,
         )
 
     def _run_began(self) -> float | None:
@@ -105,6 +106,8 @@ class Board:
     def _verdict(self, state: State) -> Verdict:
         if state in ("crashed", "hung", "preempted"):
             return "DEAD"
+        if self._life.restart is not None:
+            return "HEALING"
         asked = any(p.due is None for p in self._dispatcher.proposals.values())
         if asked or state == "stalled" or self._engine.blind():
             return "NEEDS YOU" if state not in ENDED else "OK"

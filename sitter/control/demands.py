@@ -66,6 +66,9 @@ class Demands:
 
     def _act(self, query: queries.Act, answer: Answer) -> None:
         action, session = query.action, self._present.session
+        if self._life.restart is not None and isinstance(action, commands.Stop):
+            self._reach.stop_now(answer)  # nothing lives that a stop could wait for: the restart is called off
+            return
         if not self._life.alive or session is None:
             answer(
                 Answered(

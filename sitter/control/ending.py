@@ -10,9 +10,11 @@ from sitter.control.board import ENDED
 from sitter.control.core import Core
 from sitter.control.desk import Answer
 from sitter.control.inbox import Inbox
+from sitter.control.obituary import Obituary
 from sitter.model import Answered, EndAndRestart, ExitNow, Finding, State
 from sitter.rules.stalled import Stalled
 from sitter.store.reader import Reader
+from sitter.supervise.pending import CALLED_OFF, call_off
 from sitter.supervise.process import TrainingProcess
 from sitter_wire.places import RunDir
 from sitter_wire.rundir import RunInfo
@@ -33,6 +35,7 @@ class Ending:
     ) -> None:
         self._run, self._info, self._core, self._notifications, self._clock = run, info, core, notifications, clock
         self._concluded: str | None = reader.get("concluded")
+        self._obituary = Obituary(core, reader, clock)
         self._began = clock.monotonic()
         self._ended_at: float | None = None
         self._was: State | None = None
@@ -50,6 +53,7 @@ class Ending:
     def tick(self) -> None:
         """Notice changes of state, and conclude once the end is known."""
         core, state = self._core, self._core.life.state()
+        self._obituary.tick()
         if core.life.alive:
             self._ended_at = None
             if state != self._was and state in ("stalled", "hung") and core.dispatcher.mode_of(Stalled.name) != "act":
@@ -62,6 +66,8 @@ class Ending:
             return
         self._ended_at = self._clock.monotonic()
         session = core.present.session.id if core.present.session else "-"
+        if core.life.exit is not None and core.life.exit.started is not None:
+            session += f" {core.life.exit.started}"  # a process that died before it had a session ended, too
         if session != self._concluded:
             self._concluded = session
             core.keep("concluded", session)
@@ -69,22 +75,11 @@ class Ending:
 
     def _conclude(self, state: State, exit_: ExitNow | None) -> None:
         core, step = self._core, self._core.present.step
-        how = _how(exit_)
-        text = f"{self._run.name}: {state} at step {step if step is not None else 'unknown'}{how}"
-        core.log_entry(
-            "incident" if state == "crashed" else "note",
-            step=step,
-            branch=core.present.branch,
-            status=state,
-            detail=text,
-        )
+        text = self._obituary.last(state, exit_, step)
         for incident in core.incidents.open:
             core.incidents.over(incident.rule, f"open when the run was {state}")
-        self._notifications.send(
-            "crashed" if state == "crashed" else "finished",
-            text,
-            f"ended {core.present.session and core.present.session.id}",
-        )
+        event = "finished" if state != "crashed" else "gave_up" if exit_ is not None and exit_.given_up else "crashed"
+        self._notifications.send(event, text, f"ended {core.present.session and core.present.session.id}")
         if self._info.then and state in ("finished", "crashed"):
             then(self._info.then, self._run.path, {"SITTER_STATE": state})
             core.log_entry("command", action="then", status="started", detail=self._info.then)
@@ -92,7 +87,7 @@ class Ending:
     def may_leave(self) -> bool:
         """Whether there is nothing left to watch."""
         now = self._clock.monotonic()
-        if self._core.life.alive:
+        if self._core.life.alive or self._core.life.restart is not None:
             return False
         if self._ended_at is not None:
             over = now - self._ended_at
@@ -109,6 +104,7 @@ class Ending:
     def alarms(self, alarms: list[str]) -> None:
         """What the driver said."""
         for alarm in alarms:
+            self._obituary.alarm(alarm)
             self._core.log_entry(
                 "finding",
                 rule="gpu",
@@ -154,6 +150,9 @@ class Ending:
         pid = self._core.life.pid
         process = TrainingProcess.find(self._run) or (TrainingProcess.of(pid) if pid is not None else None)
         if process is None or not process.alive():
+            if self._core.life.restart is not None and call_off(self._run):
+                answer(Answered(status="applied", text=CALLED_OFF))
+                return
             answer(Answered(status="rejected", text="no training process lives in this run"))
             return
         self._core.stopped_now()
@@ -168,11 +167,3 @@ class Ending:
             inbox.post(lambda: answer(reply))
 
         threading.Thread(target=work, name="sitter-stop-now", daemon=True).start()
-
-
-def _how(exit_: ExitNow | None) -> str:
-    if exit_ is None:
-        return ""
-    if exit_.signal is not None:
-        return f", ended by signal {exit_.signal}"
-    return f", exit code {exit_.code}"

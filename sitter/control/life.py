@@ -6,8 +6,9 @@ from collections.abc import Callable
 from sitter.clock import Clock
 from sitter.control.present import Present
 from sitter.locks import holder
-from sitter.model import ExitNow, State
+from sitter.model import ExitNow, RestartNow, State
 from sitter.supervise.exit import read_exit
+from sitter.supervise.pending import pending
 from sitter.supervise.process import TrainingProcess
 from sitter_wire.places import RunDir
 
@@ -33,6 +34,8 @@ class Life:
         self.seen_alive = False
         self.gone_at: float | None = None
         self.exit: ExitNow | None = None
+        self.restart: RestartNow | None = None
+        """Being prepared by the training's parent: it is not over."""
         self.stopped_session: str | None = None
         """The session that was ended with `stop --now`: its signals were ours."""
         self.ended_by_rule: str | None = None
@@ -53,7 +56,9 @@ class Life:
                 self.pid, self.seen_alive, self.gone_at, self.exit = pid, True, None, None
                 self.stalled = False
                 self._present.pong_at = None  # another process's last word is no silence of this one
+            self.restart = None
             return
+        self.restart = pending(self._run) if self._supervised else None
         has_past = self._present.session is not None or self._run.exit_json.exists()
         if self.pid is not None or (self.gone_at is None and has_past):
             self.pid, self.gone_at = None, self._clock.monotonic()
@@ -68,7 +73,7 @@ class Life:
 
     def known(self) -> bool:
         """Whether the end is known as well as it will be: exit.json is there, or none is to be expected."""
-        if self.alive or self.gone_at is None:
+        if self.alive or self.gone_at is None or self.restart is not None:
             return False
         waited = self._clock.monotonic() - self.gone_at
         return self.exit is not None or not self._supervised or waited > EXIT_WAIT_S
@@ -93,11 +98,12 @@ class Life:
         return "running" if self._present.step else "starting"
 
     def _ended_state(self) -> State:
-        if self.gone_at is None:
+        if self.gone_at is None or self.restart is not None:
             return "starting"
         session = self._present.session
         goodbye = session.goodbye if session else None
-        if session is not None and session.id == self.stopped_session:
+        called_off = self.exit is not None and self.exit.called_off
+        if called_off or (session is not None and session.id == self.stopped_session):
             return "stopped"
         if session is not None and session.id == self.ended_by_rule:
             return "crashed"

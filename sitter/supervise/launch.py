@@ -14,6 +14,7 @@ from typing import Any
 from sitter.errors import LaunchError, UsageError
 from sitter.model import ExitNow, Struct
 from sitter.supervise import parent
+from sitter.supervise.attempts import CAP_S, FIRST_S
 from sitter.supervise.process import TrainingProcess
 from sitter.supervise.scope import find_scope
 from sitter_wire.places import RunDir
@@ -46,17 +47,17 @@ def why_not_startable(command: list[str]) -> str:
 
 def launch(
     run: RunDir, command: list[str], *, restart: int = 0, resume: str = "", cwd: str | os.PathLike[str] | None = None,
-    grace_s: float = 0.5,
+    grace_s: float = 0.5, pause_s: float = FIRST_S, pause_most_s: float = CAP_S, furthest: int | None = None,
 ) -> Launched:  # fmt: skip
     """Start ``command`` in ``run``; returns once it runs, and has not failed within ``grace_s`` seconds.
 
-    ``resume``: path of a checkpoint that the agent shall start from (``SITTER_RESUME``). ``cwd``: where it runs (None: here). Raises
-    UsageError; LaunchError, in one sentence, where it cannot be started or fails at once. exit.json says the same.
+    ``resume``: path of a checkpoint that the agent shall start from (``SITTER_RESUME``). ``cwd``: where it runs (None: here).
+    ``restart``: start it again after a crash, so many times at most, ``pause_s`` to ``pause_most_s`` seconds after it (attempts.py);
+    ``furthest``: the step that the run had reached before. Raises UsageError; LaunchError, in one sentence, where it cannot be started or
+    fails at once (and then is not started again). exit.json says the same.
     """
     if not command:
         raise UsageError("no training command: expected `sitter run -- CMD…`, such as `sitter run -- python train.py`")
-    if restart:
-        raise UsageError(f"--restart {restart} is not possible yet; start without it, and `sitter resume` after a crash")
     living = TrainingProcess.find(run)
     if living is not None and living.alive():
         hint = f"stop it first: sitter stop -r {run.name}"
@@ -64,8 +65,11 @@ def launch(
     if cwd and not Path(cwd).is_dir():
         raise LaunchError(f"the directory {cwd}, where the training is to run, is not there; make it, or start a new run")
     # Isolated and without site-packages: what lies in the working directory or in PYTHONPATH is the training's, not ours.
-    options = ["--grace", str(grace_s), os.fspath(run.path.resolve())]
-    words = [sys.executable, "-I", "-S", parent.__file__, *options, "--", *command]
+    options = ["--grace", str(grace_s)]
+    if restart:
+        options += ["--restart", str(restart), "--pause", str(pause_s), "--pause-most", str(pause_most_s)]
+        options += ["--furthest", str(furthest)] if furthest is not None else []
+    words = [sys.executable, "-I", "-S", parent.__file__, *options, os.fspath(run.path.resolve()), "--", *command]
     scope = find_scope(f"sitter-{re.sub(r'[^A-Za-z0-9]+', '-', run.name)}-{secrets.token_hex(3)}.scope")
     environment = {k: v for k, v in os.environ.items() if k not in ("SITTER_RUN", "SITTER_RESUME")}
     if resume:

@@ -1,15 +1,21 @@
 """The small parent of a training: it starts it, forwards signals to it, waits for it, and writes down how it ended.
 
-``python parent.py [--grace S] RUN_DIR -- CMD…`` (or ``python -m sitter.supervise.parent``). Standard library only, so that
-it stays small for days and imports nothing that an upgrade could change under it.
+``python parent.py [--grace S] [--restart N …] RUN_DIR -- CMD…`` (or ``python -m sitter.supervise.parent``). Standard library only, so
+that it stays small for days and imports nothing that an upgrade could change under it.
 
 It forks twice into a session of its own: closing the terminal, or killing whoever launched it, ends nothing. The process in
 front stays just long enough to print one line of JSON: ``{"parent", "pid", "started"}``, and also ``code`` and ``signal``
 where the training ended within ``--grace`` seconds, or ``{"error"}``. What the training prints goes into train.log, a file
 and never a pipe: should this parent die, the training does not even notice.
 
-Files in the run directory: ``parent.pid`` (locked while it lives), ``train.pid``, and at the end ``exit.json``:
-``{"code", "signal", "time", "started", "pid", "error"}``.
+With ``--restart N`` it starts the training again where that ended by itself and not well (attempts.py has the policy). What to go on
+from it asks a process of its own, ``python -m sitter.cli.again``, which needs no daemon and leaves nothing in here. Not started again:
+exit code 0; an end that the operator asked for (a stop, Ctrl-C, a signal to this parent); a pre-emption, since the machine is about to
+go (``sitter resume --all`` at the next boot takes it up); a first start that fails while its launcher still waits. Between two attempts
+SIGINT calls the restart off for the operator, SIGTERM and SIGUSR1 for a machine that is going down.
+
+Files in the run directory: ``parent.pid`` (locked while it lives), ``train.pid``, ``attempts.json`` with ``--restart``, and at the very end
+``exit.json``: ``{"code", "signal", "time", "started", "pid", "error", "log", "oom_kills", "attempts", "given_up", "called_off"}``.
 """
 
 import errno
@@ -26,11 +32,20 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
+if __name__ == "__main__":
+    sys.path.append(str(Path(__file__).resolve().parents[2]))  # last: it adds names, and hides none of the standard library's
+
+from sitter.supervise.attempts import ATTEMPTS, CAP_S, FIRST_S, Attempts, clear_group, oom_kills
+
 PARENT_PID, TRAIN_PID, EXIT, LOG = "parent.pid", "train.pid", "exit.json", "train.log"
 
 AT_ONCE_S = 5.0
 """A training that ends with an error before it is this old is said to have died at once, with its last words."""
 FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+ASK_S = 1800.0
+"""Finding what to go on from reads whole checkpoints, which may be large and lie on a slow disk."""
+ASK_AGAIN_S = (5.0, 30.0, 300.0)
+CTRL_C = 130
 NOT_FOUND, NOT_EXECUTABLE, BUSY = 127, 126, 125
 """Codes in exit.json where nothing could be started; the first two as a shell has them."""
 
@@ -117,16 +132,28 @@ class ExitFile:
                 time.sleep(10)
 
 
-class Parent:
-    """One training, from start to end. ``report`` is a descriptor of the process in front; it may be gone at any time."""
+class OverError(Exception):
+    """There is no other start; the text says why, empty where it ended well."""
 
-    def __init__(self, run: Path, command: list[str], report: int) -> None:
-        self._run, self._command, self._report = run, command, report
+
+class Parent:
+    """One training, from its first start to its last end. ``report`` is a descriptor of the process in front; it may be gone at any time.
+
+    ``grace``: an end within so many seconds of the first start is told to whoever launched us, and not started again.
+    """
+
+    def __init__(self, run: Path, command: list[str], report: int, attempts: Attempts | None = None, grace: float = 0.0) -> None:
+        self._run, self._command, self._report, self._grace = run, command, report, grace
+        self._attempts = attempts or Attempts(run, 0)
         self._child: int | None = None
         self._early: list[int] = []
+        self._ends = ""
+        self._between = False
+        self._called_off = False
+        self._wake = os.pipe()
 
     def go(self) -> None:
-        """Start, wait, write it down."""
+        """Start, wait, write it down; again where that is wanted."""
         lock = self._claim()
         if lock is None:
             self._say(error=f"another training runs in {self._run.name}; stop it first, or give the new one another name")
@@ -139,18 +166,45 @@ class Parent:
             signal.signal(forwarded, self._forward)
         signal.signal(signal.SIGHUP, lambda *_: None)  # not SIG_IGN, which the training would inherit
         signal.pthread_sigmask(signal.SIG_SETMASK, [])
-        ended, since, started = ExitFile(self._run), os.fstat(log).st_size, time.time()
+        ended, resume = ExitFile(self._run), os.environ.get("SITTER_RESUME", "")
+        (self._run / ATTEMPTS).unlink(missing_ok=True)
+        starts = 0
+        while True:
+            starts += 1
+            how = self._once(log, resume)
+            self._between = True
+            at_once = how["pid"] is None or how["time"] - how["started"] < self._grace
+            if not self._attempts.most or (starts == 1 and at_once):
+                break
+            try:
+                resume = self._again(how)
+            except OverError as e:
+                self._attempts.ended(str(e))
+                break
+            self._between = False
+        attempts = self._attempts
+        more = {"attempts": starts, "given_up": attempts.given_up, "called_off": self._called_off}
+        ended.write({**how, **(more if attempts.most else {})})
+        self._say(code=how["code"], signal=how["signal"], **({"error": how["error"]} if how["error"] else {}))
+
+    def _once(self, log: int, resume: str) -> dict[str, Any]:
+        """One attempt; how it ended, as exit.json has it."""
+        since, started, kills = os.fstat(log).st_size, time.time(), oom_kills()
         try:
-            child = subprocess.Popen(self._command, env=self._environment(), process_group=0)
+            child = subprocess.Popen(self._command, env=self._environment(resume), process_group=0)
         except OSError as e:
             code, text = why_not_started(self._command, e)
-            self._end(ended, pid=None, started=started, code=code, number=None, error=text)
-            return
+            return self._how(log, since, started, kills, pid=None, code=code, signal=None, error=text)
         self._child = child.pid
         for number in self._early:
             self._forward(number, None)
+        self._early.clear()
         self._pid_file(TRAIN_PID, identity(child.pid, started))
+        self._attempts.began(child.pid, started, since, resume)
         self._say(parent=os.getpid(), pid=child.pid, started=started)
+        if self._attempts.most:
+            os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+            clear_group(child.pid)  # what it left behind may hold the GPU's memory, or a port, that the next one needs
         status = child.wait()
         self._child = None
         lived = time.time() - started
@@ -159,10 +213,75 @@ class Parent:
             said = last_words(self._run / LOG, since)
             error = f"the training ended at once (after {lived:.1f} s) with exit code {status}"
             error += f": {said}" if said else ""
-        self._end(
-            ended, pid=child.pid, started=started, code=status if status >= 0 else None,
-            number=-status if status < 0 else None, error=error,
-        )  # fmt: skip
+        how = {"code": status, "signal": None} if status >= 0 else {"code": None, "signal": -status}
+        return self._how(log, since, started, kills, pid=child.pid, error=error, **how)
+
+    def _how(self, log: int, since: int, started: float, kills: int | None, **more: Any) -> dict[str, Any]:
+        now = oom_kills()
+        killed = None if kills is None or now is None else max(0, now - kills)
+        times = {"time": time.time(), "started": started}
+        return {**more, **times, "log": [since, os.fstat(log).st_size], "oom_kills": killed}
+
+    def _again(self, how: dict[str, Any]) -> str:
+        """The checkpoint to go on from (empty: from the start), after the pause. Raises OverError where it is not started again."""
+        attempts = self._attempts
+        if how["pid"] is not None:
+            keep = {k: how[k] for k in ("code", "signal", "error", "log", "oom_kills")}
+            attempts.over(ended=how["time"], **keep)
+        if how["code"] == 0:
+            raise OverError("")
+        if self._ends:
+            raise OverError(f"not started again: its parent was told to end by {self._ends}")
+        if how["signal"] == signal.SIGINT or how["code"] == CTRL_C:
+            raise OverError("not started again: it was ended by Ctrl-C")
+        told = self._ask_until_told(how["started"])
+        if told.get("end") in ("stopped", "preempted"):
+            why = {"stopped": "the operator stopped it", "preempted": "the machine is being taken away"}[told["end"]]
+            raise OverError(f"not started again: {why}")
+        attempts.reached(told.get("step"), steps_known=bool(told.get("steps_known")))
+        if stuck := attempts.stuck():
+            raise OverError(stuck)
+        if self._wait(attempts.planned(str(told.get("said", "")))):
+            raise OverError(f"the restart was called off by {self._ends}")
+        return str(told.get("path") or "")
+
+    def _ask_until_told(self, started: float) -> dict[str, Any]:
+        """Where nothing can be learned of the checkpoints, going on from the start would throw days away: so it is asked again, and in the
+        end given up."""
+        for pause in ASK_AGAIN_S:
+            told = self._ask(started)
+            if told is not None:
+                return told
+            if self._wait(pause):
+                raise OverError(f"the restart was called off by {self._ends}")
+        raise OverError(f"given up: what to go on from could not be found out; {LOG} says why")
+
+    def _wait(self, seconds: float) -> bool:
+        """Until the pause is over; True where the parent was told to end meanwhile."""
+        deadline = time.monotonic() + seconds
+        while not self._ends and (left := deadline - time.monotonic()) > 0:
+            if select.select([self._wake[0]], [], [], left)[0]:
+                os.read(self._wake[0], 64)
+        return bool(self._ends)
+
+    def _ask(self, started: float) -> dict[str, Any] | None:
+        """What the run's own records say of this end, and what to go on from; None where nothing could be learned."""
+        words = [sys.executable, "-P", "-m", "sitter.cli.again", "--since", str(started), str(self._run)]
+        environment = {k: v for k, v in os.environ.items() if k not in ("SITTER_RUN", "SITTER_RESUME")}
+        try:
+            done = subprocess.run(
+                words, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=ASK_S, check=False, env=environment, cwd="/",
+                start_new_session=True,
+            )  # fmt: skip
+            told = json.loads(done.stdout)
+        except (OSError, subprocess.SubprocessError) as e:
+            sys.stderr.write(f"sitter: what to go on from could not be found out: {e}\n")
+            return None
+        except ValueError:
+            said = done.stderr.strip().splitlines()
+            sys.stderr.write(f"sitter: what to go on from could not be found out: {said[-1] if said else 'no answer'}\n")
+            return None
+        return told if isinstance(told, dict) else None
 
     def _claim(self) -> int | None:
         """Hold parent.pid for life; None where another parent does."""
@@ -175,10 +294,15 @@ class Parent:
         os.pwrite(fd, json.dumps(identity(os.getpid(), time.time())).encode() + b"\n", 0)
         return fd
 
-    def _environment(self) -> dict[str, str]:
-        return {**os.environ, "SITTER_RUN": str(self._run), "PYTHONUNBUFFERED": "1"}
+    def _environment(self, resume: str) -> dict[str, str]:
+        told = {**os.environ, "SITTER_RUN": str(self._run), "PYTHONUNBUFFERED": "1", "SITTER_RESUME": resume}
+        return told if resume else {k: v for k, v in told.items() if k != "SITTER_RESUME"}
 
     def _forward(self, number: int, _frame: FrameType | None) -> None:
+        if number != signal.SIGUSR1 or self._between:
+            self._ends = signal.Signals(number).name
+            self._called_off = self._between and number == signal.SIGINT
+            os.write(self._wake[1], b"x")
         if self._child is None:
             self._early.append(number)
             return
@@ -194,13 +318,6 @@ class Parent:
             temp.replace(self._run / name)
         except OSError as e:  # a full disk must not keep a training from running that has already begun
             sys.stderr.write(f"sitter: cannot write {name}: {e.strerror}\n")
-
-    def _end(
-        self, file: ExitFile, *, pid: int | None, started: float, code: int | None, number: int | None, error: str
-    ) -> None:
-        times = {"time": time.time(), "started": started}
-        file.write({"code": code, "signal": number, "pid": pid, "error": error, **times})
-        self._say(code=code, signal=number, **({"error": error} if error else {}))
 
     def _say(self, **what: Any) -> None:
         try:
@@ -232,11 +349,11 @@ def wait_in_front(reports: int, grace: float) -> dict[str, Any]:
 
 def main(arguments: list[str]) -> NoReturn:
     """See the module's text. Exit code of the process in front: 0 the training was started, 1 not, 2 asked wrongly."""
-    grace = 0.5
-    if arguments[:1] == ["--grace"]:
-        grace, arguments = float(arguments[1]), arguments[2:]
+    given = {"--grace": 0.5, "--restart": 0.0, "--pause": FIRST_S, "--pause-most": CAP_S, "--furthest": -1.0}
+    while arguments and arguments[0] in given:
+        given[arguments[0]], arguments = float(arguments[1]), arguments[2:]
     if len(arguments) < 3 or arguments[1] != "--":
-        sys.stderr.write("usage: python -m sitter.supervise.parent [--grace S] RUN_DIR -- CMD…\n")
+        sys.stderr.write("usage: python -m sitter.supervise.parent [--grace S] [--restart N] RUN_DIR -- CMD…\n")
         sys.exit(2)
     run, command = Path(arguments[0]).resolve(), arguments[2:]
     reports, report = os.pipe()
@@ -246,7 +363,10 @@ def main(arguments: list[str]) -> NoReturn:
         os.setsid()
         if os.fork() != 0:
             os._exit(0)
-        parent = Parent(run, command, report)
+        furthest = int(given["--furthest"]) if given["--furthest"] >= 0 else None
+        restart, first_s, cap_s = int(given["--restart"]), given["--pause"], given["--pause-most"]
+        attempts = Attempts(run, restart, first_s=first_s, cap_s=cap_s, furthest=furthest)
+        parent = Parent(run, command, report, attempts, grace=given["--grace"])
         try:
             parent.go()
         except OSError as e:
@@ -255,7 +375,7 @@ def main(arguments: list[str]) -> NoReturn:
         os._exit(0)
     os.close(report)
     os.waitpid(between, 0)
-    told = wait_in_front(reports, grace)
+    told = wait_in_front(reports, given["--grace"])
     sys.stdout.write(json.dumps(told) + "\n")
     sys.stdout.flush()
     sys.exit(0 if "pid" in told and not told.get("error") else 1)

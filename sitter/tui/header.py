@@ -61,6 +61,8 @@ def _first(view: View, status: Status, width: int) -> Line:
     if status.exit and status.state in ("crashed", "hung", "preempted"):
         ended = f"signal {status.exit.signal}" if status.exit.signal else f"exit {formats.count(status.exit.code)}"
         state.append((f" ({ended})", "bad"))
+    if status.restart is not None:
+        state = [(status.restart.in_words(view.now), "warn")]
     pieces.append((1 if status.state != "running" else 5, state))
     pieces.append((1, [("step ", "dim"), (formats.count(step), "strong"), (f" / {formats.count(total)}", "dim")]))
     at_bar = len(pieces)

@@ -73,7 +73,7 @@ def test_damaged_checkpoints_are_told_and_the_training_goes_on(sitter, script, s
     alter(second["path"])  # back to what it was
     resumed = sitter("resume")
     assert resumed.returncode == 0, resumed.stderr
-    assert f"from step {second['step']}" in resumed.stdout
+    assert f"from step {second['step']:,}" in resumed.stdout
     sitter.until(lambda s: s["state"] == "running" and s["step"] > second["step"])
     w = sitter.status()["signals"]["w"]
     assert w["last"] == w["step"] + 2

@@ -1,0 +1,94 @@
+"""What the logbook says when the training died: why, its last words, and what follows."""
+
+from sitter.clock import Clock
+from sitter.control.core import Core
+from sitter.host.xid import describe
+from sitter.model import ExitNow, State
+from sitter.store.reader import Reader
+from sitter.supervise.attempts import ATTEMPTS
+from sitter.supervise.death import Death, examine, in_words
+from sitter.supervise.pending import Attempt, read_attempts
+
+TOLD = "attempts_told"
+"""Kept in the history: unix seconds of the last attempt's end that is in the logbook."""
+XID_S = 300.0
+"""A GPU error so long before the end is named beside it."""
+KEPT_ALARMS = 20
+
+
+class Obituary:
+    """Of every attempt that was followed by another, and of the last."""
+
+    def __init__(self, core: Core, reader: Reader, clock: Clock) -> None:
+        self._core, self._clock = core, clock
+        self._told = float(reader.get(TOLD) or 0.0)
+        self._stamp = 0
+        self._alarms: list[tuple[float, str]] = []
+
+    def alarm(self, text: str) -> None:
+        """The driver reported something; it may turn out to have been the cause."""
+        self._alarms = [*self._alarms, (self._clock.wall(), text)][-KEPT_ALARMS:]
+
+    def tick(self) -> None:
+        """Write down attempts that have ended and are followed by another; also those that nobody was there to see."""
+        core = self._core
+        try:
+            stamp = (core.run.path / ATTEMPTS).stat().st_mtime_ns
+        except OSError:
+            return
+        if stamp == self._stamp:
+            return
+        self._stamp = stamp
+        for attempt in read_attempts(core.run).attempts:
+            if attempt.ended is not None and attempt.then and attempt.ended > self._told:
+                self._told = attempt.ended
+                core.keep(TOLD, attempt.ended)
+                self._restarted(attempt)
+
+    def _restarted(self, attempt: Attempt) -> None:
+        core = self._core
+        death = examine(
+            core.run.train_log, code=attempt.code, number=attempt.signal, pid=attempt.pid, ended=attempt.ended, span=attempt.log,
+            oom_kills=attempt.oom_kills, error=attempt.error,
+        )  # fmt: skip
+        at = f"step {attempt.step:,}" if attempt.step is not None else "no step"
+        text = f"{core.run.name}: crashed at {at}, {self._with_xids(death, attempt.ended)}"
+        self._write(text, death, step=attempt.step, time=attempt.ended)
+        branch = core.present.branch
+        core.log_entry("restart", step=attempt.step, branch=branch, status="restarting", detail=attempt.then, time=attempt.ended)
+        for incident in core.incidents.open:
+            core.incidents.over(incident.rule, "open when the run crashed")
+        core.tell("crashed", f"{text}; {attempt.then}", f"crashed {attempt.started}")
+
+    def last(self, state: State, exit_: ExitNow | None, step: int | None) -> str:
+        """Write down the last end; the sentence that notifications carry."""
+        core = self._core
+        began = f"{core.run.name}: {state} at step {f'{step:,}' if step is not None else 'unknown'}"
+        exit_ = exit_ or ExitNow(code=None, signal=None)
+        why = f"; {exit_.given_up}" if exit_.given_up else ""
+        if state != "crashed":
+            how = f", {in_words(exit_.code, exit_.signal)}" if exit_.time is not None else ""
+            core.log_entry("note", step=step, branch=core.present.branch, status=state, detail=f"{began}{how}{why}")
+            return began + how + why
+        death = examine(
+            core.run.train_log, code=exit_.code, number=exit_.signal, pid=exit_.pid, ended=exit_.time, span=exit_.log,
+            oom_kills=exit_.oom_kills, error=exit_.error,
+        )  # fmt: skip
+        text = f"{began}, {self._with_xids(death, exit_.time)}{why}"
+        self._write(text, death, step=step, time=None)
+        return text
+
+    def _with_xids(self, death: Death, ended: float | None) -> str:
+        heard = [text for at, text in self._alarms if ended is not None and 0 <= ended - at + 10.0 <= XID_S]
+        said = heard or [describe(x) for x in dict.fromkeys(death.xids)]
+        return "; ".join([death.sentence(), *said])
+
+    def _write(self, text: str, death: Death, *, step: int | None, time: float | None) -> None:
+        branch = self._core.present.branch
+        self._core.log_entry("incident", step=step, branch=branch, status="crashed", detail=text, time=time)
+        if death.lines:
+            lines = "\n".join(["the last lines of train.log:", *(f"  {line}" for line in death.lines)])
+            self._core.log_entry("note", step=step, branch=branch, status="last words", detail=lines, time=time)
+        if death.kernel:
+            self._core.log_entry("note", step=step, branch=branch, status="kernel", detail="\n".join(death.kernel), time=time)
+

@@ -1,0 +1,82 @@
+"""A restart that a living parent is preparing, and the attempts that came before it, as attempts.json says."""
+
+import json
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from sitter.locks import holder
+from sitter.model import RestartNow, Struct
+from sitter.supervise.attempts import ATTEMPTS
+from sitter.supervise.parent import PARENT_PID
+from sitter_wire.places import RunDir
+
+CALLED_OFF = "the restart is called off; `sitter resume` starts it when you want"
+
+
+class Attempt(Struct, frozen=True):
+    """One start of the training. ``log``: where its output lies in train.log. ``then``: what followed, empty while nothing has.
+
+    ``step`` is the last one it told; ``oom_kills`` how many processes of its cgroup the kernel killed for memory meanwhile.
+    """
+
+    pid: int
+    started: float
+    ended: float | None = None
+    code: int | None = None
+    signal: int | None = None
+    error: str = ""
+    log: tuple[int, int] = (0, 0)
+    oom_kills: int | None = None
+    step: int | None = None
+    resume: str = ""
+    then: str = ""
+
+
+class Told(Struct, frozen=True):
+    """attempts.json."""
+
+    of: int = 0
+    restarts: int = 0
+    attempts: tuple[Attempt, ...] = ()
+    next: dict[str, Any] | None = None
+    given_up: str = ""
+
+
+def read_attempts(run: RunDir) -> Told:
+    """What the file says; nothing where there is none or it is damaged."""
+    try:
+        return msgspec.convert(json.loads((run.path / ATTEMPTS).read_bytes()), Told)
+    except (OSError, ValueError, msgspec.ValidationError):
+        return Told()
+
+
+def pending(run: RunDir) -> RestartNow | None:
+    """The restart that the run's parent is preparing now; None where there is none, or that parent is gone."""
+    told = read_attempts(run)
+    if told.next is None or parent_pid(run) is None:
+        return None
+    try:
+        return RestartNow(of=told.of, **told.next)
+    except TypeError:
+        return None
+
+
+def parent_pid(run: RunDir) -> int | None:
+    """The living parent of this run's training."""
+    return holder(Path(run.path / PARENT_PID))
+
+
+def call_off(run: RunDir) -> bool:
+    """Tell the parent that the operator wants no other start; False where there is no parent."""
+    pid = parent_pid(run)
+    if pid is None or pid <= 1:
+        return False
+    try:
+        os.kill(pid, signal.SIGINT)
+    except OSError:
+        return False
+    return True

@@ -1,0 +1,163 @@
+"""``sitter run --restart``: a training that dies goes on by itself, whoever else has died; and a stop is a stop."""
+
+import json
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+from sitter.model import RestartNow
+from sitter.paths import look
+from sitter.supervise.exit import read_exit
+from sitter_wire.places import RunDir
+
+TRAINING = """
+    import pathlib, sitter_agent, sys, time
+    weight, fault = {"w": 1.0}, pathlib.Path("fault")
+    agent = sitter_agent.start()
+    agent.state(save=lambda: dict(weight), load=weight.update)
+    print("begins", agent.step, repr(weight["w"]), flush=True)
+    for step in agent.steps(int(sys.argv[1])):
+        weight["w"] += 1.0
+        agent.log(loss=2.0, w=weight["w"])
+        time.sleep(0.002)
+        if fault.exists() and step > 20:
+            say = fault.read_text()
+            fault.unlink()
+            raise RuntimeError(say)
+    print("ends", agent.step, repr(weight["w"]), flush=True)
+"""
+SETTINGS = "[restart]\npause = 0.3\n[checkpoints]\nhealthy_steps = 40\n"
+
+
+def begin(sitter, script, start, total: int = 100_000, restart: int = 5, settings: str = SETTINGS, **env: str):
+    sitter.cwd.joinpath("sitter.toml").write_text(settings)
+    path = str(script(TRAINING))
+    front = start(
+        sys.executable, "-m", "sitter.cli.main", "run", "--no-ui", "--name", "x", "--restart", str(restart), "--", sys.executable, path,
+        str(total), **env,
+    )  # fmt: skip
+    sitter.until(lambda s: s["state"] == "running" and s["step"] > 30)
+    return front, RunDir(sitter.cwd / "sitter-runs" / "x")
+
+
+def pid_of(run: RunDir) -> int:
+    return int(json.loads((run.path / "train.pid").read_text())["pid"])
+
+
+def begins(run: RunDir) -> list[list[str]]:
+    return [row.split()[1:] for row in run.train_log.read_text().splitlines() if row.startswith("begins")]
+
+
+def save(sitter, *, good: bool = False) -> int:
+    assert sitter("checkpoint").returncode == 0
+    return sitter.until(lambda s: any(c["good"] or not good for c in s["checkpoints"]))["checkpoints"][-1]["step"]
+
+
+def test_a_killed_training_goes_on_from_its_good_checkpoint_and_ends_well(sitter, script, start):
+    front, run = begin(sitter, script, start, 3000)
+    saved = save(sitter, good=True)
+    os.kill(pid_of(run), signal.SIGKILL)
+    out = front.communicate(timeout=60)[0]
+    assert front.returncode == 0, out
+    assert begins(run) == [["0", "1.0"], [str(saved), repr(1.0 + saved)]]
+    assert "ends 3000 3001.0" in run.train_log.read_text()
+    status = sitter.status()
+    assert (status["state"], status["step"], status["branch"]) == ("finished", 3000, 1)
+    assert (status["exit"]["code"], status["exit"]["attempts"]) == (0, 2)
+    log = sitter.lines("logbook")
+    (crash,) = [e for e in log if e["status"] == "crashed"]
+    assert "ended by SIGKILL" in crash["detail"]
+    (restarting,) = [e for e in log if e["status"] == "restarting"]
+    assert restarting["kind"] == "restart"
+    assert f"restarting in 0:00 (1 of 5), from step {saved:,} (good)" in restarting["detail"]
+    assert [e["branch"] for e in log if e["kind"] == "restart" and e["status"] == "started"] == [1]
+
+
+def test_it_goes_on_also_when_the_daemon_died_with_it(sitter, script, start):
+    front, run = begin(sitter, script, start, 3000)
+    saved = save(sitter)
+    watcher = look(run).daemon_pid
+    assert watcher is not None
+    os.kill(watcher, signal.SIGKILL)
+    os.kill(pid_of(run), signal.SIGKILL)
+    front.communicate(timeout=60)
+    assert front.returncode == 0
+    assert begins(run)[1] == [str(saved), repr(1.0 + saved)]
+    sitter.until(lambda s: s["state"] == "finished")
+    crashes = [e for e in sitter.lines("logbook") if e["status"] == "crashed"]
+    assert len(crashes) == 1, "the daemon that the second attempt started tells of the first one's end"
+
+
+def test_a_frozen_daemon_does_not_hold_up_the_restart(sitter, script, start):
+    front, run = begin(sitter, script, start, 3000)
+    saved = save(sitter)
+    watcher = look(run).daemon_pid
+    assert watcher is not None
+    os.kill(watcher, signal.SIGSTOP)
+    try:
+        os.kill(pid_of(run), signal.SIGKILL)
+        front.communicate(timeout=60)
+    finally:
+        os.kill(watcher, signal.SIGCONT)
+    assert begins(run)[1] == [str(saved), repr(1.0 + saved)]
+    assert read_exit(run).code == 0
+
+
+def test_what_it_said_is_in_the_logbook_and_the_notice(sitter, script, start):
+    front, _ = begin(sitter, script, start, 2000)
+    Path(sitter.cwd, "fault").write_text("\x1b[31mCUDA out of memory. Tried to allocate 2.00 GiB\x1b[0m")
+    front.communicate(timeout=60)
+    log = sitter.lines("logbook")
+    (crash,) = [e for e in log if e["status"] == "crashed"]
+    assert "exit code 1: the GPU's memory ran out (CUDA out of memory. Tried to allocate 2.00 GiB)" in crash["detail"]
+    (words,) = [e for e in log if e["status"] == "last words"]
+    assert words["detail"].endswith("RuntimeError: CUDA out of memory. Tried to allocate 2.00 GiB")
+
+
+def test_a_stop_is_not_started_again(sitter, script, start):
+    for words in (["stop"], ["stop", "--now"]):
+        front, run = begin(sitter, script, start)
+        assert sitter(*words).returncode == 0
+        front.communicate(timeout=60)
+        assert len(begins(run)) == 1
+        sitter.until(lambda s: s["state"] == "stopped")
+        for file in sorted(run.path.rglob("*"), reverse=True):
+            file.rmdir() if file.is_dir() else file.unlink()
+        run.path.rmdir()
+
+
+def test_the_wait_is_shown_and_a_stop_calls_it_off(sitter, script, start):
+    front, run = begin(sitter, script, start, settings="[restart]\npause = '20m'\npause_most = '20m'\n")
+    os.kill(pid_of(run), signal.SIGKILL)
+    status = sitter.until(lambda s: s["restart"] is not None and s["restart"]["at"] is not None)
+    assert (status["state"], status["verdict"]) == ("starting", "HEALING")
+    assert "restarting in 19:5" in sitter("status").stdout
+    assert "about to be started again by itself" in sitter.refused("resume")
+    stopped = sitter("stop")
+    assert stopped.returncode == 0, stopped.stderr
+    assert "called off" in stopped.stdout
+    front.communicate(timeout=60)
+    assert front.returncode == 128 + signal.SIGKILL
+    assert sitter.until(lambda s: s["exit"])["state"] == "stopped"
+
+
+def test_three_deaths_without_a_step_further_give_up_and_then_then_runs(sitter, script, start, tmp_path):
+    sitter.cwd.joinpath("sitter.toml").write_text(SETTINGS)
+    path = str(script("import sitter_agent\nagent = sitter_agent.start()\nimport time; time.sleep(0.6)\nraise SystemExit('bad batch')"))
+    done = sitter(
+        "run", "--no-ui", "--name", "x", "--restart", "50", "--then", f"echo over >> {tmp_path}/over", "--", sys.executable, path
+    )
+    assert done.returncode == 1
+    status = sitter.until(lambda s: s["state"] == "crashed" and (tmp_path / "over").exists())
+    assert status["exit"]["attempts"] == 3
+    assert "did not get to a first step" in status["exit"]["given_up"]
+    time.sleep(0.2)
+    assert (tmp_path / "over").read_text() == "over\n", "once, at the very end"
+    assert sum(e["status"] == "crashed" for e in sitter.lines("logbook")) == 3
+
+
+def test_a_restart_is_told_in_words():
+    assert RestartNow(number=2, of=5, at=1020.0).in_words(1000.0) == "restarting in 0:20 (2 of 5)"
+    assert RestartNow(number=2, of=5).in_words(1000.0) == "restarting (2 of 5)"

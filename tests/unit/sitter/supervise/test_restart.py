@@ -1,0 +1,131 @@
+"""The small parent starts a training again; the programs here know nothing of sitter, and no daemon runs."""
+
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from sitter.errors import LaunchError
+from sitter.supervise.exit import read_exit
+from sitter.supervise.launch import launch
+from sitter.supervise.pending import call_off, parent_pid, pending, read_attempts
+from sitter_wire.places import RunDir
+
+Until = Callable[..., Any]
+
+COUNTS = (
+    "import os, pathlib, signal, sys, time\n"
+    "here = pathlib.Path(os.environ['SITTER_RUN']) / 'count'\n"
+    "n = int(here.read_text()) if here.exists() else 0\n"
+    "here.write_text(str(n + 1))\n"
+    "print('attempt', n, flush=True)\n"
+)
+
+
+def python(body: str) -> list[str]:
+    return [sys.executable, "-c", COUNTS + body]
+
+
+@pytest.fixture(autouse=True)
+def place(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SITTER_RUNTIME_DIR", str(tmp_path_factory.mktemp("r")))
+
+
+@pytest.mark.parametrize("death", ["sys.exit(3)", "os.kill(os.getpid(), 9)", "os.abort()", "os.kill(os.getpid(), 15)"])
+def test_a_crash_is_followed_by_another_start_and_a_good_end_by_none(run: RunDir, until: Until, death: str) -> None:
+    launch(run, python(f"if n == 0: {death}"), restart=5, pause_s=0.05, grace_s=0)
+    ended = until(lambda: read_exit(run), 30)
+    assert (ended.code, ended.attempts, ended.given_up) == (0, 2, "")
+    assert run.train_log.read_text().split("\n")[:2] == ["attempt 0", "attempt 1"]
+    first, second = read_attempts(run).attempts
+    assert first.then == "restarting in 0:00 (1 of 5), from the start, since there is no verified checkpoint"
+    assert (first.code, first.signal) != (0, None)
+    assert second.code == 0
+    assert run.train_log.read_bytes()[slice(*first.log)] == b"attempt 0\n"
+
+
+def test_three_deaths_at_once_are_the_last(run: RunDir, until: Until) -> None:
+    launch(run, python("sys.exit('no such data set')"), restart=50, pause_s=0.05, grace_s=0)
+    ended = until(lambda: read_exit(run), 30)
+    assert (ended.code, ended.attempts) == (1, 3)
+    assert ended.given_up == "given up: 3 attempts in a row did not get to a first step"
+    assert "no such data set" in ended.error
+    assert read_attempts(run).given_up == ended.given_up
+
+
+def test_a_command_that_is_gone_is_given_up(run: RunDir, until: Until, tmp_path: Any) -> None:
+    script = tmp_path / "train.sh"
+    script.write_text("#!/bin/sh\nsleep 0.1\nrm $0\nexit 1\n")
+    script.chmod(0o755)
+    launch(run, [str(script)], restart=50, pause_s=0.05, grace_s=0)
+    ended = until(lambda: read_exit(run), 30)
+    assert (ended.code, ended.attempts) == (127, 3)
+    assert "was not found" in ended.error
+
+
+def test_what_fails_while_its_user_is_looking_is_told_and_not_repeated(run: RunDir) -> None:
+    with pytest.raises(LaunchError, match="exit code 1: no such data set"):
+        launch(run, python("sys.exit('no such data set')"), restart=5, grace_s=20)
+    assert run.train_log.read_text().count("attempt") == 1
+
+
+@pytest.mark.parametrize("end", ["sys.exit(130)", "os.kill(os.getpid(), signal.SIGINT); time.sleep(9)"])
+def test_ctrl_c_is_no_crash(run: RunDir, until: Until, end: str) -> None:
+    launch(run, python(end), restart=5, pause_s=0.05, grace_s=0)
+    ended = until(lambda: read_exit(run), 30)
+    assert (ended.attempts, ended.given_up) == (1, "not started again: it was ended by Ctrl-C")
+
+
+def test_a_parent_that_is_told_to_end_starts_nothing_again(run: RunDir, until: Until) -> None:
+    started = launch(run, python("print('up', flush=True); time.sleep(60)"), restart=5, pause_s=0.05, grace_s=0)
+    until(lambda: "up" in run.train_log.read_text())
+    os.kill(started.parent_pid, signal.SIGTERM)
+    ended = until(lambda: read_exit(run), 30)
+    assert (ended.signal, ended.attempts) == (signal.SIGTERM, 1)
+    assert "told to end by SIGTERM" in ended.given_up
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
+def test_a_restart_can_be_called_off(run: RunDir, until: Until, number: signal.Signals) -> None:
+    launch(run, python("sys.exit(1)"), restart=5, pause_s=60, grace_s=0)
+    coming = until(lambda: (found := pending(run)) and found.at and found, 30)
+    assert (coming.number, coming.of) == (1, 5)
+    assert coming.in_words(coming.at - 59.5) == "restarting in 1:00 (1 of 5)"
+    assert 55 < coming.at - time.time() <= 120
+    if number == signal.SIGINT:
+        assert call_off(run)
+    else:
+        os.kill(parent_pid(run) or 0, number)
+    ended = until(lambda: read_exit(run), 30)
+    assert (ended.code, ended.attempts) == (1, 1)
+    assert ended.called_off == (number == signal.SIGINT)
+    assert "called off" in ended.given_up
+    until(lambda: parent_pid(run) is None)
+    assert pending(run) is None
+    assert not call_off(run)
+
+
+def test_a_restart_whose_parent_died_is_none(run: RunDir, until: Until) -> None:
+    launch(run, python("sys.exit(1)"), restart=5, pause_s=60, grace_s=0)
+    until(lambda: (found := pending(run)) and found.at, 30)
+    os.kill(parent_pid(run) or 0, signal.SIGKILL)
+    until(lambda: parent_pid(run) is None)
+    assert json.loads((run.path / "attempts.json").read_text())["next"] is not None
+    assert pending(run) is None
+
+
+def test_what_the_first_left_in_its_group_is_gone_before_the_second(run: RunDir, until: Until) -> None:
+    body = (
+        "import subprocess\n"
+        "if n == 0: p = subprocess.Popen(['sleep', '600']); print('left', p.pid, flush=True); os.kill(os.getpid(), 9)\n"
+        "left = int(pathlib.Path(os.environ['SITTER_RUN'], 'train.log').read_text().split()[3])\n"
+        "stat = pathlib.Path(f'/proc/{left}/stat')\n"
+        "sys.exit(5 if stat.exists() and stat.read_text().split()[2] not in 'ZX' else 0)"
+    )
+    launch(run, python(body), restart=1, pause_s=0.05, grace_s=0)
+    assert until(lambda: read_exit(run), 30).code == 0
