@@ -9,6 +9,7 @@ from typing import Any
 import zmq
 from zmq.backend import Socket as RawSocket
 
+from sitter.control.mishaps import note
 from sitter.errors import DaemonError
 from sitter_wire import codec
 from sitter_wire.messages import MAX_FRAME, AnyMessage, ShipmentHeader
@@ -76,6 +77,8 @@ class AgentLink:
                 self._on_shipment(header, raw)
             except codec.GarbageError as e:
                 self._garbage(e)
+            except Exception as e:  # noqa: BLE001 — a bug of ours must not end the daemon
+                note(e)
 
     def take_messages(self) -> None:
         """What waits on the ROUTER, up to ``AT_ONCE``."""
@@ -87,6 +90,8 @@ class AgentLink:
                 self._on_message(codec.message(parts))
             except codec.GarbageError as e:
                 self._garbage(e)
+            except Exception as e:  # noqa: BLE001 — a bug of ours must not end the daemon
+                note(e)
 
     def send(self, message: AnyMessage) -> bool:
         """To the agent; False where it is not connected or takes nothing more."""

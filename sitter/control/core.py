@@ -14,6 +14,7 @@ from sitter.control.dispatcher import KEPT, Dispatcher
 from sitter.control.flow import Flow, entry
 from sitter.control.incidents import Incidents
 from sitter.control.life import Life
+from sitter.control.mishaps import mishaps
 from sitter.control.orders import Orders
 from sitter.control.present import GOALS, Present
 from sitter.control.ruleset import build, parameters
@@ -322,6 +323,7 @@ class Core:
         if self.intake.garbage:
             out.append(f"{self.intake.garbage} damaged shipments were dropped")
         out += self._unreadable
+        out += mishaps()
         out += [self.standing] if self.standing else []
         return out
 

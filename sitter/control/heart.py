@@ -103,6 +103,7 @@ class Heart:
             self._core.flow.outcome(message.outcome)
         elif isinstance(message, Stacks):
             self._stacks(message)
+        self._core.orders.agent_is_there()
 
     def _stacks(self, stacks: Stacks) -> None:
         """Answered by the control thread at once: no safe point is needed, and where none comes this is how one learns why."""

@@ -4,6 +4,8 @@ import queue
 import socket
 from collections.abc import Callable
 
+from sitter.control.mishaps import guarded
+
 
 class Inbox:
     """Callables from any thread, run on the loop's own."""
@@ -41,7 +43,7 @@ class Inbox:
                 task = self._queue.get_nowait()
             except queue.Empty:
                 return
-            task()
+            guarded(task)
 
     def clear(self) -> None:
         """Take in what made ``fileno`` readable, before ``run``."""

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import msgspec
 
 from sitter.clock import Clock
+from sitter.control.mishaps import guarded
 
 SOONER, LATER = 0.95, 1.15
 """Of its period: when a task may be done instead of just then. Sooner than that only once, to fall in with what it is to follow."""
@@ -53,4 +54,4 @@ class Timers:
                 # One that was moved goes on from there; the others keep their beat.
                 timer.due = now + timer.every if timer.moved else max(timer.due + timer.every, now)
                 timer.ran, timer.moved, timer.hurried = now, False, timer.moved and timer.hurried
-                timer.task()
+                guarded(timer.task)

@@ -11,8 +11,8 @@ from sitter.control.orders import Orders
 from sitter.rules.clearance import Clearance
 from sitter.testing.manual_clock import ManualClock
 from sitter_wire import codec
-from sitter_wire.commands import Rollback, SetKnob
-from sitter_wire.messages import Ack, Order, Ping
+from sitter_wire.commands import Outcome, Rollback, SetKnob
+from sitter_wire.messages import Ack, Answer, Order, Ping
 from sitter_wire.places import Endpoints
 
 
@@ -82,3 +82,12 @@ def test_what_was_committed_at_leisure_is_acknowledged_with_the_next_ping(heart)
     assert second.committed == 7
     heart.committed({"s": 9})
     assert heart.wait_ms(700) <= 201
+
+
+def test_an_order_that_found_nobody_goes_with_the_agents_first_word():
+    clock, sent = ManualClock(), []
+    orders = Orders(clock, lambda command: sent.append(command) or len(sent) > 1)
+    heart = Heart("i", SimpleNamespace(orders=orders, flow=SimpleNamespace(outcome=lambda outcome: None)), None, clock)
+    command = orders.give(Rollback(before=15), session="s", by="operator")
+    heart.message(Answer(outcome=Outcome(id="another", status="applied", step=1, branch=0, text="")))
+    assert sent == [command, command]
