@@ -1,4 +1,4 @@
-"""``sitter demo``: see in three minutes what it is about, without a GPU, a download or a script of one's own."""
+"""``sitter demo``: see in a few minutes what it is about, without a GPU, a download or a script of one's own."""
 
 import shutil
 import sys

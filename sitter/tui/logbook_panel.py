@@ -47,6 +47,8 @@ def matches(entry: LogEntry, find: str) -> bool:
 def entry_lines(entry: LogEntry, now: float, width: int, *, whole: bool = False) -> list[Line]:
     """Time, sign, step and what it says."""
     sign, style = SIGNS.get(entry.kind, ("·", "dim"))
+    if entry.kind == "incident" and (entry.status or "").startswith("recovered"):
+        sign, style = SIGNS["outcome"]
     if entry.status in ("rejected", "expired", "unanswered", "vetoed", "skipped"):
         sign, style = "✘", "bad"
     head: Line = [(f"{formats.clock_time(entry.time, now):>9} ", "dim"), (f"{sign} ", style)]

@@ -12,6 +12,7 @@ from sitter import model
 from sitter.testing.fake_reader import FakeReader
 from sitter.testing.manual_clock import ManualClock
 from sitter.tui.keys import KEYS
+from sitter.tui.logbook_panel import entry_lines
 from sitter_wire import commands, queries
 
 SIZES = [(80, 24), (200, 60)]
@@ -728,6 +729,14 @@ def test_what_needs_the_operator_is_never_called_nothing(play: Play) -> None:
         assert "nothing waits" not in s.text
 
     play(story, reader=reader, clock=clock)
+
+
+def test_an_incident_that_is_over_is_no_alarm_in_the_logbook() -> None:
+    entry = model.LogEntry(id=1, time=0.0, kind="incident", step=9, status="recovered, 3 steps lost", detail="loss is back: recovered, 3 steps lost")
+    (line,) = entry_lines(entry, 0.0, 80)
+    assert ("✔ ", "good") in line
+    (line,) = entry_lines(msgspec.structs.replace(entry, status="open"), 0.0, 80)
+    assert ("✖ ", "bad") in line
 
 
 def test_since_you_left_ends_with_the_end_that_the_daemon_expects(play: Play) -> None:
