@@ -121,7 +121,7 @@ class Demo:
                 now = time.monotonic()
                 if now - reported >= REPORT_S or (ended is not None and beside_ended):
                     reported = now
-                    self._say(f"{now - began:4.0f} s  with sitter: {_looked_after(client, ended)} · beside it: {self._beside_says()}")
+                    self._say(f"{now - began:4.0f} s  with sitter: {_looked_after(client, ended)} · {self._beside_says()}")
                 if ended is not None and not told_all:
                     self._tell_logbook(client)
                     client.close()  # the daemon leaves when nobody asks any more

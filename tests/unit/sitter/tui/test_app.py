@@ -732,7 +732,8 @@ def test_what_needs_the_operator_is_never_called_nothing(play: Play) -> None:
 
 
 def test_an_incident_that_is_over_is_no_alarm_in_the_logbook() -> None:
-    entry = model.LogEntry(id=1, time=0.0, kind="incident", step=9, status="recovered, 3 steps lost", detail="loss is back: recovered, 3 steps lost")
+    over = "recovered, 3 steps lost"
+    entry = model.LogEntry(id=1, time=0.0, kind="incident", step=9, status=over, detail=f"loss is back: {over}")
     (line,) = entry_lines(entry, 0.0, 80)
     assert ("✔ ", "good") in line
     (line,) = entry_lines(msgspec.structs.replace(entry, status="open"), 0.0, 80)
