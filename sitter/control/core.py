@@ -16,30 +16,26 @@ from sitter.control.incidents import Incidents
 from sitter.control.life import Life
 from sitter.control.mishaps import mishaps
 from sitter.control.orders import Orders
-from sitter.control.present import GOALS, Present
+from sitter.control.present import Present
+from sitter.control.recall import Recall
 from sitter.control.ruleset import build, parameters
 from sitter.control.stillness import Stillness
 from sitter.grammar import spelled
 from sitter.ingest import files
 from sitter.ingest.intake import Intake
 from sitter.model import EndAndRestart, EntryKind, Finding, Notification, Preset, RuleState
-from sitter.rules.base import Rule, gave_up, recovered
+from sitter.rules.base import Rule
 from sitter.rules.engine import Engine
 from sitter.rules.stalled import Stalled
-from sitter.rules.view import RunView, Sample
+from sitter.rules.view import RunView
 from sitter.store.reader import Reader
 from sitter.store.writer import Writer
 from sitter_wire.commands import AnyAction, Command, Outcome, Rollback, TakeCheckpoint
 from sitter_wire.messages import ShipmentHeader
 from sitter_wire.places import RunDir
-from sitter_wire.records import Happening
 from sitter_wire.rundir import RunInfo
 
 log = logging.getLogger(__name__)
-
-WARM_UP_POINTS = 5000
-"""Points of the past that a new daemon shows its rules, with acting off, so that they know what is usual."""
-
 
 LEARNED_EVERY_S = 60.0
 STEPS_S = 3.0
@@ -139,47 +135,12 @@ class Core:
         last = sessions[-1]
         session = self.flow.session(last.session, None, last.pid or 0)
         session.clock = (last.wall_ns / 1e9, last.mono_ns / 1e9)
-        # Interleaved as they were made: a restore between two points changes what the second may be compared with.
-        told: list[tuple[int, Sample | Happening]] = [
-            (stored.happening.seq, stored.happening) for stored in reader.events() if stored.session == last.session
-        ]
-        told += [
-            (point.seq, Sample(step=point.step, branch=point.branch, time=point.time / 1e9, values=point.values))
-            for point in reader.tail(WARM_UP_POINTS)
-            if point.session == last.session
-        ]
-        troubled: set[str] = set()
-        for _, item in sorted(told, key=lambda t: t[0]):
-            for finding in self._retell(item):
-                (troubled.discard if recovered(finding) or gave_up(finding) else troubled.add)(finding.rule)
-        for incident in self.incidents.open:
-            if incident.rule not in troubled:  # its rule knows nothing of it any more, and could never say that it is over
-                self.incidents.over(incident.rule, "how it ended is not known, since the daemon that saw it is gone")
-        if self.present.goal is not None:
-            self._recall_goal(reader, self.present.goal[0])
+        Recall(self.present, self.engine, self.incidents, self._sync_view).tell(reader, last.session)
         for name, told in (reader.get("learned") or {}).items():
             try:
                 self._rules[name].know(told)
             except Exception as e:  # noqa: BLE001 — of another version, or of a rule that is gone: it learns anew
                 log.warning("what rule %s had learned is not understood: %s", name, e)
-
-    def _recall_goal(self, reader: Reader, goal: str) -> None:
-        """Goals are logged seldom: the best of them may lie far before the points that the rules are shown."""
-        line = {stretch.branch: stretch for stretch in reader.line()}
-        self.present.recall_goal(
-            (point.step, point.values[goal])
-            for point in reader.last(GOALS, [goal])
-            if (on := line.get(point.branch)) and on.after < point.step and (on.to is None or point.step <= on.to)
-        )
-
-    def _retell(self, item: Sample | Happening) -> list[Finding]:
-        if isinstance(item, Happening):
-            self.present.happening(item)
-            self._sync_view()
-            self.engine.happened(item)
-            return []
-        self.present.recall(item)
-        return self.engine.observe(item, late=True)
 
     def read_files(self, *, live: str | None = None, alive: bool = False) -> None:
         """Take in what the recorder's files hold beyond the history. ``live``: a session to leave to its agent's shipments.
