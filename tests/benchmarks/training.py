@@ -243,7 +243,7 @@ def main() -> int:
     ways = [*WAYS, "in-heap"] if args.in_heap else [*WAYS]
     print(f"medians of {args.pairs} rounds, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}", end="")
     print("; ±: half of what the middle half of the ratios spans\n")
-    print(f"{'':24}{'p50 ms':>9}{'':>14}{'CPU ms':>9}{'':>14}{'faults/step':>12}{'snapshots':>10}  same end")
+    print(f"{'':24}{'p50 ms':>9}{'':>18}{'CPU ms':>9}{'':>18}{'faults/step':>12}{'snapshots':>10}  same end")
     bad = False
     for name in args.only.split(","):
         steps = max(40, round(args.seconds / TRAININGS[name][1]))
@@ -255,7 +255,7 @@ def main() -> int:
             same = all(one[way]["end"] == rounds[0]["without"]["end"] for one in rounds)
             cells = [statistics.median(one[way][what] for one in rounds) for what in ("p50", "cpu", "faults", "snapshots")]
             beside = ["" if way == "without" else f"{100 * (r - 1):+.2f} ± {100 * d:.2f} %" for r, d in (p50, cpu)]
-            print(f"{name:12}{way:12}{1e3 * cells[0]:9.3f}{beside[0]:>14}{1e3 * cells[1]:9.3f}{beside[1]:>14}", end="")
+            print(f"{name:12}{way:12}{1e3 * cells[0]:9.3f}{beside[0]:>18}{1e3 * cells[1]:9.3f}{beside[1]:>18}", end="")
             print(f"{cells[2]:12.2f}{cells[3]:10.0f}  {'yes' if same else 'NO'}", flush=True)
             bad = bad or not same or (way == "guarded" and min(p50[0] - p50[1], cpu[0] - cpu[1]) > 1 + REACH)
     return int(bad)
