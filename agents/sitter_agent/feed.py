@@ -45,7 +45,7 @@ class Feed:
         self.at_pass_end = False
         self._it: Iterator[Any] | None = None
         self._one_shot = False
-        self.stateful = hasattr(loader, "state_dict") and hasattr(loader, "load_state_dict")
+        self.stateful = _can_tell(loader)
         """Whether it can tell where it stands, and be put there."""
         self._unknown = False
         """Whether the random state at the beginning of the pass could not be read."""
@@ -163,3 +163,12 @@ class Feed:
         if isinstance(workers, int) and workers > 0:
             return [f"the loader's {workers} worker processes have random numbers of their own, which were not rewound"]
         return []
+
+
+def _can_tell(loader: Any) -> bool:
+    try:
+        return hasattr(loader, "state_dict") and hasattr(loader, "load_state_dict")
+    except Exception as e:  # a foreign __getattr__ may raise anything, and the loader must still be iterated
+        if raised_by_handler(e):
+            raise
+        return False

@@ -74,8 +74,9 @@ class Link:
     """Agent's end of the two socket pairs of one run.
 
     ``on_command`` is called on the control thread with every command but DumpStacks and must only queue it; ``status``
-    is called there for every pong, and ``tend`` at least every two seconds: it looks after the daemon. ``last_heard``: monotonic seconds of the daemon's last word (None: never);
-    ``clear``: (branch, step) up to which snapshots may be trusted; ``garbage`` counts what arrived and was not ours.
+    is called there for every pong, and ``tend`` at least every two seconds: it looks after the daemon. ``last_heard``:
+    monotonic seconds of the daemon's last word (None: never); ``clear``: (branch, step) up to which snapshots
+    may be trusted; ``garbage`` counts what arrived and was not ours.
     """
 
     def __init__(

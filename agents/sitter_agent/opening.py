@@ -48,12 +48,12 @@ class Opened:
 
     def __init__(
         self, core: Core, session: Session, recorder: Recorder, link: Link | None, launcher: Launcher, safe_point: SafePoint,
-        notices: Notices, stacks: StackFile, resume: tuple[Path, Sidecar] | None,
+        notices: Notices, stacks: StackFile, resume: tuple[Path, Sidecar] | None, step: int | None = None,
     ) -> None:  # fmt: skip
         self.core, self.session, self.recorder, self.link = core, session, recorder, link
         self.launcher, self.safe_point, self.notices = launcher, safe_point, notices
         self.stacks = stacks
-        self._resume = resume
+        self._resume, self._step = resume, step
 
     def resume(self) -> None:
         """Put the state of ``SITTER_RESUME`` back, once it is known what the state is."""
@@ -64,7 +64,7 @@ class Opened:
         try:
             captured, meta = load(self.core.adapter, path, side)
             touched = True
-            text = take_up(self.core, captured, meta, side)
+            text = take_up(self.core, captured, meta, side, self._step)
         except Exception as e:
             if raised_by_handler(e):
                 raise
@@ -119,7 +119,8 @@ class Opened:
 
 def open_session(
     model: Any, optimizer: Any, scheduler: Any, scaler: Any, extra: dict[str, Any] | None, *, goal: str | None,
-    better: Literal["lower", "higher"], kind: str, name: str | None, total: int | None, daemon: bool, pause_gives_way_s: float,
+    better: Literal["lower", "higher"], kind: str, name: str | None, total: int | None, step: int | None, daemon: bool,
+    pause_gives_way_s: float,
 ) -> tuple[Opened | None, Adapter | None, str]:  # fmt: skip
     """The session (None: nothing is recorded), the framework's adapter, and the one line that says how it stands."""
     adapter, doubts = framework(model, optimizer, scheduler, scaler, extra)
@@ -148,6 +149,8 @@ def open_session(
     p.total = total
     if side is not None:
         p.line, p.done, p.current = [*side.line, (branch, side.step)], side.step, side.step
+    elif step is not None:
+        p.done = p.current = max(0, int(step))
     if adapter is not None:
         core.adapter = adapter
     core.goal = canonical(goal) if goal else None
@@ -162,11 +165,15 @@ def open_session(
             stacks_signal=stacks.signal(),
         )
     )  # fmt: skip
-    core.declare_knobs()
+    with rail.around("declaring the knobs"):
+        core.declare_knobs()
     if info.elsewhere:
         say(info.elsewhere)
         core.remark(info.elsewhere)
-    for text in [*trouble, *doubts, *(adapter.remarks() if adapter is not None else [])]:
+    if adapter is not None:
+        with rail.around("looking over the training"):
+            doubts += adapter.remarks()
+    for text in [*trouble, *doubts]:
         say(text)
         core.remark(text, "warning")
     commands = Commands(core)

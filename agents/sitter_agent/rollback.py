@@ -39,7 +39,7 @@ class Source:
     epoch: int | None
     snapshot: Snapshot | None
     text: str
-    no_position: str = "no loader was known then"
+    no_position: str = "there was no loader, or it did not say"
     """Why ``position`` is None, where it is."""
 
     @property

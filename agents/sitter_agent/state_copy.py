@@ -8,7 +8,10 @@ from sitter_agent import rng
 from sitter_agent.checkpoint_files import Sidecar
 from sitter_agent.checkpoints import Job
 from sitter_agent.core import Core
+from sitter_agent.feed import Position
+from sitter_agent.handlers import raised_by_handler
 from sitter_agent.loader_position import kept
+from sitter_agent.say import in_words, say
 from sitter_agent.snapshots import Snapshot
 from sitter_wire.events import SnapshotTaken
 
@@ -16,10 +19,27 @@ from sitter_wire.events import SnapshotTaken
 def fill_in(core: Core, snapshot: Snapshot) -> None:
     """Add to a snapshot what is not the adapter's."""
     snapshot.rng = rng.capture()
-    snapshot.position = core.feed.position() if core.feed is not None else None
+    snapshot.position = _position(core)
     snapshot.scales = {name: knob.scale for name, knob in core.knobs().items()}
     snapshot.knobs = {k.spec.name: k.settings() for k in core.adapter.knobs() if hasattr(k, "settings")}
     snapshot.epoch = core.progress.epoch
+
+
+def _position(core: Core) -> Position | None:
+    """Where the loader stands. One that fails to say costs the replay of its batches, not the snapshot."""
+    if core.feed is None:
+        return None
+    try:
+        return core.feed.position()
+    except Exception as e:
+        if raised_by_handler(e):
+            raise
+        if not core.position_unknown:
+            core.position_unknown = True
+            text = f"the loader does not say where it stands ({in_words(e)}): a rollback cannot rewind its batches"
+            say(text)
+            core.remark(text, "warning")
+        return None
 
 
 def take_snapshot(core: Core, *, first: bool = False, any_slot: bool = False) -> Snapshot | None:
