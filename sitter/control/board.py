@@ -1,5 +1,6 @@
 """The status: everything that is known of the present, in one value. Unknown is None."""
 
+import math
 import os
 from collections.abc import Callable
 
@@ -108,6 +109,9 @@ class Board:
             return "DEAD"
         if self._life.restart is not None:
             return "HEALING"
+        loss = self._present.signals.get("loss")
+        if state == "finished" and loss is not None and not math.isfinite(loss.last):
+            return "NEEDS YOU"  # it came to its end, and what it made is worth nothing
         asked = any(p.due is None for p in self._dispatcher.proposals.values())
         if asked or state == "stalled" or self._engine.blind():
             return "NEEDS YOU" if state not in ENDED else "OK"

@@ -141,6 +141,8 @@ def _needed(status: Status) -> str:
             return "the training process does not answer; its stacks are in the logbook (4), S ends it"
         case "stalled":
             return "no step is done any more; the logbook (4) says where it waits, 5 what it printed last"
+        case "finished":
+            return "finished, but its last loss is not a finite number: the logbook (4) says when that began"
         case _ if status.blind:
             return f"the guard is blind: {plain(status.blind)}"
     return ""

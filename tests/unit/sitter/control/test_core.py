@@ -1,5 +1,6 @@
 """What the rules see beside a value is as new as the value."""
 
+import math
 import time
 from typing import Any
 
@@ -117,3 +118,11 @@ def test_when_the_run_began_and_its_epochs_are_known_while_it_runs(core):
     status = core.board.status()
     assert status.epoch == pytest.approx(2.0)
     assert status.started == pytest.approx(time.time(), abs=5)
+
+
+@pytest.mark.parametrize(("loss", "verdict"), [(1.0, "OK"), (math.nan, "NEEDS YOU")])
+def test_a_run_that_finished_without_a_finite_loss_is_not_called_well(core, loss, verdict):
+    made = Records()
+    core.life.state = lambda: "finished"
+    core.flow.records("s", [made.event(start()), made.point(0, loss=2.0), made.point(1, loss=loss)])
+    assert core.board.status().verdict == verdict
