@@ -13,6 +13,7 @@ from sitter.control.demands import Demands, Reach
 from sitter.control.dispatcher import KEPT, Dispatcher
 from sitter.control.flow import Flow, entry
 from sitter.control.incidents import Incidents
+from sitter.control.learned import Learned
 from sitter.control.life import Life
 from sitter.control.mishaps import mishaps
 from sitter.control.orders import Orders
@@ -37,9 +38,6 @@ from sitter_wire.rundir import RunInfo
 
 log = logging.getLogger(__name__)
 
-LEARNED_EVERY_S = 60.0
-STEPS_S = 3.0
-"""A safe point so recent: the training makes steps."""
 
 UNANSWERED = "not answered in time; it can no longer start"
 FIRST_WORD_S = 5.0
@@ -76,8 +74,6 @@ class Core:
         )
         self._end = end
         self._log_id = 0
-        self._learned: object = None
-        self._learned_at = 0.0
         rules, chosen = build(config, str(run.sitter_toml))
         self._rules: dict[str, Rule] = {r.name: r for r in rules}
         self.view = RunView(clock=clock)
@@ -114,6 +110,7 @@ class Core:
         self.stillness = Stillness(
             run, clock, self.present, self.life, self.orders, self.view, post=post, log_entry=self.log_entry
         )
+        self._learned = Learned(self._rules, clock, self.keep)
         self._counts: dict[str, tuple[int, int, str]] = {}
         self._unreadable: list[str] = []
         self._spoken: set[str] = set()
@@ -136,11 +133,7 @@ class Core:
         session = self.flow.session(last.session, None, last.pid or 0)
         session.clock = (last.wall_ns / 1e9, last.mono_ns / 1e9)
         Recall(self.present, self.engine, self.incidents, self._sync_view).tell(reader, last.session)
-        for name, told in (reader.get("learned") or {}).items():
-            try:
-                self._rules[name].know(told)
-            except Exception as e:  # noqa: BLE001 — of another version, or of a rule that is gone: it learns anew
-                log.warning("what rule %s had learned is not understood: %s", name, e)
+        self._learned.recall(reader.get("learned"))
 
     def read_files(self, *, live: str | None = None, alive: bool = False) -> None:
         """Take in what the recorder's files hold beyond the history. ``live``: a session to leave to its agent's shipments.
@@ -191,10 +184,10 @@ class Core:
         self.stillness.look()
         for finding in self.engine.tick(self.clock.monotonic()):
             self.flow.finding(finding)
-        self._judge_standing()
+        self.life.stalled = bool(self.standing)
         if any(rule.wants_stacks for rule in self.engine.rules if rule.name not in self.engine.broken):
             self.stillness.take()
-        self._keep_learned()
+        self._learned.keep()
         self.dispatcher.tick(present=self._has_caught_up())
         self.orders.tick()
         self._judge_checkpoints()
@@ -203,26 +196,6 @@ class Core:
     def standing(self) -> str:
         """What the rule ``stalled`` has said of a training that still stands; empty: it goes on."""
         return next((rule.stands for rule in self._rules.values() if isinstance(rule, Stalled)), "")
-
-    def _judge_standing(self) -> None:
-        """The state follows the rule; and the incident of an earlier daemon is over where its training makes steps."""
-        self.life.stalled = bool(self.standing)
-        age = self.view.safe_point_age
-        if not self.life.stalled and self.life.alive and age is not None and age < STEPS_S:
-            stalled = self._rules.get(Stalled.name)
-            if isinstance(stalled, Stalled) and any(i.rule == Stalled.name for i in self.incidents.open):
-                self.flow.finding(stalled.goes_on(self.view))
-
-    def _keep_learned(self) -> None:
-        """What rules have learned of this run, for the next daemon; written where it is new, once a minute at most."""
-        now = self.clock.monotonic()
-        if now - self._learned_at < LEARNED_EVERY_S:
-            return
-        self._learned_at = now
-        learned = {name: told for name, rule in self._rules.items() if (told := rule.knowledge()) is not None}
-        if learned and learned != self._learned:
-            self._learned = learned
-            self.keep("learned", learned)
 
     def _has_caught_up(self) -> bool:
         """Whether all is here that the agent had written when it last spoke; a new daemon gives it a moment to speak."""

@@ -10,9 +10,9 @@ from sitter.clock import Clock
 from sitter.control.life import Life
 from sitter.control.orders import Orders
 from sitter.control.present import Present
-from sitter.model import Stood
 from sitter.rules.view import RunView
 from sitter.supervise import stack_text, vitals, witness
+from sitter.vitals import Stood
 from sitter_wire.commands import DumpStacks
 from sitter_wire.messages import Pong, Stacks
 from sitter_wire.phases import CONTROL

@@ -5,7 +5,7 @@ from typing import Literal
 
 import msgspec
 
-from sitter.model import Vitals
+from sitter.vitals import Vitals
 from sitter_wire.phases import LOADING
 
 Cause = Literal["gone", "stopped", "hung", "waiting for input", "not stepping", "slow"]

@@ -260,12 +260,6 @@ class Stalled(Rule):
             evidence={RECOVERED: 1, "seconds": lasted}, key=f"{self.name}:{self._times}",
         )  # fmt: skip
 
-    def goes_on(self, view: RunView) -> Finding:
-        """For a new daemon: what an earlier one said is no longer true."""
-        return self.found(
-            "info", "it goes on, as a new daemon sees it", step=view.step or 0, branch=view.branch, evidence={RECOVERED: 1}, key=self.name,
-        )  # fmt: skip
-
     def _forget(self) -> None:
         """There is nothing to be judged now."""
         self._said, self.stands = None, ""

@@ -1,8 +1,9 @@
 """Stories that the rule ``stalled`` is told."""
 
-from sitter.model import GpuNow, Stood, Vitals
+from sitter.model import GpuNow
 from sitter.rules.base import Case, Tick
 from sitter.rules.view import Sample
+from sitter.vitals import Stood, Vitals
 from sitter_wire.phases import BEFORE, LOADING, STEP
 
 _BUSY = Vitals(state="R", seconds=10.0, cpu=1.0, main_cpu=1.0, io=0.0)

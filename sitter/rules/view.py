@@ -6,7 +6,8 @@ from typing import Literal
 import msgspec
 
 from sitter.clock import Clock, SystemClock
-from sitter.model import CheckpointInfo, GpuNow, HostNow, State, Stood, Vitals
+from sitter.model import CheckpointInfo, GpuNow, HostNow, State
+from sitter.vitals import Stood, Vitals
 
 
 class Sample(msgspec.Struct, frozen=True, gc=False):

@@ -6,7 +6,7 @@ from pathlib import Path
 import msgspec
 import psutil
 
-from sitter.model import Vitals
+from sitter.vitals import Vitals
 
 TICKS = os.sysconf("SC_CLK_TCK")
 MOST_CHILDREN = 256

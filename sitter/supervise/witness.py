@@ -54,8 +54,8 @@ def by_py_spy(pid: int) -> str:
         return ""
     try:
         done = subprocess.run(
-            [program, "dump", "--full-filenames", "--nonblocking", "--pid", str(pid)], capture_output=True, text=True, timeout=PY_SPY_S, check=False,
-            stdin=subprocess.DEVNULL,
+            [program, "dump", "--full-filenames", "--nonblocking", "--pid", str(pid)], capture_output=True, text=True,
+            timeout=PY_SPY_S, check=False, stdin=subprocess.DEVNULL,
         )  # fmt: skip
     except (OSError, subprocess.SubprocessError):
         return ""

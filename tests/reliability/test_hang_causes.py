@@ -137,12 +137,12 @@ BODIES = {
 class Training:
     """One script with its run directory, and what its logbook says."""
 
-    def __init__(self, place: Path, body: str) -> None:
+    def __init__(self, place: Path, body: str, rules: str = "") -> None:
         place.mkdir()
-        self.place = place
+        self.place, self.run = place, place / "sitter-runs" / "r"
         self.source = textwrap.dedent(HEAD + body).splitlines()
         (place / "train.py").write_text("\n".join(self.source), encoding="utf-8")
-        (place / "sitter.toml").write_text(RULES, encoding="utf-8")
+        (place / "sitter.toml").write_text(RULES + rules, encoding="utf-8")
         self.process = subprocess.Popen(
             [sys.executable, "train.py"], cwd=place, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
             env={**os.environ, "OMP_NUM_THREADS": "1"},
@@ -150,8 +150,8 @@ class Training:
 
     def sitter(self, *words: str) -> str:
         return subprocess.run(
-            [sys.executable, "-m", "sitter.cli.main", *words, "--json"], cwd=self.place, capture_output=True, text=True, check=False,
-            timeout=60, stdin=subprocess.DEVNULL,
+            [sys.executable, "-m", "sitter.cli.main", words[0], "-r", str(self.run), *words[1:], "--json"], cwd=self.place,
+            capture_output=True, text=True, check=False, timeout=60, stdin=subprocess.DEVNULL,
         ).stdout  # fmt: skip
 
     @property
@@ -253,3 +253,16 @@ def test_gone_is_said_as_gone(trainings):
     training = trainings["killed"]
     training.until("crashed")
     assert not [line for line in training.sitter("logbook").splitlines() if json.loads(line)["rule"] == "stalled"]
+
+
+@pytest.mark.slow
+def test_a_rule_may_end_it_so_that_it_is_started_again(tmp_path):
+    training = Training(tmp_path / "r", LOCKED, 'do = "restart"\n')
+    try:
+        training.found()
+        training.process.wait(60)  # SIGTERM waits 20 s for a safe point that does not come
+        training.until("crashed")
+        told = [json.loads(line) for line in training.sitter("logbook").splitlines()]
+        assert any(t["action"] and "stop --now" in t["action"] and t["status"] == "applied" for t in told), told[-6:]
+    finally:
+        training.end()

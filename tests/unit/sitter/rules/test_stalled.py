@@ -3,11 +3,12 @@
 import msgspec
 import pytest
 
-from sitter.model import EndAndRestart, Notification, Stood, Vitals
+from sitter.model import EndAndRestart, Notification
 from sitter.rules.base import RECOVERED
 from sitter.rules.diagnosis import Signs, diagnose
 from sitter.rules.stalled import Stalled
 from sitter.rules.view import RunView, Sample
+from sitter.vitals import Stood, Vitals
 from sitter_wire.phases import AFTER, LOADING, STEP
 
 STILL = Vitals(state="S", seconds=10.0, cpu=0.0, main_cpu=0.0, io=0.0)
