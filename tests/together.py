@@ -1,8 +1,8 @@
 """The suite on all cores: when, and with how many workers.
 
-``pytest`` and ``pytest DIRECTORY`` go to several workers, where pytest-xdist is there; a file, a test, ``-m slow``, ``-k``, ``--pdb`` or ``-s``
-stay in one process, and so does ``-n 0``. Half of the tests wait for other processes more than they compute, so there is one worker more than
-there are cores.
+``pytest`` and ``pytest DIRECTORY`` go to several workers, where pytest-xdist is there; a file, a test, ``-m slow``, ``-k``, ``--pdb`` or
+``-s`` stay in one process, and so does ``-n 0``. Half of the tests wait for other processes more than they compute, so there is one
+worker more than there are cores.
 """
 
 import contextlib

@@ -1,5 +1,6 @@
 """The command line as a user types it, and a training of a few lines, each in processes of their own."""
 
+import contextlib
 import json
 import os
 import subprocess
@@ -10,6 +11,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+from sitter.cli.common import asking, plain
+from sitter.errors import SitterError
+from sitter.paths import find
+from sitter_wire.places import PlaceError
+from sitter_wire.queries import GetStatus
 
 
 class Shell:
@@ -48,16 +55,24 @@ class Shell:
         return self.json("status")
 
     def until(self, what: Callable[[dict], bool], *words: str, timeout: float = 30.0) -> dict:
-        """The first status of which ``what`` is true; there is no event to wait for across processes."""
+        """The first status of which ``what`` is true; across processes there is no event to wait for. ``words``: see ``present``."""
         end = time.monotonic() + timeout
         status: dict = {}
         while time.monotonic() < end:
-            done = self("status", "--json", *words)
-            if done.returncode == 0:
-                status = json.loads(done.stdout)
+            with contextlib.suppress(SitterError, PlaceError, OSError), contextlib.chdir(self.cwd):
+                status = present(*words)
                 if what(status):
                     return status
+            time.sleep(0.03)
         raise AssertionError(f"never so within {timeout} s; last: {json.dumps(status)[:3000]}")
+
+
+def present(option: str = "-r", run: str | None = None) -> dict:
+    """What ``sitter status --json`` says here, by the same calls, without the start of an interpreter for each look."""
+    assert option == "-r"
+    with asking(find(run, acts=False)) as asked:
+        found: dict = json.loads(json.dumps(plain(asked.ask(GetStatus()))))
+    return found
 
 
 @pytest.fixture
