@@ -39,15 +39,15 @@ def main() -> None:
         made = {}
         try:
             for name in names:
-                body = causes.BODIES[name].replace("STAND:", 'STAND and not open("at", "w").write(repr(time.time())):')
-                body = body.replace("if i == 40:", 'if i == 40 and not open("at", "w").write(repr(time.time())):')
+                body = causes.BODIES[name].replace("STAND:", 'STAND and open("at", "w").write(repr(time.time())):')
+                body = body.replace("if i == 40:", 'if i == 40 and open("at", "w").write(repr(time.time())):')
                 made[name] = causes.Training(Path(place) / name.replace(" ", "-"), body)
             if "stopped" in made:
                 while not made["stopped"].has_steps():
                     time.sleep(0.2)
                 made["stopped"].process.send_signal(signal.SIGSTOP)
                 (made["stopped"].place / "at").write_text(repr(time.time()))
-            print(f"{'fault':16} {'patience':>9} {'noticed':>9}  what is said")
+            print(f"{'fault':16} {'patience':>9} {'noticed':>9}  what is said", flush=True)
             for name, training in made.items():
                 found = training.found(timeout=300.0)
                 began = float((training.place / "at").read_text())
