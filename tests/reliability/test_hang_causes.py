@@ -4,6 +4,7 @@ All trainings stand at the same time, each with a daemon of its own: what is wai
 figures here are those of the tests; ``python tests/benchmarks/hangs.py`` prints the time to notice with the real ones.
 """
 
+import contextlib
 import json
 import os
 import signal
@@ -145,7 +146,7 @@ class Training:
         (place / "sitter.toml").write_text(RULES + rules, encoding="utf-8")
         self.process = subprocess.Popen(
             [sys.executable, "train.py"], cwd=place, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            env={**os.environ, "OMP_NUM_THREADS": "1"}, start_new_session=True,
         )  # fmt: skip
 
     def sitter(self, *words: str) -> str:
@@ -193,9 +194,8 @@ class Training:
             return False
 
     def end(self) -> None:
-        if self.process.poll() is None:
-            self.process.send_signal(signal.SIGCONT)
-            self.process.kill()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)  # with the loader's worker, which would sleep on
         self.process.communicate()
 
 
