@@ -46,9 +46,9 @@ def start(
     ``model``, ``optimizer``, ``scheduler``, ``scaler``: torch's, or dicts of them; ``extra``: more state by name (an EMA).
     ``goal`` names the signal that says how good the model is, ``better`` which way. ``kind``: ``supervised``, ``rl`` or
     ``gan``. ``total`` optimizer steps, where the script's own loop runs. ``step``: how many are done already, where the
-    script has loaded a state of its own; after a restart that is compared with the checkpoint's, and the newer one stands. ``daemon=False`` (or ``SITTER=off`` in the
-    environment) only records. ``loader`` is not needed where ``agent.loop`` or ``agent.batches`` gets it. Called again, it
-    ends the first session.
+    script has loaded a state of its own; after a restart that is compared with the checkpoint's, and the newer one stands.
+    ``daemon=False`` (or ``SITTER=off`` in the environment) only records. ``loader`` is not needed where ``agent.loop`` or
+    ``agent.batches`` gets it. Called again, it ends the first session.
     """
     global _current
     if _current is not None:
@@ -57,8 +57,8 @@ def start(
     adapter, text = None, ""
     try:
         opened, adapter, text = open_session(
-            model, optimizer, scheduler, scaler, extra, goal=goal, better=better, kind=kind, name=name, total=total, step=step, daemon=daemon,
-            pause_gives_way_s=pause_gives_way_s,
+            model, optimizer, scheduler, scaler, extra, goal=goal, better=better, kind=kind, name=name, total=total, step=step,
+            daemon=daemon, pause_gives_way_s=pause_gives_way_s,
         )  # fmt: skip
         if opened is not None:
             steady_heap()
@@ -67,7 +67,7 @@ def start(
             raise
         text = f"recording nothing, nobody is watching: {type(e).__name__}: {e}"
     say(text)
-    _current = Agent(opened, adapter, total)
+    _current = Agent(opened, adapter, total, step or 0)
     atexit.register(_current.close)
     return _current
 
@@ -80,14 +80,14 @@ def current() -> "Agent | None":
 class Agent:
     """One session. Where nothing can be recorded, the loops go on just the same."""
 
-    def __init__(self, opened: Opened | None, adapter: Adapter | None, total: int | None = None) -> None:
+    def __init__(self, opened: Opened | None, adapter: Adapter | None, total: int | None = None, step: int = 0) -> None:
         self._opened = opened
         self._host: Counting
         if opened is not None:
             self._host = opened.safe_point
             self._host.progress.total = total
         else:
-            self._host = Counting(adapter, Progress(total=total))
+            self._host = Counting(adapter, Progress(total=total, done=step, current=step))
         self._progress = self._host.progress
         self._core = opened.core if opened is not None else None
         self._names = Names()

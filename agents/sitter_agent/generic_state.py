@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, BinaryIO
 
 from sitter_agent.memory import LARGE, pages
+from sitter_agent.own_state import Loaded, of_state
 from sitter_agent.state import Knob
 
 SAMPLE_DEPTH = 64
@@ -91,6 +92,10 @@ class GenericAdapter:
     def knobs(self) -> list[Knob]:
         """None by itself; ``agent.knob`` declares them."""
         return []
+
+    def loaded(self) -> Loaded:
+        """By the step that the state names, if it does."""
+        return of_state(self._now())
 
     def steps_done(self) -> int | None:
         """Not known: every turn is a step."""

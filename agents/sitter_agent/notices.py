@@ -1,10 +1,18 @@
 """SIGTERM and SIGUSR1 from outside, as schedulers send them before they take the machine away: a checkpoint at the next safe
-point, a word about it, and then whatever the script would have done."""
+point, a word about it, and then whatever the script would have done.
+
+A notice often comes more than once (to the parent and to the whole group, SIGUSR1 first and SIGTERM later): while one waits, the next
+is the same one, and does not cut it short. Python runs a handler only when the main thread is between two instructions: a step inside
+one long call would not even notice. So the bytes that Python's own C handler writes (``signal.set_wakeup_fd``) wake a thread here, and
+where no safe point comes in time, the newest snapshot goes from memory to disk.
+"""
 
 import contextlib
+import math
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable
 from types import FrameType
 from typing import Any
@@ -12,11 +20,13 @@ from typing import Any
 from sitter_agent.checkpoint_files import Sidecar
 from sitter_agent.core import Core
 from sitter_agent.handlers import chained
-from sitter_agent.state_copy import copy_for_checkpoint
+from sitter_agent.state_copy import copy_for_checkpoint, snapshot_for_checkpoint
 from sitter_wire.events import Preempted
 
 PATIENCE_S = 20.0
-"""Grace periods are often 30 s: with no safe point until then the script's own way is taken. A second signal takes it at once."""
+"""Grace periods are often 30 s: with no safe point until then the script's own way is taken."""
+RESCUE_S = 10.0
+"""So long after a notice, with no safe point, the newest snapshot is written, which takes its time too."""
 WRITE_S = 20.0
 
 SIGNALS = ("SIGTERM", "SIGUSR1")
@@ -25,8 +35,15 @@ SIGNALS = ("SIGTERM", "SIGUSR1")
 class Notices:
     """Chained handlers. ``pending`` is the signal that waits for a safe point."""
 
-    def __init__(self, active: Callable[[], bool]) -> None:
-        """``active``: whether safe points come at all; where they do not, a signal goes straight on."""
+    def __init__(self, active: Callable[[], bool], rescue: Callable[[str], None] | None = None, *, rescue_s: float = RESCUE_S) -> None:
+        """``active``: whether safe points come at all; where they do not, a signal goes straight on. ``rescue`` is called in a thread of
+        its own, with the signal's name, where none came within ``rescue_s``."""
+        self._rescue, self._rescue_s = rescue, rescue_s
+        self._later: list[int] = []
+        self._expired = False
+        self._taken = threading.Event()
+        self._carried_at = -math.inf
+        self._waker: tuple[int, int] | None = None
         self.pending: int | None = None
         self._active = active
         self._before: dict[int, Any] = {}
@@ -48,6 +65,51 @@ class Notices:
             chained.append(before)
             signal.signal(number, self._handle)
         _live[:] = [self]
+        if self._rescue is not None and self._before:
+            self._listen()
+
+    def _listen(self) -> None:
+        """A thread that blocks until a signal of any kind has come; where somebody else has the wake-up descriptor, it is left to them."""
+        read, write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK) if hasattr(os, "pipe2") else os.pipe()
+        os.set_blocking(read, True)
+        os.set_blocking(write, False)
+        before = signal.set_wakeup_fd(write, warn_on_full_buffer=False)
+        if before != -1:
+            signal.set_wakeup_fd(before)
+            os.close(read)
+            os.close(write)
+            return
+        self._waker = (read, write)
+        threading.Thread(target=self._watch, args=(read,), name="sitter-notices", daemon=True).start()
+
+    def _watch(self, read: int) -> None:
+        while True:
+            try:
+                came = os.read(read, 64)
+            except OSError:
+                return
+            number = next((n for n in came if n in self._before), None)
+            if 0 in came or not came:
+                os.close(read)
+                return
+            if number is None or self._expired or not self._active():
+                continue
+            began = time.monotonic()
+            self._taken.wait(self._rescue_s)
+            self._taken.clear()
+            if self._carried_at < began - self._rescue_s and self._rescue is not None:
+                with contextlib.suppress(Exception):  # a thread of ours says nothing on the user's terminal
+                    self._rescue(signal.Signals(number).name)
+
+    def _stop_listening(self) -> None:
+        if self._waker is None:
+            return
+        (_, write), self._waker = self._waker, None
+        if signal.set_wakeup_fd(-1) not in (write, -1):
+            return
+        with contextlib.suppress(OSError):
+            os.write(write, b"\0")  # no signal has this number: the thread ends
+        os.close(write)
 
     def remove(self) -> None:
         """Put the script's handlers back, where ours are still in place."""
@@ -55,6 +117,8 @@ class Notices:
             self._timer.cancel()
         if threading.current_thread() is not threading.main_thread():
             return
+        self._taken.set()
+        self._stop_listening()
         for number, before in self._before.items():
             if signal.getsignal(number) == self._handle:
                 signal.signal(number, before)
@@ -77,6 +141,13 @@ class Notices:
     def forked(self) -> None:
         """A child is ended by its parent with SIGTERM: there the script's handlers hold at once."""
         self.pending = None
+        if self._waker is not None:  # the parent's thread is not here, and what this child hears is not for it
+            waker, self._waker = self._waker, None
+            with contextlib.suppress(ValueError, OSError):
+                signal.set_wakeup_fd(-1)
+            for descriptor in waker:
+                with contextlib.suppress(OSError):
+                    os.close(descriptor)
         for number, before in self._before.items():
             with contextlib.suppress(ValueError, OSError):
                 signal.signal(number, before)
@@ -90,12 +161,16 @@ class Notices:
             return
         if self._timer is not None:
             self._timer.cancel()
+        self._carried_at = time.monotonic()
+        self._taken.set()
         name = signal.Signals(number).name
         with core.rail.around("a pre-emption notice"):
             core.event(Preempted(signal=name, text=self._checkpoint(core, name)))
             if core.link is not None:
                 core.link.ship()
-        self._as_the_script_would(number, None)
+        numbers, self._later = [number, *self._later], []
+        for each in numbers:
+            self._as_the_script_would(each, None)
 
     def _checkpoint(self, core: Core, name: str) -> str:
         told: list[tuple[Sidecar | None, str]] = []
@@ -114,13 +189,24 @@ class Notices:
         )
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        if os.getpid() != self._pid or self.pending is not None or not self._active():
-            self._as_the_script_would(number, frame)
+        if os.getpid() != self._pid or self._expired or not self._active():
+            numbers, self._later = [number, *(n for n in self._later if n != number)], []
+            self.pending, self._expired = None, False
+            for each in numbers:
+                self._as_the_script_would(each, frame)
+            return
+        if self.pending is not None:
+            if number != self.pending and number not in self._later:
+                self._later.append(number)
             return
         self.pending = number
-        self._timer = threading.Timer(PATIENCE_S, os.kill, (self._pid, number))
+        self._timer = threading.Timer(PATIENCE_S, self._expire, (number,))
         self._timer.daemon = True
         self._timer.start()
+
+    def _expire(self, number: int) -> None:
+        self._expired = True
+        os.kill(self._pid, number)
 
     def _as_the_script_would(self, number: int, frame: FrameType | None) -> None:
         before = self._before.get(number, signal.SIG_DFL)
@@ -129,6 +215,16 @@ class Notices:
         elif before == signal.SIG_DFL:
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
+
+
+def rescue(core: Core, name: str) -> None:
+    """No safe point came in time: what lies in memory goes to disk, and that is told. In a thread of its own."""
+    told: list[tuple[Sidecar | None, str]] = []
+    refused = snapshot_for_checkpoint(core, why=f"{name}, no safe point came", done=lambda s, why: told.append((s, why)))
+    core.vault.wait(WRITE_S)
+    side, why = told[0] if told else (None, refused or f"it was not written within {WRITE_S:.0f} s")
+    what = f"no checkpoint: {why}" if side is None else f"the snapshot of step {side.step} was written as {side.file}"
+    core.event(Preempted(signal=name, text=f"{name} received, and no safe point came; {what}"))
 
 
 _live: list[Notices] = []

@@ -8,6 +8,7 @@ import platform
 import socket
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,7 +22,7 @@ from sitter_agent.handlers import raised_by_handler
 from sitter_agent.launcher import Launcher
 from sitter_agent.link import Link, Status
 from sitter_agent.names import canonical
-from sitter_agent.notices import Notices
+from sitter_agent.notices import Notices, rescue
 from sitter_agent.recorder import Recorder
 from sitter_agent.resuming import take_up
 from sitter_agent.safe_point import SafePoint
@@ -181,8 +182,10 @@ def open_session(
     link: Link | None = None
     launcher = Launcher(run, lambda: link.last_heard if link is not None else None, lambda text: _tell(core, text))
     safe_point: SafePoint
-    notices = Notices(lambda: safe_point.progress.safe_point_at is not None and not safe_point.said_goodbye)
-    safe_point = SafePoint(core, commands, notices)
+    notices = Notices(
+        lambda: safe_point.progress.safe_point_at is not None and not safe_point.said_goodbye, partial(rescue, core)
+    )
+    safe_point = _safe_point(core, commands, notices)
     if not why:
         why = _declined(daemon) or launcher.start()
     # After the daemon: a socket that finds nobody there tries again only after 0.1 to 0.2 s, in which a short run is half over.
@@ -190,7 +193,7 @@ def open_session(
     notices.install()
     opened = Opened(
         core, session, recorder, link, launcher, safe_point, notices, stacks,
-        (resume, side) if resume and side else None,
+        (resume, side) if resume and side else None, step,
     )
     opened.resume()
     if why:
@@ -215,6 +218,14 @@ def framework(
         return TorchAdapter(model, optimizer, scheduler, scaler, extra), []
     except Exception as e:  # noqa: BLE001 — a model of a kind we do not know is recorded all the same
         return None, [f"the training state is NOT covered ({type(e).__name__}: {e}): nothing can be rolled back"]
+
+
+def _safe_point(core: Core, commands: Commands, notices: Notices) -> SafePoint:
+    if not os.environ.get("SITTER_DRILL"):
+        return SafePoint(core, commands, notices)
+    from sitter_agent.drill import DrilledSafePoint  # nobody else needs it
+
+    return DrilledSafePoint(core, commands, notices).arm()
 
 
 def _places(run: RunDir, info: Any) -> tuple[Endpoints | None, str]:

@@ -6,12 +6,20 @@ from sitter_agent import rng
 from sitter_agent.checkpoint_files import Sidecar
 from sitter_agent.core import Core
 from sitter_agent.loader_position import Waiting
+from sitter_agent.own_state import Loaded, contest
 from sitter_wire.events import KnobChanged
 
 
-def take_up(core: Core, captured: object, meta: dict[str, Any], side: Sidecar) -> str:
-    """Put a checkpoint's state back before the first step; the sentence that says what was, and what could not be."""
+def take_up(core: Core, captured: object, meta: dict[str, Any], side: Sidecar, step: int | None = None) -> str:
+    """Put a checkpoint's state back before the first step, unless the script has loaded one itself that is as new; the sentence that says
+    what was, and what could not be. ``step``: how many the script says that its own state has behind it."""
     p = core.progress
+    loaded = core.adapter.loaded() if step is None else Loaded(step > 0, step)
+    stands, words = contest(loaded, side.step, side.file)
+    if stands:
+        p.done = p.current = side.step if loaded.step is None else loaded.step
+        missing = _knobs_again(core, meta)
+        return f"{words}; not put back: {'; '.join(missing)}" if missing else words
     missing = core.adapter.restore(captured)
     states = meta.get("rng")
     if isinstance(states, dict) and states:
@@ -29,7 +37,7 @@ def take_up(core: Core, captured: object, meta: dict[str, Any], side: Sidecar) -
     else:
         why_not = loader.get("why_not") if isinstance(loader, dict) else None
         missing.append(f"the loader's position ({f'{why_not}: ' if why_not else ''}it begins a pass)")
-    text = f"going on from step {side.step} (checkpoint {side.file})"
+    text = f"going on from step {side.step} (checkpoint {side.file}{f'; {words}' if words else ''})"
     return f"{text}; not put back: {'; '.join(missing)}" if missing else text
 
 

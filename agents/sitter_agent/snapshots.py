@@ -194,14 +194,25 @@ class Ring:
 
     def keep_line(self, progress: Progress) -> None:
         """After a restore: whatever is not on the present line is discarded; its memory stays."""
-        for s in list(self.held):
-            if not self._fits(s, progress):
-                self.held.remove(s)
-                if s.busy == 0:
-                    self._free.append((s.slot, s.captured))
-                else:
-                    self._unused.append(s.slot)  # whoever still writes it lets go of that memory when done
+        with self._lock:
+            for s in list(self.held):
+                if not self._fits(s, progress):
+                    self.held.remove(s)
+                    if s.busy == 0:
+                        self._free.append((s.slot, s.captured))
+                    else:
+                        self._unused.append(s.slot)  # whoever still writes it lets go of that memory when done
         self._last_step = min(self._last_step, progress.done)
+
+    def hold_newest(self, progress: Progress) -> Snapshot | None:
+        """The newest cleared one, else the newest, held as by ``hold``; None where there is none. From any thread, while the training
+        thread may be taking another."""
+        with self._lock:
+            mine = [s for s in self.held if self._fits(s, progress)]
+            found = max([s for s in mine if s.cleared] or mine, key=lambda s: s.at, default=None)
+            if found is not None:
+                found.busy += 1
+            return found
 
     def hold(self, snapshot: Snapshot) -> None:
         """It is being written or restored: it may not be overwritten until ``release``."""
@@ -238,11 +249,12 @@ class Ring:
             return self._free.pop()
         if self._unused:
             return self._unused.pop(0), None
-        victim = self._victim(any_slot)
-        if victim is None:
-            return None
-        self.held.remove(victim)
-        return victim.slot, victim.captured
+        with self._lock:
+            victim = self._victim(any_slot)
+            if victim is None:
+                return None
+            self.held.remove(victim)
+            return victim.slot, victim.captured
 
     def _victim(self, any_slot: bool) -> Snapshot | None:
         by_age = sorted(self.held, key=lambda s: s.at)

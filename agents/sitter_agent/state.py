@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import BinaryIO, Literal, Protocol
 
+from sitter_agent.own_state import Loaded
 from sitter_wire.events import KnobSpec
 
 
@@ -60,6 +61,10 @@ class Adapter(Protocol):
 
     def knobs(self) -> list[Knob]:
         """The knobs this framework offers."""
+        ...
+
+    def loaded(self) -> Loaded:
+        """What the script has loaded itself, asked before the first step."""
         ...
 
     def steps_done(self) -> int | None:

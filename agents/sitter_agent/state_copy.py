@@ -87,6 +87,20 @@ def copy_for_checkpoint(
     if snapshot is None:
         return "there is no cleared snapshot yet"
     core.ring.hold(snapshot)
+    return _write(core, snapshot, why=why, pinned=pinned, full_check=full_check, done=done)
+
+
+def snapshot_for_checkpoint(core: Core, *, why: str, done: Callable[[Sidecar | None, str], None]) -> str | None:
+    """Where the training thread does not come to a safe point in time: the newest snapshot that lies in memory. From any thread."""
+    snapshot = core.ring.hold_newest(core.progress)
+    if snapshot is None:
+        return "no snapshot lies in memory"
+    return _write(core, snapshot, why=why, pinned=False, full_check=False, done=done)
+
+
+def _write(
+    core: Core, snapshot: Snapshot, *, why: str, pinned: bool, full_check: bool, done: Callable[[Sidecar | None, str], None] | None
+) -> str | None:
     job = Job(
         snapshot=snapshot, meta=meta_of(core, snapshot), line=[(b, s) for b, s in core.progress.line if s <= snapshot.step], why=why,
         pinned=pinned, full_check=full_check or pinned, goal=core.goal_value, done=[done] if done else [],

@@ -25,11 +25,15 @@ class Follower:
         self._grad_norm: Any = None
         self._say = Once()
 
-    def begin(self, *, step: int, total: int | None, **state: Any) -> None:
-        """Start the agent, and take the first snapshot before the first step. ``state``: model, optimizer, scheduler, scaler."""
+    def begin(self, *, step: int, total: int | None, **state: Any) -> int:
+        """Start the agent, and take the first snapshot before the first step. ``state``: model, optimizer, scheduler, scaler.
+
+        Returns the step that the state has behind it now: more than ``step`` where a newer checkpoint was put back after a restart."""
         self._loss = self._grad_norm = None
-        self.agent = sitter.start(**{"total": total, **state, **self._settings})
+        self.agent = sitter.start(**{"total": total, "step": step, **state, **self._settings})
+        step = max(step, self.agent.step)
         self.agent.safe_point(step)
+        return step
 
     def loss(self, value: Any) -> None:
         """The loss of one micro-batch, already divided by their number; kept where it lies, never waited for."""

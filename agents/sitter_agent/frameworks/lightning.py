@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from sitter_agent.frameworks.following import Follower
 from sitter_agent.frameworks.torch_grad import GradNormMeter
+from sitter_agent.say import say
 
 if TYPE_CHECKING or "pytorch_lightning" not in sys.modules or "lightning" in sys.modules:
     from lightning.pytorch import Callback
@@ -29,8 +30,7 @@ class SitterCallback(Callback):  # type: ignore[misc]
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         """Start the agent on what the trainer made."""
         optimizers = list(trainer.optimizers)
-        self._last_step = trainer.global_step
-        self._follow.begin(
+        step = self._follow.begin(
             step=trainer.global_step,
             total=_total(trainer),
             model=pl_module,
@@ -38,6 +38,9 @@ class SitterCallback(Callback):  # type: ignore[misc]
             scheduler=[c.scheduler for c in trainer.lr_scheduler_configs] or None,
             scaler=getattr(trainer.precision_plugin, "scaler", None),
         )
+        if step > trainer.global_step:
+            _count_from(trainer, step)
+        self._last_step = trainer.global_step
 
     def on_before_optimizer_step(self, trainer: Any, pl_module: Any, optimizer: Any) -> None:
         """Gradients are unscaled and not yet clipped here."""
@@ -72,6 +75,18 @@ class SitterCallback(Callback):  # type: ignore[misc]
     def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
         """The training was broken off."""
         self._follow.end()
+
+
+def _count_from(trainer: Any, step: int) -> None:
+    """A newer checkpoint than the trainer knows of was put back: it counts its optimizer steps in one of two places."""
+    try:
+        loop = trainer.fit_loop.epoch_loop
+        if trainer.lightning_module.automatic_optimization:
+            loop.automatic_optimization.optim_progress.optimizer.step.total.completed += step - trainer.global_step
+        else:
+            loop.manual_optimization.optim_step_progress.total.completed += step - trainer.global_step
+    except AttributeError as e:
+        say(f"the weights are of step {step}, and this Lightning's own counter could not be moved there ({e}): it runs longer than meant")
 
 
 def _total(trainer: Any) -> int | None:

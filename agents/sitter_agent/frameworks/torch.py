@@ -12,6 +12,7 @@ from sitter_agent.frameworks.torch_memory import Gathered, Staging, copy_out, nb
 from sitter_agent.frameworks.torch_offer import offer
 from sitter_agent.frameworks.torch_scale import StepHooks
 from sitter_agent.handlers import raised_by_handler
+from sitter_agent.own_state import Loaded, of_optimizers
 from sitter_agent.state import Knob
 
 STATE_PER_PARAM = {"SGD": 1, "RMSprop": 1, "Adagrad": 1, "Adadelta": 2, "Rprop": 2, "Muon": 1, "Adafactor": 0, "Lion": 1, "LBFGS": 20}
@@ -117,6 +118,10 @@ class TorchAdapter:
     def knobs(self) -> list[Knob]:
         """lr, weight_decay, momentum, beta2, where the optimizers have them."""
         return self._knobs
+
+    def loaded(self) -> Loaded:
+        """By the optimizers' own state."""
+        return of_optimizers(list(self._optimizers.values()))
 
     def steps_done(self) -> int | None:
         """Steps of the first optimizer: with several, its full turns. None where no hook sees them (replays of a CUDA graph, and

@@ -15,7 +15,8 @@ class SitterCallback(transformers.TrainerCallback):  # type: ignore[misc]
     """Looks after a ``Trainer``: the loss and gradient norm of EVERY step, validation, knobs, snapshots, rollback, stop.
 
     (``on_log`` gives a mean per ``logging_steps`` and leaves NaN out.) A rollback puts weights, optimizer and scheduler back;
-    ``state.global_step`` and the data go on. Settings as for ``sitter_agent.start``: ``goal``, ``better``, ``name``, ``extra``…
+    ``state.global_step`` and the data go on. After a restart ``global_step`` goes on from the checkpoint, and the data begin a pass.
+    Settings as for ``sitter_agent.start``: ``goal``, ``better``, ``name``, ``extra``…
     """
 
     def __init__(self, **settings: Any) -> None:
@@ -33,7 +34,7 @@ class SitterCallback(transformers.TrainerCallback):  # type: ignore[misc]
             self._take_off.append(wrap(trainer, "training_step", self._follow.loss))
         if accelerator is not None and hasattr(accelerator, "clip_grad_norm_"):
             self._take_off.append(wrap(accelerator, "clip_grad_norm_", self._follow.grad_norm))
-        self._follow.begin(
+        state.global_step = self._follow.begin(
             step=state.global_step,
             total=state.max_steps if state.max_steps > 0 else None,
             model=kwargs.get("model"),

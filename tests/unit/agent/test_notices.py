@@ -1,0 +1,170 @@
+"""Real notices to real processes: twice, while paused, in a step that does not end, and to a script with a way of its own."""
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import pytest
+
+from sitter_agent.checkpoint_files import check, read_sidecar
+from sitter_wire.events import CheckpointWritten, Preempted
+from tests.unit.agent.conftest import Run
+
+BEGIN = """
+    import hashlib, os, signal, sys, time
+    sys.path.insert(0, {root!r})
+    import sitter_agent
+    state = {{"w": 0.0}}
+    own = lambda: agent.state(save=lambda: dict(state), load=state.update)
+"""
+
+
+class Training:
+    """A script of its own with the daemon off, which prints ``ready``."""
+
+    def __init__(self, path: Path, body: str) -> None:
+        script = path / "train.py"
+        script.write_text(textwrap.dedent(BEGIN.format(root=str(Path.cwd()))) + textwrap.dedent(body))
+        environment = {**os.environ, "SITTER_RUNTIME_DIR": str(path / "r"), "SITTER": "off"}
+        self.process = subprocess.Popen(
+            [sys.executable, str(script)], cwd=path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+        self.run = Run(path / "sitter-runs" / "x")
+        self.said = ""
+        assert self.process.stdout is not None
+        while "ready" not in self.said:
+            line = self.process.stdout.readline()
+            self.said += line
+            if not line:
+                self.process.communicate()
+                pytest.fail(self.said)
+
+    def end(self) -> int:
+        out, _ = self.process.communicate(timeout=60)
+        self.said += out
+        return self.process.returncode
+
+    def checkpoints(self) -> list[CheckpointWritten]:
+        found = self.run.events(CheckpointWritten)
+        for written in found:
+            path = self.run.dir.path / written.path
+            check(path, read_sidecar(path))
+        return found
+
+
+@pytest.fixture
+def training(tmp_path):
+    started: list[Training] = []
+
+    def begin(body: str) -> Training:
+        started.append(Training(tmp_path, body))
+        return started[-1]
+
+    yield begin
+    for one in started:
+        if one.process.poll() is None:
+            one.process.kill()
+        one.process.wait()
+        one.process.stdout.close()
+
+
+LOOP = """
+    agent = sitter_agent.start(name="x"); own()
+    for step in agent.steps(10**9):
+        state["w"] += 1
+        agent.log(loss=1.0)
+        if step == 3:
+            print("ready", flush=True)
+        time.sleep({pause})
+"""
+
+
+@pytest.mark.parametrize("notices", [(signal.SIGTERM, signal.SIGTERM), (signal.SIGUSR1, signal.SIGTERM), (signal.SIGTERM, signal.SIGUSR1)])
+def test_a_second_notice_does_not_cut_the_first_one_short(training, notices):
+    one = training(LOOP.format(pause=2.0))
+    for number in notices:
+        one.process.send_signal(number)
+        time.sleep(0.1)  # both within one step; a handler runs between two instructions
+    assert one.end() == -notices[0], one.said
+    (written,) = one.checkpoints()
+    assert written.why == notices[0].name
+    assert [p.signal for p in one.run.events(Preempted)] == [notices[0].name]
+
+
+def test_the_scripts_own_handlers_are_all_called(training):
+    body = """
+    signal.signal(signal.SIGUSR1, lambda n, f: print("own", n, flush=True))
+    signal.signal(signal.SIGTERM, lambda n, f: (print("own", n, flush=True), sys.exit(7)))
+    """
+    one = training(textwrap.dedent(body) + textwrap.dedent(LOOP.format(pause=2.0)))
+    one.process.send_signal(signal.SIGUSR1)
+    time.sleep(0.1)
+    one.process.send_signal(signal.SIGTERM)
+    assert one.end() == 7
+    assert one.said.split("ready")[1].split() == ["own", str(int(signal.SIGUSR1)), "own", str(int(signal.SIGTERM))]
+    assert len(one.checkpoints()) == 1
+
+
+def test_a_script_that_goes_on_after_a_notice_can_have_another(training):
+    one = training("signal.signal(signal.SIGUSR1, lambda n, f: print('own', flush=True))\n" + textwrap.dedent(LOOP.format(pause=0.01)))
+    for _ in range(2):
+        one.process.send_signal(signal.SIGUSR1)
+        assert one.process.stdout.readline() == "own\n"
+    one.process.send_signal(signal.SIGTERM)
+    assert one.end() == -signal.SIGTERM
+    assert [p.signal for p in one.run.events(Preempted)] == ["SIGUSR1", "SIGUSR1", "SIGTERM"]
+    assert len(one.run.events(CheckpointWritten)) == 3
+
+
+def test_while_paused_a_notice_is_taken_at_once(training):
+    body = """
+    agent = sitter_agent.start(name="x", pause_gives_way_s=600); own()
+    from sitter_agent.commands import Commands
+    for step in agent.steps(10**9):
+        state["w"] += 1
+        agent.log(loss=1.0)
+        if step == 20:
+            from sitter_wire.commands import Command, Pause
+            agent._opened.safe_point.commands.take(Command(id="p", action=Pause(), session=agent._core.session, branch=None,
+                deadline=time.monotonic() + 60, by="operator"))
+            print("ready", flush=True)
+    """
+    one = training(body)
+    began = time.monotonic()
+    one.process.send_signal(signal.SIGTERM)
+    assert one.end() == -signal.SIGTERM, one.said
+    assert time.monotonic() - began < 15
+    (written,) = one.checkpoints()
+    assert written.step == 21
+
+
+@pytest.mark.parametrize("long_step", ["hashlib.pbkdf2_hmac('sha256', b'', b'', 10**9)", "[time.sleep(0.01) for _ in range(6000)]"])
+def test_a_step_that_does_not_end_in_time_saves_what_lies_in_memory(training, long_step):
+    body = f"""
+    import sitter_agent.notices as notices
+    notices.PATIENCE_S = 4.0
+    notices.Notices.__init__.__kwdefaults__["rescue_s"] = 1.0
+    agent = sitter_agent.start(name="x"); own()
+    for step in agent.steps(10**9):
+        state["w"] += 1
+        agent.log(loss=1.0)
+        if step == 30:
+            print("ready", flush=True)
+            {long_step}
+    """
+    one = training(body)
+    time.sleep(0.2)  # it is inside
+    one.process.send_signal(signal.SIGTERM)
+    until = time.monotonic() + 20
+    while not one.run.events(Preempted) and time.monotonic() < until:
+        time.sleep(0.05)
+    (told,) = one.run.events(Preempted)
+    assert "no safe point came; the snapshot of step" in told.text
+    (written,) = one.checkpoints()
+    assert written.why == "SIGTERM, no safe point came"
+    one.process.kill()  # the machine is gone
+    one.end()
