@@ -30,7 +30,7 @@ def _own_places(monkeypatch, request):
     monkeypatch.setenv("SITTER_RUNTIME_DIR", str(runtime))
     monkeypatch.setenv("XDG_STATE_HOME", str(base / "state"))
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    for name in ("SITTER", "SITTER_RUN", "SITTER_MODE", "SITTER_RESUME"):
+    for name in ("SITTER", "SITTER_RUN", "SITTER_MODE", "SITTER_RESUME", "COLUMNS", "LINES"):  # workers of pytest-xdist have those
         monkeypatch.delenv(name, raising=False)
     yield
     end_processes(f"SITTER_RUNTIME_DIR={runtime}")
