@@ -76,7 +76,7 @@ def test_what_is_typed_is_done(shell, sitter, script, start, tmp_path):
         "lr × 0.5: lr 0.1 → 0.05",
         "lr = 0.0003, held: lr 0.05 → 0.0003, held",
         "snooze gpu_hot for 1 h: gpu_hot proposes nothing for 1 h; its findings are still written down",
-        "mode watch: mode watch (was guard)",
+        "mode watch (was guard)",
     ]
     assert said.stderr.startswith("back to 12,340, batches go on: rejected: there is no state of step 12340: the nearest are")
     assert said.returncode == 1
