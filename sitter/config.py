@@ -57,6 +57,11 @@ class CheckpointConfig(msgspec.Struct, frozen=True, kw_only=True):
 
     healthy_steps: int = 200
     """Steps without suspicion after which a checkpoint is called good."""
+    after: str = ""
+    """A shell command for every verified checkpoint; ``{path}``, ``{name}``, ``{step}``, ``{branch}``, ``{run}``, ``{directory}``,
+    ``{bytes}`` and ``{sha256}`` are filled in, quoted."""
+    after_timeout: float = 3600.0
+    """Seconds after which it is ended."""
 
 
 class RestartConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -104,6 +109,9 @@ def parse(text: str, where: str) -> Config:
     notify = [_notifier(name, s, f"{where}: [notify.{name}]") for name, s in _table(raw, "notify", where).items()]
     checkpoints = _table(raw, "checkpoints", where)
     _known(checkpoints, CheckpointConfig.__struct_fields__, f"{where}: [checkpoints]")
+    if "after_timeout" in checkpoints:
+        spelled = checkpoints["after_timeout"]
+        checkpoints = {**checkpoints, "after_timeout": seconds(spelled, f"{where}: [checkpoints] after_timeout")}
     restart = _table(raw, "restart", where)
     _known(restart, RestartConfig.__struct_fields__, f"{where}: [restart]")
     mode = raw.get("mode", "guard")

@@ -28,6 +28,7 @@ from sitter.control.history_desk import SETTLE_S, HistoryDesk
 from sitter.control.inbox import Inbox
 from sitter.control.loop import Loop
 from sitter.control.preset import preset_of
+from sitter.control.slept import Slept
 from sitter.control.succession import Succession
 from sitter.control.timers import Timers
 from sitter.host.sampler import HostSample, Sampler
@@ -80,6 +81,7 @@ class Daemon:
         )
         self.heart = Heart(secrets.token_hex(8), self.core, self.link, clock)
         self.ending = Ending(run, info, self.core, self.notifications, self.reader, clock)
+        self.slept = Slept(self.core)
         self.succession = Succession(self.core, self.reader, clock, os.getpid())
         self.history = HistoryDesk(lambda: Reader(run.history), self.inbox, lambda: self.writer.flush(SETTLE_S))
         self.sampler = Sampler(run.path, clock, self._looked)
@@ -131,6 +133,7 @@ class Daemon:
 
     def _second(self) -> None:
         self.heart.ping()
+        self.slept.tick()
         self.core.tick()
         session = self.core.present.session
         if session is not None:

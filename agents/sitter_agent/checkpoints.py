@@ -23,7 +23,7 @@ from sitter_agent.checkpoint_files import (
     write_durably,
     write_text,
 )
-from sitter_agent.retention import spare
+from sitter_agent.retention import GOOD_AFTER, spare
 from sitter_agent.snapshots import Snapshot, size
 from sitter_agent.state import Adapter
 from sitter_wire.events import CheckpointFailed, CheckpointRemoved, CheckpointWritten, Event, Remark
@@ -69,6 +69,7 @@ class Vault:
         """How many cleared steps followed (branch, step); None where the daemon has not vouched for it."""
         self.keep_line: list[tuple[int, int]] = [(0, 0)]
         self.adapter: Adapter | None = None
+        self.good_after = GOOD_AFTER
         self.limit = 0
         try:
             sweep(run.checkpoints)
@@ -179,7 +180,7 @@ class Vault:
 
     def _retain(self) -> None:
         have = sidecars(self._run.checkpoints)
-        for side, why in spare(have, self._session, self.keep_line, self.clear_step, self._better, self.limit):
+        for side, why in spare(have, self._session, self.keep_line, self.clear_step, self._better, self.limit, self.good_after):
             path = self._run.checkpoints / side.file
             path.unlink(missing_ok=True)  # first: without its sidecar nobody would ever find it, and it is the large one
             sidecar_of(path).unlink(missing_ok=True)

@@ -69,6 +69,15 @@ def mode_of(run: RunDir, info: rundir.RunInfo) -> str:
     return mode if mode in MODES else "guard"
 
 
+def healthy_steps(run: RunDir) -> int | None:
+    """``[checkpoints] healthy_steps`` of sitter.toml; None where it does not say. Here it only steers what is kept."""
+    try:
+        found = tomllib.loads(run.sitter_toml.read_text(encoding="utf-8"))["checkpoints"]["healthy_steps"]
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, KeyError, TypeError):
+        return None
+    return found if isinstance(found, int) and found >= 0 else None
+
+
 class Launcher:
     """Starts the daemon of one run. ``tend`` costs a comparison and, once a second, one look at when it was heard."""
 

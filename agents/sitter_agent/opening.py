@@ -145,6 +145,7 @@ def open_session(
         run=run, session=session.id, recorder=recorder, rail=rail, new_branch=session.new_branch, branch=branch, vault=vault, ring=ring,
         pause_gives_way_s=pause_gives_way_s,
     )  # fmt: skip
+    vault.good_after = launching.healthy_steps(run) or vault.good_after
     rail.remark = lambda text: core.remark(text, "warning")
     p = core.progress
     p.total = total

@@ -15,10 +15,10 @@ GOOD_AFTER = 200
 Followed = Callable[[int, int], int | None]
 
 
-def is_good(side: Sidecar, followed: Followed) -> bool:
+def is_good(side: Sidecar, followed: Followed, good_after: int = GOOD_AFTER) -> bool:
     """Whether enough steps that the daemon vouched for followed it."""
     n = followed(side.branch, side.step)
-    return n is not None and n >= GOOD_AFTER
+    return n is not None and n >= good_after
 
 
 def spare(
@@ -28,6 +28,7 @@ def spare(
     followed: Followed,
     better: Literal["lower", "higher"],
     limit: int,
+    good_after: int = GOOD_AFTER,
 ) -> list[tuple[Sidecar, str]]:
     """What may be deleted, each with the reason. Never a pinned one, nor the last good one, nor (with none good) the last cleared.
 
@@ -36,7 +37,7 @@ def spare(
     mine = [s for s in have if on_line(line, s)]
     have = [s for s in have if s in mine or s.session == session]
     newest = sorted(mine, key=lambda s: (s.step, s.branch))[-NEWEST:]
-    good = [s for s in mine if is_good(s, followed)]
+    good = [s for s in mine if is_good(s, followed, good_after)]
     scored = [s for s in good if s.goal is not None]
     best = _best(scored, better)
     safe = _last(good) or _last([s for s in mine if s.cleared])

@@ -14,6 +14,7 @@ from typing import Literal
 import msgspec
 
 from sitter.client import Client
+from sitter.control.present import NOTICE_S
 from sitter.errors import SitterError
 from sitter.ingest import files
 from sitter.locks import holder
@@ -40,7 +41,8 @@ class Past:
         self.began: float | None = None
         self.step: int | None = None
         self.goodbye: str | None = None
-        self.preempted = False
+        self.preempted: float | None = None
+        """Seconds of the record that says so, on the session's clock."""
         self.stopped_session: str | None = None
         self.ended_by_rule: str | None = None
         self.ever: bool = False
@@ -59,7 +61,7 @@ class Past:
             return "stopped" if self.session == self.stopped_session else "crashed"
         if self.goodbye == "stopped":
             return "stopped"
-        return "preempted" if self.preempted and self.goodbye != "total" else "crashed"
+        return "preempted" if self.preempted is not None and self.goodbye != "total" else "crashed"
 
     def line(self) -> list[Stretch]:
         """The present line of branches."""
@@ -103,8 +105,9 @@ class Past:
                 self._new(last.session, last.wall_ns / 1e9)
                 for stored in reader.events(["goodbye", "preempted"]):
                     if stored.session == last.session:
-                        self._end_of(stored.happening.event)
-                self.step = tail[-1].step if tail and tail[-1].session == last.session else None
+                        self._end_of(stored.happening)
+                if tail and tail[-1].session == last.session:
+                    self._stepped(tail[-1].step, tail[-1].time / 1e9)
             return {s.session: s.last_seq for s in sessions}
         finally:
             reader.close()
@@ -118,17 +121,23 @@ class Past:
                     self._record(folder.name, record)
 
     def _new(self, session: str, began: float) -> None:
-        self.session, self.began, self.step, self.goodbye, self.preempted = session, began, None, None, False
+        self.session, self.began, self.step, self.goodbye, self.preempted = session, began, None, None, None
 
     def _record(self, session: str, record: Record) -> None:
         if isinstance(record, Happening):
-            self._event(record.event, newest=session == self.session)
+            self._event(record, newest=session == self.session)
         elif isinstance(record, Point):
             self.ever = True
             if session == self.session:
-                self.step = record.step
+                self._stepped(record.step, record.time / 1e9)
 
-    def _event(self, event: events.AnyEvent, *, newest: bool) -> None:
+    def _stepped(self, step: int, at: float) -> None:
+        self.step = step
+        if self.preempted is not None and at - self.preempted > NOTICE_S:
+            self.preempted = None
+
+    def _event(self, happening: Happening, *, newest: bool) -> None:
+        event = happening.event
         if isinstance(event, events.SessionStart):
             self._parents[event.branch] = event.resumed or (None, None)
         elif isinstance(event, events.Restored):
@@ -141,13 +150,13 @@ class Past:
         elif isinstance(event, events.CheckpointRemoved):
             self._checkpoints.pop(event.path, None)
         elif newest:
-            self._end_of(event)
+            self._end_of(happening)
 
-    def _end_of(self, event: events.AnyEvent) -> None:
-        if isinstance(event, events.GoodBye):
-            self.goodbye = event.how
-        elif isinstance(event, events.Preempted):
-            self.preempted = True
+    def _end_of(self, happening: Happening) -> None:
+        if isinstance(happening.event, events.GoodBye):
+            self.goodbye = happening.event.how
+        elif isinstance(happening.event, events.Preempted):
+            self.preempted = happening.time / 1e9
 
 
 def choose(checkpoints: list[CheckpointInfo], *, orderly: bool = False) -> CheckpointInfo | None:

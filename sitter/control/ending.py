@@ -11,6 +11,7 @@ from sitter.control.core import Core
 from sitter.control.desk import Answer
 from sitter.control.inbox import Inbox
 from sitter.control.obituary import Obituary
+from sitter.control.saved import Saved
 from sitter.model import Answered, EndAndRestart, ExitNow, Finding, State
 from sitter.rules.stalled import Stalled
 from sitter.store.reader import Reader
@@ -35,7 +36,9 @@ class Ending:
     ) -> None:
         self._run, self._info, self._core, self._notifications, self._clock = run, info, core, notifications, clock
         self._concluded: str | None = reader.get("concluded")
-        self._obituary = Obituary(core, reader, clock)
+        self._obituary, self._saved = Obituary(core, reader, clock), Saved(core, reader, clock)
+        self._then: State | None = None
+        """``--then`` is due; it waits for what is still done with a checkpoint, since it may switch the machine off."""
         self._began = clock.monotonic()
         self._ended_at: float | None = None
         self._was: State | None = None
@@ -54,6 +57,9 @@ class Ending:
         """Notice changes of state, and conclude once the end is known."""
         core, state = self._core, self._core.life.state()
         self._obituary.tick()
+        self._saved.tick()
+        if self._then is not None and not self._saved.busy:
+            self._run_then(self._then)
         if core.life.alive:
             self._ended_at = None
             if state != self._was and state in ("stalled", "hung") and core.dispatcher.mode_of(Stalled.name) != "act":
@@ -81,13 +87,19 @@ class Ending:
         event = "finished" if state != "crashed" else "gave_up" if exit_ is not None and exit_.given_up else "crashed"
         self._notifications.send(event, text, f"ended {core.present.session and core.present.session.id}")
         if self._info.then and state in ("finished", "crashed"):
-            then(self._info.then, self._run.path, {"SITTER_STATE": state})
-            core.log_entry("command", action="then", status="started", detail=self._info.then)
+            self._then = state
+            if not self._saved.busy:
+                self._run_then(state)
+
+    def _run_then(self, state: State) -> None:
+        self._then = None
+        then(self._info.then, self._run.path, {"SITTER_STATE": state})
+        self._core.log_entry("command", action="then", status="started", detail=self._info.then)
 
     def may_leave(self) -> bool:
         """Whether there is nothing left to watch."""
         now = self._clock.monotonic()
-        if self._core.life.alive or self._core.life.restart is not None:
+        if self._core.life.alive or self._core.life.restart is not None or self._saved.busy or self._then is not None:
             return False
         if self._ended_at is not None:
             over = now - self._ended_at

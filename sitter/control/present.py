@@ -16,6 +16,8 @@ RATE_WINDOW_S = 60.0
 SLOPE_POINTS = 240
 GOALS = 4096
 """Values of the goal that are remembered, so that its best is known after a restore, too."""
+NOTICE_S = 600.0
+"""A training that still steps so long after a notice was not taken away: how it ends is another matter."""
 HIDDEN = frozenset({"lr_scheduled"})
 """Signals that are shown with their knob and not by themselves."""
 
@@ -29,6 +31,7 @@ class Session(msgspec.Struct, kw_only=True):
     start: events.SessionStart | None = None
     goodbye: str | None = None
     preempted: bool = False
+    preempted_at: float = 0.0
 
     def wall(self, monotonic_ns: int) -> float | None:
         """A record's time as unix seconds."""
@@ -115,7 +118,7 @@ class Present:
         elif isinstance(event, events.GoodBye) and self.session:
             self.session.goodbye = event.how
         elif isinstance(event, events.Preempted) and self.session:
-            self.session.preempted = True
+            self.session.preempted, self.session.preempted_at = True, h.time / 1e9
         if h.branch == self.branch and self.step is not None:
             self.step = max(self.step, h.step)  # a safe point after the last value: one more step is done
         self.last_record = h.time / 1e9
@@ -203,6 +206,8 @@ class Present:
 
     def _advance(self, step: int, branch: int, at: float) -> None:
         self.step, self.branch, self.last_record = step, branch, at
+        if self.session is not None and self.session.preempted and at - self.session.preempted_at > NOTICE_S:
+            self.session.preempted = False
         if self._rate and (step < self._rate[-1][1] or at < self._rate[-1][0]):
             self._rate.clear()
         if not self._rate or at - self._rate[-1][0] > 0.25:

@@ -2,14 +2,21 @@
 
 import json
 import os
+import re
+import shutil
 import signal
 import sys
 import time
 from pathlib import Path
 
+import pytest
+
 from sitter.model import RestartNow
 from sitter.paths import look
 from sitter.supervise.exit import read_exit
+from sitter.supervise.pending import parent_pid
+from sitter.supervise.process import TrainingProcess
+from sitter_wire import rundir
 from sitter_wire.places import RunDir
 
 TRAINING = """
@@ -38,7 +45,7 @@ def begin(sitter, script, start, total: int = 100_000, restart: int = 5, setting
         sys.executable, "-m", "sitter.cli.main", "run", "--no-ui", "--name", "x", "--restart", str(restart), "--", sys.executable, path,
         str(total), **env,
     )  # fmt: skip
-    sitter.until(lambda s: s["state"] == "running" and s["step"] > 30)
+    sitter.until(lambda s: s["state"] == "running" and s["step"] > 300)
     return front, RunDir(sitter.cwd / "sitter-runs" / "x")
 
 
@@ -56,15 +63,15 @@ def save(sitter, *, good: bool = False) -> int:
 
 
 def test_a_killed_training_goes_on_from_its_good_checkpoint_and_ends_well(sitter, script, start):
-    front, run = begin(sitter, script, start, 3000)
+    front, run = begin(sitter, script, start, 1200)
     saved = save(sitter, good=True)
     os.kill(pid_of(run), signal.SIGKILL)
     out = front.communicate(timeout=60)[0]
     assert front.returncode == 0, out
     assert begins(run) == [["0", "1.0"], [str(saved), repr(1.0 + saved)]]
-    assert "ends 3000 3001.0" in run.train_log.read_text()
+    assert "ends 1200 1201.0" in run.train_log.read_text()
     status = sitter.status()
-    assert (status["state"], status["step"], status["branch"]) == ("finished", 3000, 1)
+    assert (status["state"], status["step"], status["branch"]) == ("finished", 1200, 1)
     assert (status["exit"]["code"], status["exit"]["attempts"]) == (0, 2)
     log = sitter.lines("logbook")
     (crash,) = [e for e in log if e["status"] == "crashed"]
@@ -76,7 +83,7 @@ def test_a_killed_training_goes_on_from_its_good_checkpoint_and_ends_well(sitter
 
 
 def test_it_goes_on_also_when_the_daemon_died_with_it(sitter, script, start):
-    front, run = begin(sitter, script, start, 3000)
+    front, run = begin(sitter, script, start, 1200)
     saved = save(sitter)
     watcher = look(run).daemon_pid
     assert watcher is not None
@@ -90,8 +97,9 @@ def test_it_goes_on_also_when_the_daemon_died_with_it(sitter, script, start):
     assert len(crashes) == 1, "the daemon that the second attempt started tells of the first one's end"
 
 
+@pytest.mark.slow
 def test_a_frozen_daemon_does_not_hold_up_the_restart(sitter, script, start):
-    front, run = begin(sitter, script, start, 3000)
+    front, run = begin(sitter, script, start, 1200)
     saved = save(sitter)
     watcher = look(run).daemon_pid
     assert watcher is not None
@@ -133,7 +141,7 @@ def test_the_wait_is_shown_and_a_stop_calls_it_off(sitter, script, start):
     os.kill(pid_of(run), signal.SIGKILL)
     status = sitter.until(lambda s: s["restart"] is not None and s["restart"]["at"] is not None)
     assert (status["state"], status["verdict"]) == ("starting", "HEALING")
-    assert "restarting in 19:5" in sitter("status").stdout
+    assert re.search(r"restarting in (20:00|19:\d\d) \(1 of 5\), from the start", sitter("status").stdout)
     assert "about to be started again by itself" in sitter.refused("resume")
     stopped = sitter("stop")
     assert stopped.returncode == 0, stopped.stderr
@@ -161,3 +169,101 @@ def test_three_deaths_without_a_step_further_give_up_and_then_then_runs(sitter, 
 def test_a_restart_is_told_in_words():
     assert RestartNow(number=2, of=5, at=1020.0).in_words(1000.0) == "restarting in 0:20 (2 of 5)"
     assert RestartNow(number=2, of=5).in_words(1000.0) == "restarting (2 of 5)"
+
+
+# -- resume ------------------------------------------------------------------------------------------------------------------
+
+
+def killed(sitter, script, start, name: str = "x"):
+    """A run whose every process was killed at once, as by a power cut; its checkpoint's step."""
+    path = str(script(TRAINING))
+    front = start(sys.executable, "-m", "sitter.cli.main", "run", "--no-ui", "--name", name, "--", sys.executable, path, "1200")
+    sitter.until(lambda s: s["run"] == name and s["state"] == "running" and s["step"] > 300)
+    assert sitter("checkpoint", "-r", name).returncode == 0
+    saved = sitter.until(lambda s: s["checkpoints"], "-r", name)["checkpoints"][-1]["step"]
+    run = RunDir(sitter.cwd / "sitter-runs" / name)
+    found = look(run)
+    for pid in (parent_pid(run), found.daemon_pid, pid_of(run)):
+        assert pid is not None
+        os.kill(pid, signal.SIGKILL)
+    front.kill()
+    front.communicate(timeout=60)
+    while TrainingProcess.find(run).alive():
+        time.sleep(0.01)
+    assert not run.exit_json.exists()
+    return run, saved
+
+
+def test_resume_all_goes_on_with_what_was_killed_and_with_nothing_else_twice(sitter, script, start, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    run, saved = killed(sitter, script, start)
+    done = sitter("run", "--no-ui", "--name", "done", "--", sys.executable, str(script("import sitter_agent", "done.py")))
+    assert done.returncode == 0
+    out = sitter("resume", "--all")
+    assert out.returncode == 0, out.stderr
+    assert out.stdout.splitlines() == [
+        f"x goes on from step {saved} (verified, not yet called good); `sitter attach -r x` shows it"
+    ]
+    again = sitter("resume", "--all")
+    assert again.returncode == 0
+    assert "x is alive" in again.stdout
+    assert len(again.stdout.splitlines()) == 1
+    sitter.until(lambda s: s["state"] == "finished", "-r", "x")
+    assert begins(run) == [["0", "1.0"], [str(saved), repr(1.0 + saved)]]
+    assert sitter("resume", "--all").stdout == ""
+
+
+def test_a_run_that_was_copied_goes_on_where_it_lies_now(sitter, script, start, tmp_path):
+    first, saved = killed(sitter, script, start)
+    there = tmp_path / "other host"
+    shutil.copytree(first.path.parent.parent / "sitter-runs", there / "sitter-runs")
+    shutil.move(tmp_path / "train.py", there / "train.py")
+    copy = RunDir(there / "sitter-runs" / "x")
+    out = sitter("resume", "-r", str(copy.path))
+    assert out.returncode == 0, out.stderr
+    assert f"from step {saved}" in out.stdout
+    assert f" in {there}" in out.stdout
+    sitter.until(lambda s: s["state"] == "finished", "-r", str(copy.path))
+    assert begins(copy)[1] == [str(saved), repr(1.0 + saved)]
+    assert rundir.read(copy).sockets != rundir.read(first).sockets
+    assert len(begins(first)) == 1
+
+
+def test_a_run_whose_script_did_not_come_along_is_refused_with_a_reason(sitter, script, start, tmp_path):
+    first, _ = killed(sitter, script, start)
+    there = tmp_path / "other"
+    shutil.copytree(first.path, there / "x")
+    (tmp_path / "train.py").unlink()
+    said = sitter.refused("resume", "-r", str(there / "x"))
+    assert "train.py was not found here" in said
+    assert "as cwd into" in said
+
+
+# -- [checkpoints] after -----------------------------------------------------------------------------------------------------
+
+
+def test_every_checkpoint_is_copied_and_what_hangs_holds_up_nothing(sitter, script, start, tmp_path):
+    settings = f'[checkpoints]\nafter = "cp {{path}} {tmp_path}/kept-{{step}} && echo copied"\n'
+    begin(sitter, script, start, settings=settings)
+    saved = save(sitter)
+    sitter.until(lambda s: (tmp_path / f"kept-{saved}").exists())
+    end = time.monotonic() + 20
+    while not (found := [e for e in sitter.lines("logbook") if e["kind"] == "outcome" and str(e["action"]).startswith("after: cp")]):
+        assert time.monotonic() < end
+    assert (found[0]["status"], found[0]["step"]) == ("applied", saved)
+    assert found[0]["detail"].endswith(": copied")
+    assert sitter("stop", "--now").returncode == 0
+
+
+@pytest.mark.slow
+def test_a_hanging_copy_is_ended_and_told(sitter, script, start):
+    settings = '[checkpoints]\nafter = "echo connecting; sleep 600"\nafter_timeout = "1s"\n'
+    begin(sitter, script, start, settings=settings)
+    before = save(sitter)
+    end = time.monotonic() + 20
+    while not (found := [e for e in sitter.lines("logbook") if e["kind"] == "outcome" and str(e["action"]).startswith("after:")]):
+        assert time.monotonic() < end
+    assert found[0]["status"] == "failed"
+    assert "as long as it may take" in found[0]["detail"]
+    assert sitter.status()["step"] > before
+    assert sitter("stop", "--now").returncode == 0

@@ -1,0 +1,71 @@
+"""``[checkpoints] after``: which checkpoints it is still to be run for, and what became of it, in the logbook."""
+
+from collections import deque
+from pathlib import Path
+
+from sitter.actions.after import LOG, After, Outcome
+from sitter.clock import Clock, human
+from sitter.control.core import Core
+from sitter.model import CheckpointInfo
+from sitter.store.reader import Reader
+
+DONE = "after_done"
+"""Kept in the history: unix seconds of the newest checkpoint that it was run for."""
+MOST_WAITING = 3
+
+
+class Saved:
+    """Looks once a second for new verified checkpoints; also those that were written while nobody watched."""
+
+    def __init__(self, core: Core, reader: Reader, clock: Clock) -> None:
+        config = core.config.checkpoints
+        self._core, self._clock, self._command = core, clock, config.after
+        self._since = float(reader.get(DONE) or 0.0)
+        self._ended: deque[Outcome] = deque()
+        self._after = After(config.after, core.run.path, config.after_timeout, self._ended.append)
+        self._timeout = config.after_timeout
+
+    @property
+    def busy(self) -> bool:
+        """Whether one runs, or waits."""
+        return bool(self._command) and (self._after.busy or bool(self._ended) or bool(self._waiting()))
+
+    def tick(self) -> None:
+        """Tell of one that has ended, begin with the next."""
+        if not self._command:
+            return
+        while self._ended:
+            self._tell(self._ended.popleft())
+        if self._after.busy:
+            return
+        waiting = self._waiting()
+        if len(waiting) > MOST_WAITING:
+            over, waiting = waiting[:-MOST_WAITING], waiting[-MOST_WAITING:]
+            detail = f"left out for {len(over)} older checkpoints: it takes longer than they come"
+            self._core.log_entry("command", action="after", status="skipped", detail=detail)
+        if not waiting:
+            return
+        info = waiting[0]
+        self._since = info.time or self._since
+        self._core.keep(DONE, self._since)
+        self._after.start(
+            (self._core.run.path / info.path).resolve(), step=info.step, branch=info.branch, nbytes=info.bytes, sha256=info.sha256
+        )
+
+    def _waiting(self) -> list[CheckpointInfo]:
+        found = [c for c in self._core.present.checkpoints.values() if c.verified and c.time is not None and c.time > self._since]
+        return sorted((c for c in found if Path(self._core.run.path / c.path).exists()), key=lambda c: c.time or 0.0)
+
+    def _tell(self, ended: Outcome) -> None:
+        took, said = human(ended.seconds), f": {ended.said}" if ended.said else ""
+        if ended.code == 0:
+            status, detail = "applied", f"done in {took}{said}"
+        elif ended.code is None:
+            hung = ended.seconds >= self._timeout
+            status, detail = "failed", f"ended after {took}, which is as long as it may take (after_timeout){said}" if hung else ended.said
+        else:
+            status, detail = "failed", f"exit code {ended.code} after {took}{said}"
+        more = "" if ended.code == 0 else f"; all it said is in {LOG}"
+        self._core.log_entry(
+            "outcome", step=ended.step, branch=ended.branch, action=f"after: {self._command}", status=status, detail=detail + more
+        )

@@ -1,0 +1,44 @@
+"""The host was suspended, or the daemon was stopped: time that passed for nobody is no hang and no stall, and is written down."""
+
+import time
+from collections.abc import Callable
+
+from sitter.clock import human
+from sitter.control.core import Core
+
+SLEPT_S = 2.0
+"""CLOCK_BOOTTIME counts while the host sleeps and CLOCK_MONOTONIC does not (clock_gettime(2)); they part by less than this otherwise."""
+STOOD_S = 30.0
+"""A loop that turns once a second and did not for so long was itself stopped (SIGSTOP, a frozen cgroup, a virtual machine put aside)."""
+
+
+def clocks() -> tuple[float, float]:
+    """(monotonic, with sleep) seconds; the same twice where the system has no such clock."""
+    mono = time.monotonic()
+    boot = getattr(time, "CLOCK_BOOTTIME", None)
+    return mono, mono if boot is None else time.clock_gettime(boot)
+
+
+class Slept:
+    """``tick`` before anything is judged by its age."""
+
+    def __init__(self, core: Core, read: Callable[[], tuple[float, float]] = clocks) -> None:
+        self._core, self._read = core, read
+        self._mono, self._boot = read()
+
+    def tick(self) -> None:
+        """Once a second."""
+        mono, boot = self._read()
+        stood, slept = mono - self._mono, (boot - self._boot) - (mono - self._mono)
+        self._mono, self._boot = mono, boot
+        present = self._core.present
+        if slept > SLEPT_S:
+            self._note("host slept", f"host slept {human(slept)}; the training stood still with it, and goes on")
+        if stood > STOOD_S:
+            # What the agent said last is so much older than it would be, had anybody asked.
+            present.pong_at = None if present.pong_at is None else present.pong_at + stood
+            present.last_safe_point = None if present.last_safe_point is None else min(mono, present.last_safe_point + stood)
+            self._note("daemon stood", f"the daemon did not run for {human(stood)}: it was stopped, or its machine was")
+
+    def _note(self, status: str, text: str) -> None:
+        self._core.log_entry("note", step=self._core.present.step, branch=self._core.present.branch, status=status, detail=text)
