@@ -91,8 +91,9 @@ def train(training: Training, turns: Iterable[tuple[int, Any]], log: Log, plants
     diary = Diary()
     bad = 0
     for step, clean in turns:
-        batch = plants.spoil(clean, training.optimizer)
+        batch = plants.spoil(clean, training.optimizer, step)
         loss, grad_norm = training.model.loss_and_grad(batch)
+        grad_norm *= plants.explode(training.model.grad)
         training.optimizer.step()
         diary.step.append(step)
         diary.loss.append(loss)
@@ -128,6 +129,7 @@ def main(argv: list[str] | None = None) -> int:
         agent = sitter_agent.start(goal="val_loss", better="lower", name=args.name)
         agent.knob("lr", get=lambda: training.optimizer.rate, set=training.set_rate, low=1e-6, high=1.0, scale="log")
         agent.state(save=training.save, load=training.load)
+        args.plant.place = Path(agent.run) if agent.run else None
         diary = train(training, agent.loop(training.data, total=args.steps), agent.log, args.plant)
     result = _result(training, diary, time.monotonic() - began)
     if args.out is not None:
@@ -140,7 +142,7 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m sitter_demo", description=__doc__)
     parser.add_argument("--steps", type=int, default=2_400)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--plant", type=Plants.parse, default="", help="nan@STEP:LEN,lr@STEP: by turn of the loop")
+    parser.add_argument("--plant", type=Plants.parse, default="", help="nan@STEP:LEN,lr@STEP and others: by turn of the loop")
     parser.add_argument("--out", type=Path, help="write losses and timings to this file as JSON")
     parser.add_argument("--name", default="demo", help="of the run that sitter keeps")
     parser.add_argument("--plain", action="store_true", help="without sitter_agent")

@@ -27,5 +27,6 @@ COMMANDS: dict[str, str] = {
         "rules": "rules",
         "export": "export",
         "notify": "notify",
+        "drill": "drill",
     }.items()
 }

@@ -8,6 +8,7 @@ import secrets
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -48,13 +49,14 @@ def why_not_startable(command: list[str]) -> str:
 def launch(
     run: RunDir, command: list[str], *, restart: int = 0, resume: str = "", cwd: str | os.PathLike[str] | None = None,
     grace_s: float = 0.5, pause_s: float = FIRST_S, pause_most_s: float = CAP_S, furthest: int | None = None,
+    more: Mapping[str, str] | None = None,
 ) -> Launched:  # fmt: skip
     """Start ``command`` in ``run``; returns once it runs, and has not failed within ``grace_s`` seconds.
 
     ``resume``: path of a checkpoint that the agent shall start from (``SITTER_RESUME``). ``cwd``: where it runs (None: here).
     ``restart``: start it again after a crash, so many times at most, ``pause_s`` to ``pause_most_s`` seconds after it (attempts.py);
-    ``furthest``: the step that the run had reached before. Raises UsageError; LaunchError, in one sentence, where it cannot be started or
-    fails at once (and then is not started again). exit.json says the same.
+    ``furthest``: the step that the run had reached before. ``more``: further environment variables. Raises UsageError; LaunchError, in one
+    sentence, where it cannot be started or fails at once (and then is not started again). exit.json says the same.
     """
     if not command:
         raise UsageError("no training command: expected `sitter run -- CMD…`, such as `sitter run -- python train.py`")
@@ -71,7 +73,7 @@ def launch(
         options += ["--furthest", str(furthest)] if furthest is not None else []
     words = [sys.executable, "-I", "-S", parent.__file__, *options, os.fspath(run.path.resolve()), "--", *command]
     scope = find_scope(f"sitter-{re.sub(r'[^A-Za-z0-9]+', '-', run.name)}-{secrets.token_hex(3)}.scope")
-    environment = {k: v for k, v in os.environ.items() if k not in ("SITTER_RUN", "SITTER_RESUME")}
+    environment = {k: v for k, v in os.environ.items() if k not in ("SITTER_RUN", "SITTER_RESUME")} | dict(more or {})
     if resume:
         environment["SITTER_RESUME"] = os.path.abspath(resume)  # noqa: PTH100 — resolving would lose a link on purpose
     note = scope.note

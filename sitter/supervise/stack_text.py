@@ -30,6 +30,8 @@ _HEAD = re.compile(r"^(?:Thread (?P<name>.+?)(?: \(most recent call first\))?:?|
 
 OURS = ("/sitter_agent/", "/sitter_wire/")
 """Frames of the agent are nobody's cause: the generator that the script's ``for`` turns."""
+DRILL = "/sitter_agent/drill.py"
+"""But for a hang that was planted on purpose."""
 MOST = 6
 """Frames that are told by name for the diagnosis."""
 
@@ -63,7 +65,7 @@ def where(threads: list[Thread], began: float | None = None) -> str:
     main = main_thread(threads)
     if main is None:
         return ""
-    frames = [f for f in main.frames if not any(ours in f.file for ours in OURS)] or main.frames
+    frames = [f for f in main.frames if f.file.endswith(DRILL) or not any(ours in f.file for ours in OURS)] or main.frames
     own = next((f for f in frames if not is_library(f.file)), frames[0])
     text = f"{short(own.file)}:{own.line} in {own.function}"
     quoted = _line(own, began)

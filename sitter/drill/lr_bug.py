@@ -1,0 +1,39 @@
+"""``sitter drill lr-bug``."""
+
+from typing import ClassVar
+
+from sitter.drill.base import Ended, Planted
+from sitter.drill.guarded import GuardFault
+from sitter.drill.scene import Failed, Scene
+
+USUAL_AGAIN = 3.0
+
+
+class LrBug(GuardFault):
+    """The script multiplies its own learning rate by 100, as after an edited schedule, and the training diverges.
+
+    The guard must go back, see that the rate is at fault, and use the usual one again, whatever the script does.
+    """
+
+    name: ClassVar[str] = "lr-bug"
+    title: ClassVar[str] = "the script's learning rate jumps 100 ×; the guard goes back and puts it right"
+    builtin_plant: ClassVar[str] = "lr@told"
+
+    def plant(self, scene: Scene) -> Planted:
+        """After the rate was seen as it should be."""
+        scene.ready()
+        knob = scene.going(1).knobs.get("lr")
+        self._usual = knob.effective if knob is not None else None
+        return super().plant(scene)
+
+    def hold(self, scene: Scene, planted: Planted) -> Ended:
+        """Recovered, and the rate that is used is the usual one again."""
+        ended = super().hold(scene, planted)
+        usual, status = self._usual, scene.status()
+        knob = status.knobs.get("lr") if status is not None else None
+        if knob is None or knob.effective is None or usual is None:
+            raise Failed("a learning rate was expected among the knobs, found none")
+        if knob.effective > USUAL_AGAIN * usual:
+            raise Failed(f"the rate was expected to be about {usual:.3g} again, found {knob.effective:.3g}")
+        rate = f"lr {knob.scheduled:.3g} × {knob.scale:.3g} = {knob.effective:.3g}"
+        return Ended(did=ended.did, how=f"{ended.how}, {rate}", steps_lost=ended.steps_lost)
