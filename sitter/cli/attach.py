@@ -18,10 +18,10 @@ from sitter.supervise.daemon_process import start_daemon
 def command(run: str | None, ref: str | None, plain: bool) -> int:
     """Open the screen on a run. Leaving it (q) leaves the run alone."""
     found = find(run, acts=False)
+    if found.daemon_pid is None:
+        start_daemon(found.run)  # first: what is wrong with the run is said before what is wrong with the terminal
     why = why_no_screen()
     if why:
         raise UsageError(f"{why}, so there is no screen; `sitter status` and `sitter logbook` say it in words")
-    if found.daemon_pid is None:
-        start_daemon(found.run)
     show(found.run, ref=ref, plain=plain)
     return 0
