@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sitter_demo.model import Adam, Batch, Floats
-from sitter_wire import drill
 
 RATE_FACTOR = 100.0
 SPIKE_GAIN = 100.0
@@ -83,7 +82,11 @@ class Plants:
         """Is it to happen now?"""
         waits = {"nan": self.nan, "spike": self.spike, "grad": self.grad, "lr": (None, 1) if self.rate_when_told else None}
         kind, plant = next(((k, p) for k, p in waits.items() if p is not None and p[0] is None), ("", None))
-        if self.told is not None or plant is None or self.place is None or not (self.place / drill.GO).exists():
+        if self.told is not None or plant is None or self.place is None:
+            return
+        from sitter_wire import drill  # without the agent nothing of it is loaded
+
+        if not (self.place / drill.GO).exists():
             return
         if drill.told(self.place, drill.PLANTED) is not None:
             self.place = None  # before this process was started again

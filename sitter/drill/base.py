@@ -1,5 +1,8 @@
 """What a fault is: something to plant, what must be noticed of it, and what must hold at the end."""
 
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
 from typing import ClassVar
 
 from sitter.drill.scene import Scene
@@ -47,6 +50,11 @@ class Fault:
     """For the built-in model, in the words of ``sitter_demo.plants``."""
     kill_after_s: ClassVar[float] = 10.0
     """A training that does not obey the stop at the end is killed after so long; one that hangs cannot obey."""
+
+    @contextlib.contextmanager
+    def place(self) -> Iterator[Path]:
+        """The directory in which the drill is held. Raises NotHeldError where it cannot be had."""
+        yield Path.cwd()
 
     def plant(self, scene: Scene) -> Planted:
         """Once the training is under way and there is something to go back to."""

@@ -2,6 +2,7 @@
 
 from sitter.drill.base import Fault
 from sitter.drill.corrupt_checkpoint import CorruptCheckpoint
+from sitter.drill.disk_full import DiskFull
 from sitter.drill.gil_hang import GilHang
 from sitter.drill.grad_explosion import GradExplosion
 from sitter.drill.hang import Hang
@@ -25,6 +26,7 @@ FAULTS: dict[str, type[Fault]] = {
         KillTrainer,
         KillDaemon,
         StopDaemon,
+        DiskFull,
         CorruptCheckpoint,
         Preempt,
     )

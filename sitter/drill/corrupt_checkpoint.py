@@ -1,9 +1,10 @@
 """``sitter drill corrupt-checkpoint``."""
 
+import time
 from pathlib import Path
 from typing import ClassVar
 
-from sitter.drill.base import Planted
+from sitter.drill.base import Noticed, Planted
 from sitter.drill.kill_trainer import KillTrainer
 from sitter.drill.scene import Failed, Scene
 
@@ -25,11 +26,17 @@ class CorruptCheckpoint(KillTrainer):
         scene.until(lambda s: (s.step or 0) > first + 20, scene.patience(60), "some steps after the checkpoint")
         newest = scene.checkpoint()
         status = scene.until(lambda s: (s.step or 0) > newest + 20, scene.patience(60), "some steps after the checkpoint")
-        path = Path(status.checkpoints[-1].path)
+        path = next(Path(c.path) for c in status.checkpoints if c.step == newest)
         spoil(path)
         self._saved, self._file = first, path.name
         planted = self._kill(scene, status)
         return Planted(what=f"16 bytes of {path.name} were changed, and {planted.what}", at=planted.at, step=planted.step)
+
+    def notice(self, scene: Scene, planted: Planted) -> Noticed:
+        """The damage, before anything is loaded."""
+        super().notice(scene, planted)
+        again = scene.entry(lambda e: e.kind == "restart" and e.status == "restarting", 60.0, "a restart")
+        return Noticed(what=again.detail.partition("passed over: ")[2] or again.detail, at=time.time())
 
     def check(self, said: str) -> None:
         """It was passed over, by name."""

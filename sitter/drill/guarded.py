@@ -8,6 +8,7 @@ from sitter.drill.scene import Failed, Scene
 from sitter.model import Incident
 from sitter_wire import drill
 
+REACTION_S = 15.0
 BEYOND = 30
 """Steps beyond the fault that the training must come."""
 
@@ -33,6 +34,14 @@ class GuardFault(Fault):
 
     def hold(self, scene: Scene, planted: Planted) -> Ended:
         """The incident is over, and the loss is finite well beyond it."""
+        rule = scene.rule("guard")
+        if rule is not None and rule.effective != "act":
+            asks = "waits for an answer" if rule.effective == "ask" else "does nothing"
+            raise Failed(f"the guard saw it and {asks}: in this set-up it may only {rule.effective}")
+        scene.entry(
+            lambda e: e.kind == "outcome" and e.rule == "guard" and e.time >= planted.at - 0.1, scene.patience(100, REACTION_S),
+            "an action of the guard",
+        )  # fmt: skip
         incident = self._over(scene, planted)
         verdict = incident.verdict or ""
         if not verdict.startswith("recovered"):

@@ -44,7 +44,7 @@ class Preempt(Fault):
         """Resumed as a person, or @reboot, would do it."""
         status = scene.until(lambda s: any(c.verified for c in s.checkpoints), 20.0, "a verified checkpoint")
         saved = max(c.step for c in status.checkpoints if c.verified)
-        last = status.step or 0
+        last = scene.settled(lambda r: r.last(1, ["step_time"]))[-1].step
         words = [sys.executable, "-m", "sitter.cli.main", "resume", "-r", str(scene.run.path)]
         environment = {k: v for k, v in os.environ.items() if k != "SITTER_RUN"}
         done = subprocess.run(

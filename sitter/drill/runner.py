@@ -87,8 +87,8 @@ def hold(fault: Fault, scene: Scene, settings: list[str]) -> Report:
 
 
 def seconds(value: float) -> str:
-    """``0.4 s``, ``1 m 5 s``."""
-    return f"{value:.1f} s" if value < 60.0 else human(value)
+    """``40 ms``, ``2.4 s``, ``1 m 5 s``."""
+    return f"{1000 * value:.0f} ms" if value < 1.0 else f"{value:.1f} s" if value < 60.0 else human(value)
 
 
 def run_name(fault: str) -> str:

@@ -12,7 +12,7 @@ from sitter import config
 from sitter.client import Client
 from sitter.errors import SitterError
 from sitter.locks import holder
-from sitter.model import Answered, Incident, LogEntry, Status
+from sitter.model import Answered, Incident, LogEntry, RuleState, Status
 from sitter.store.reader import Reader
 from sitter.supervise.daemon_process import start_daemon, stop_daemon
 from sitter.supervise.exit import read_exit
@@ -22,7 +22,7 @@ from sitter.supervise.process import TrainingProcess
 from sitter_wire import drill
 from sitter_wire.commands import TakeCheckpoint
 from sitter_wire.places import RunDir
-from sitter_wire.queries import Act, AnyQuery, GetLogbook, GetStatus, Settle, StopNow
+from sitter_wire.queries import Act, AnyQuery, GetLogbook, GetRules, GetStatus, Settle, StopNow
 
 LOOK_S = 0.1
 ASK_S = 2.0
@@ -69,7 +69,7 @@ class Scene:
         )  # fmt: skip
         deadline = time.monotonic() + self._start_s
         while holder(self.run.agent_lock) is None:
-            self._not_over("sitter_agent.start() was called")
+            self._before(lambda: self._not_over("sitter_agent.start() was called"))
             if time.monotonic() > deadline:
                 raise NotHeldError(
                     f"no sitter_agent.start() within {self._start_s:.0f} s: a drill needs the agent in the script (see README), or more"
@@ -148,6 +148,12 @@ class Scene:
         except SitterError:
             return None
         return found
+
+    def rule(self, name: str) -> RuleState | None:
+        """A rule as it stands in this run; None where nobody answers."""
+        with contextlib.suppress(SitterError):
+            return next((r for r in self.ask(GetRules()) if r.name == name), None)
+        return None
 
     def looks(self, seconds: float, expected: str) -> Iterator[float]:
         """Seconds since the first look, again and again. Raises Failed when time is up, or the training has ended against expectation."""
@@ -258,10 +264,15 @@ class Scene:
 
     def checkpoint(self, *, good: bool = True) -> int:
         """Take one, wait until it is called good; its step. Raises Failed."""
+        status = self.status()
+        before = max((c.step for c in status.checkpoints), default=-1) if status is not None else -1
         self.do(Act(action=TakeCheckpoint(why="drill")), "a checkpoint")
         said = "a checkpoint that is called good" if good else "a verified checkpoint"
-        status = self.until(lambda s: any(c.verified and (c.good or not good) for c in s.checkpoints[-1:]), self.patience(300), said)
-        return status.checkpoints[-1].step
+
+        def fit(status: Status) -> list[int]:
+            return [c.step for c in status.checkpoints if c.step > before and c.verified and (c.good or not good)]
+
+        return max(fit(self.until(lambda s: bool(fit(s)), self.patience(300), said)))
 
     def _not_over(self, expected: str) -> None:
         ended = read_exit(self.run)
