@@ -13,7 +13,8 @@ from collections.abc import Callable, Iterator
 from operator import itemgetter
 from pathlib import Path
 
-from sitter_wire.records import SEGMENT_SUFFIX
+from sitter_wire.codec import GarbageError
+from sitter_wire.records import DROPPED, OVERHEAD, SEGMENT_SUFFIX, read_segment_header
 
 PAGE = 4096
 TOUCH_PAGES = 16
@@ -100,6 +101,31 @@ class Segment:
         """Remove the file; a mapping that somebody still reads stays readable."""
         self.path.unlink(missing_ok=True)
         self.view = None
+
+
+def delete_foreign(path: Path) -> None:
+    """Remove a segment of a session that is over, and leave word of how far its records are gone. Raises OSError where it stays."""
+    last = _last_seq(path)
+    word = path.parent / DROPPED
+    try:
+        if last > (int(word.read_text(encoding="ascii")) if word.exists() else 0):
+            word.write_text(f"{last}\n", encoding="ascii")
+    except (OSError, ValueError):
+        pass  # they go uncounted: the cap comes first
+    path.unlink(missing_ok=True)
+
+
+def _last_seq(path: Path) -> int:
+    """The last sequence number in a segment, 0 where none can be told: a record ends with it, and behind the last there are only zeros."""
+    try:
+        data = path.read_bytes()
+        header = read_segment_header(data)
+    except (OSError, GarbageError):
+        return 0
+    end = -(-len(data.rstrip(b"\0")) // 8) * 8
+    last = int.from_bytes(data[end - 8 : end], "little")
+    # Where the last one was torn, this is a value of it.
+    return last if header.first_seq <= last < header.first_seq + len(data) // OVERHEAD else max(0, header.first_seq - 1)
 
 
 def _length(view: memoryview, at: int) -> int:

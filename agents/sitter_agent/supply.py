@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from sitter_agent.say import Once
-from sitter_agent.segments import PAGE, Segment, allocate, files_of_others
+from sitter_agent.segments import PAGE, Segment, allocate, delete_foreign, files_of_others
 from sitter_wire.events import AnyEvent, Gap, Remark
 from sitter_wire.records import segment_name
 
@@ -74,7 +74,7 @@ class Supply:
         for path, size in files:
             if others + held() + extra <= self._cap:
                 break
-            path.unlink(missing_ok=True)
+            delete_foreign(path)
             others -= size
             freed.append(f"{path.parent.name}/{path.name}")
         self._others = others

@@ -97,6 +97,11 @@ def point_word(schema: int, n: int) -> int:
     return schema << 32 | (OVERHEAD + 8 * n)
 
 
+DROPPED = "dropped"
+"""File beside a session's segments: the last sequence number that was deleted there to keep the cap, in decimal digits. The session was
+over, so that no record of its own can tell."""
+
+
 def segment_name(index: int) -> str:
     """File name of a session's ``index``-th segment, counted from 1."""
     return f"{index:08d}{SEGMENT_SUFFIX}"

@@ -12,6 +12,8 @@ from sitter.control.board import Board
 from sitter.control.demands import Demands, Reach
 from sitter.control.dispatcher import KEPT, Dispatcher
 from sitter.control.flow import Flow, entry
+from sitter.control.gaps import KEPT as GAPS
+from sitter.control.gaps import Gaps
 from sitter.control.incidents import Incidents
 from sitter.control.learned import Learned
 from sitter.control.life import Life
@@ -64,22 +66,16 @@ class Core:
         end: Callable[[EndAndRestart, Finding], None] = lambda action, finding: None,
     ) -> None:
         """``post`` brings a task from another thread to this one; ``end`` ends a training that is to be started again."""
-        self.run, self.info, self.config, self.clock, self.writer, self._notify = (
-            run,
-            info,
-            config,
-            clock,
-            writer,
-            notify,
-        )
-        self._end = end
+        self.run, self.info, self.config, self.clock, self.writer = run, info, config, clock, writer
+        self._notify, self._end = notify, end
         self._log_id = 0
         rules, chosen = build(config, str(run.sitter_toml))
         self._rules: dict[str, Rule] = {r.name: r for r in rules}
         self.view = RunView(clock=clock)
         self.engine = Engine(rules, self.view)
         self.present = Present()
-        self.intake = Intake(reader.sequences())
+        self.gaps = Gaps(reader.get(GAPS), self.log_entry, self.keep)
+        self.intake = Intake(reader.sequences(), self.gaps.found)
         self.orders = Orders(clock, send)
         self.incidents = Incidents(clock, writer.incident, reader.incidents())
         self.dispatcher = Dispatcher(chosen, reader.get("preset") or preset, clock, self)
@@ -143,10 +139,12 @@ class Core:
         for folder in folders:
             if folder.name == live:
                 continue
+            self.intake.begins(folder.name, files.dropped(folder) + 1)
             for segment in files.read(folder, self.intake.wanted(folder.name) - 1):
                 header = segment.header
                 if not self.writer.room:
                     self.writer.flush(60.0)
+                self.intake.begins(header.session, segment.begins)
                 records = self.intake.take_read(header.session, segment.records, live=alive and folder == folders[-1])
                 if records:  # else it is known to the end, and the present is another's
                     self.flow.session(header.session, (header.wall_ns, header.mono_ns))
@@ -252,8 +250,8 @@ class Core:
         out = []
         if self.writer.trouble:
             out.append(self.writer.trouble)
-        if self.flow.gaps:
-            out.append(f"{self.flow.gaps} records are gone (see the logbook)")
+        if self.gaps.total:
+            out.append(f"{self.gaps.total:,} records are gone (see the logbook)")
         if self.intake.garbage:
             out.append(f"{self.intake.garbage} damaged shipments were dropped")
         out += self._unreadable

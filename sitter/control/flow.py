@@ -51,7 +51,6 @@ class Flow:
         self._on_event = on_event
         self._late = False
         self._sessions_seen = 0
-        self.gaps = 0
 
     def session(self, session: str, clock: tuple[int, int] | None, pid: int = 0) -> Session:
         """The session whose records come now; made known to the history when it is new. ``clock`` in nanoseconds."""
@@ -61,7 +60,7 @@ class Flow:
         known = present.session
         if known.clock is None and clock is not None and clock != (0, 0):
             known.clock = (clock[0] / 1e9, clock[1] / 1e9)
-            self._writer.session(session, clock[0], clock[1], pid)
+            self._writer.session(session, clock[0], clock[1], known.pid)
         return known
 
     def records(self, session: str, records: list[Record], *, past: bool = False) -> None:
@@ -232,16 +231,6 @@ class Flow:
             "note", step=h.step, branch=h.branch, status="paused" if event.paused else "goes on", detail=event.why
         )
 
-    def _gap(self, h: Happening, event: events.Gap, late: bool) -> None:
-        self.gaps += event.last - event.first + 1
-        self._log(
-            "note",
-            step=h.step,
-            branch=h.branch,
-            status="gap",
-            detail=f"{event.last - event.first + 1} records are gone: {event.why}",
-        )
-
     def _remark(self, h: Happening, event: events.Remark, late: bool) -> None:
         self._log("note", step=h.step, branch=h.branch, status=event.level, detail=event.text)
 
@@ -259,7 +248,6 @@ class Flow:
         events.CheckpointRemoved: _checkpoint_removed,
         events.Done: _done,
         events.Paused: _paused,
-        events.Gap: _gap,
         events.Remark: _remark,
         events.GoodBye: _goodbye,
         events.Preempted: _preempted,

@@ -6,18 +6,20 @@ from pathlib import Path
 import msgspec
 
 from sitter_wire.codec import GarbageError
-from sitter_wire.records import MAGIC, Record, SegmentHeader, read_segment_header, scan_segment
+from sitter_wire.records import DROPPED, MAGIC, Record, SegmentHeader, read_segment_header, scan_segment
 
 SUFFIX = ".rec"
 
 
 class SegmentRead(msgspec.Struct, frozen=True, kw_only=True):
-    """One segment file: its header, whole records in file order, and how many were torn."""
+    """One segment file: its header, whole records in file order, and how many were torn. What lies below ``begins`` and in no earlier
+    segment is gone: 0 where the segment before it is there, for what is missing then was torn."""
 
     path: Path
     header: SegmentHeader
     records: list[Record]
     torn: int
+    begins: int = 0
 
 
 def sessions(recorder: Path) -> list[Path]:
@@ -48,15 +50,19 @@ def read(folder: Path, after: int = 0) -> Iterator[SegmentRead]:
     """
     paths = segments(folder)
     headers = [_header(p) for p in paths]
+    before = False  # the segment before this one is there
     for i, (path, header) in enumerate(zip(paths, headers, strict=True)):
         if header is None:
+            before = False
             continue
         following = next((h.first_seq for h in headers[i + 1 :] if h is not None), None)
         if following is not None and following <= after + 1:
+            before = True
             continue
         try:
             data = path.read_bytes()
         except OSError:
+            before = False
             continue
         whole: list[Record] = []
         torn = 0
@@ -65,7 +71,16 @@ def read(folder: Path, after: int = 0) -> Iterator[SegmentRead]:
                 torn += 1
             elif record.seq > after:
                 whole.append(record)
-        yield SegmentRead(path=path, header=header, records=whole, torn=torn)
+        begins, before = 0 if before else header.first_seq, True
+        yield SegmentRead(path=path, header=header, records=whole, torn=torn, begins=begins)
+
+
+def dropped(folder: Path) -> int:
+    """The last record of the session that a later one has deleted to keep the recorder's cap; 0 for none."""
+    try:
+        return int((folder / DROPPED).read_text(encoding="ascii"))
+    except (OSError, ValueError):
+        return 0
 
 
 def unreadable(recorder: Path) -> list[str]:

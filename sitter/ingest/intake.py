@@ -1,7 +1,7 @@
 """Shipments in, each record once and in order. What PUSH accepted may have died with an earlier daemon, so nothing is believed
 but the sequence numbers: only what is contiguous is taken, what is there already is ignored, and on a hole nothing is taken."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from sitter_wire.codec import GarbageError
 from sitter_wire.messages import ShipmentHeader
@@ -11,8 +11,10 @@ from sitter_wire.records import Record, decode_stream
 class Intake:
     """The next sequence number wanted of each session, and the schemas met so far."""
 
-    def __init__(self, stored: dict[str, int]) -> None:
-        """``stored``: last sequence number in the history, by session."""
+    def __init__(self, stored: dict[str, int], on_gap: Callable[[str, int, int], None] = lambda session, first, last: None) -> None:
+        """``stored``: last sequence number in the history, by session. ``on_gap(session, first, last)`` is called with the numbers of
+        records that will never come, before those that follow are given out."""
+        self._on_gap = on_gap
         self._next = {session: last + 1 for session, last in stored.items()}
         self._schemas: dict[str, dict[int, tuple[str, ...]]] = {}
         self.holes: set[str] = set()
@@ -46,8 +48,17 @@ class Intake:
             raise
         self._schemas[session] = schemas
         self.holes.discard(session)
+        if header.first > wanted:
+            self._on_gap(session, wanted, header.first - 1)
         self._next[session] = header.first + header.count
         return records[max(0, wanted - header.first) :]
+
+    def begins(self, session: str, first: int) -> None:
+        """There are no records below ``first`` any more: what was not taken of them is gone."""
+        wanted = self.wanted(session)
+        if first > wanted:
+            self._on_gap(session, wanted, first - 1)
+            self._next[session] = first
 
     def take_read(self, session: str, records: Iterable[Record], *, live: bool = False) -> list[Record]:
         """What of a session's own files is new, sorted by sequence. With the process gone a missing number is a hole for good, and passed;

@@ -51,6 +51,28 @@ def test_records_that_were_dropped_at_the_cap_are_passed_over_when_the_agent_say
     assert seqs(intake.take(header(9, 2, lost_from=5), raw(9, 2))) == [9, 10]
 
 
+def test_what_is_gone_is_told_by_its_numbers_and_once():
+    told = []
+    intake = Intake({"s": 4}, lambda *gap: told.append(gap))
+    intake.take(header(9, 2, lost_from=5), raw(9, 2))
+    intake.take(header(9, 3, lost_from=5), raw(9, 3))
+    intake.begins("s", 12)
+    assert told == [("s", 5, 8)]
+    intake.begins("s", 15)
+    intake.begins("new", 3)
+    assert told[1:] == [("s", 12, 14), ("new", 1, 2)]
+    assert (intake.wanted("s"), intake.wanted("new")) == (15, 3)
+
+
+def test_a_hole_is_no_gap_and_garbage_is_none():
+    told = []
+    intake = Intake({"s": 4}, lambda *gap: told.append(gap))
+    intake.take(header(9, 2), raw(9, 2))
+    with pytest.raises(GarbageError):
+        intake.take(header(9, 2, lost_from=5), b"x" * 96)
+    assert told == []
+
+
 @pytest.mark.parametrize("count", [0, -1, 10**9])
 def test_a_count_that_cannot_be_is_garbage_and_changes_nothing(count):
     intake = Intake({})
