@@ -1,5 +1,6 @@
 """``sitter drill``: plant a fault on purpose, and see whether the set-up withstands it."""
 
+import contextlib
 import difflib
 import signal
 import sys
@@ -8,6 +9,7 @@ from types import FrameType
 
 import click
 
+from sitter import config
 from sitter.cli.common import json_option, print_json
 from sitter.cli.run import prepare
 from sitter.clock import duration
@@ -31,7 +33,7 @@ def _duration(_ctx: click.Context, param: click.Parameter, value: str) -> float:
     return seconds
 
 
-@click.command("drill", short_help="Plant a fault on purpose, to prove a set-up before it is trusted.")
+@click.command("drill", short_help="Plant a fault to prove a set-up before it is trusted.")
 @json_option
 @click.option(
     "--rules", "rules", type=click.Path(dir_okay=False, path_type=Path),
@@ -72,14 +74,19 @@ def command(
     def say(line: str) -> None:
         click.echo(line, err=True)
 
-    run = prepare(words, name=runner.run_name(chosen.name), rules=rules, mode="", then="", restart=chosen.restart)
-    settings = put_over(run, chosen.settings)
-    say(f"sitter drill {chosen.name}: {chosen.title}. Run {run.name}")
-    if own:
-        say("your script really trains for a while now, and is ended when the verdict is in; whatever it writes itself is written")
-    if settings:
-        say(f"for this drill alone: {'; '.join(settings)}")
-    report = runner.hold(chosen, Scene(run, words, say, own=own, start_s=start_within, ready_s=patience), settings)
+    if rules is None and Path("sitter.toml").is_file():
+        rules = Path("sitter.toml").resolve()
+    with chosen.place() as place, contextlib.chdir(place):
+        run = prepare(words, name=runner.run_name(chosen.name), rules=rules, mode="", then="", restart=chosen.restart)
+        settings = put_over(run, chosen.settings)
+        say(f"sitter drill {chosen.name}: {chosen.title}. Run {run.name}")
+        if own:
+            say("your script really trains for a while now, and is ended when the verdict is in; whatever it writes itself is written")
+        if config.load(run.sitter_toml).notify:
+            say(f"whoever is set up to be notified is notified, of run {run.name}: that is part of the set-up")
+        if settings:
+            say(f"for this drill alone: {'; '.join(settings)}")
+        report = runner.hold(chosen, Scene(run, words, say, own=own, start_s=start_within, ready_s=patience), settings)
     if as_json:
         print_json(report)
     else:

@@ -12,7 +12,7 @@ USUAL_AGAIN = 3.0
 class LrBug(GuardFault):
     """The script multiplies its own learning rate by 100, as after an edited schedule, and the training diverges.
 
-    The guard must go back, see that the rate is at fault, and use the usual one again, whatever the script does.
+    The guard must go back and say that the rate is at fault, and afterwards the usual one must be in use again.
     """
 
     name: ClassVar[str] = "lr-bug"

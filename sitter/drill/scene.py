@@ -246,6 +246,8 @@ class Scene:
         about = self._before(look)
         if about.get("trouble"):
             raise NotHeldError(f"this fault cannot be planted here: {about['trouble']}")
+        if not about.get("snapshots"):  # too little memory for them: then a checkpoint serves
+            self._before(self.checkpoint)
 
     def go(self, seconds: float) -> dict[str, Any]:
         """Let it be planted; what was. Raises Failed."""

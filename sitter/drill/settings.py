@@ -12,7 +12,10 @@ Settings = dict[str, dict[str, Any]]
 
 
 def put_over(run: RunDir, settings: Settings) -> list[str]:
-    """Write them into the run's sitter.toml; returns each in words. Raises ConfigError where the file is wrong."""
+    """Write them into the run's sitter.toml; returns each in words. Raises ConfigError where the file is wrong.
+
+    A command of the user's for every checkpoint is left out: it most often copies them to where the real ones lie.
+    """
     config.load(run.sitter_toml)
     whole: dict[str, Any] = tomllib.loads(run.sitter_toml.read_text(encoding="utf-8")) if run.sitter_toml.exists() else {}
     said = []
@@ -22,7 +25,9 @@ def put_over(run: RunDir, settings: Settings) -> list[str]:
             table = table.setdefault(part, {})
         table.update(values)
         said += [f"[{section}] {name} = {_toml(value)}" for name, value in values.items()]
-    if settings:
+    if whole.get("checkpoints", {}).pop("after", ""):
+        said.append('[checkpoints] after = ""')
+    if said:
         run.sitter_toml.write_text(_text(whole, ""), encoding="utf-8")
         config.load(run.sitter_toml)
     return said

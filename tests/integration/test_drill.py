@@ -185,12 +185,16 @@ def test_the_users_own_settings_stay_and_only_what_the_drill_needs_is_put_over_t
     run = RunDir(tmp_path)
     own = 'mode = "act"\n[rules.stalled]\nminutes = 5\nmode = "ask"\n'
     own += '[notify.my-phone]\nkind = "ntfy"\nurl = "https://x/\\u00e9\\""\nevents = ["crashed"]\n'
+    own += '[checkpoints]\nhealthy_steps = 30\nafter = "rclone copy {path} far:away"\n'
     run.sitter_toml.write_text(own, encoding="utf-8")
     said = put_over(run, {"rules.stalled": {"still_minutes": 0.1, "do": "notify"}, "restart": {"pause": 1.0}})
-    assert said == ["[rules.stalled] still_minutes = 0.1", '[rules.stalled] do = "notify"', "[restart] pause = 1.0"]
+    assert said == [
+        "[rules.stalled] still_minutes = 0.1", '[rules.stalled] do = "notify"', "[restart] pause = 1.0", '[checkpoints] after = ""'
+    ]  # fmt: skip
     expected = tomllib.loads(own)
     expected["rules"]["stalled"] |= {"still_minutes": 0.1, "do": "notify"}
     expected["restart"] = {"pause": 1.0}
+    del expected["checkpoints"]["after"]
     assert tomllib.loads(run.sitter_toml.read_text(encoding="utf-8")) == expected
 
 

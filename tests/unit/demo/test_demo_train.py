@@ -11,6 +11,7 @@ import pytest
 from sitter_demo.model import Adam, Batch, ByteModel, Shape
 from sitter_demo.plants import Plants
 from sitter_demo.train import Diary, Training, main
+from sitter_wire import drill
 
 CLEAN = Batch(np.ones((2, 4), np.uint8), np.ones(2, np.uint8))
 
@@ -27,9 +28,33 @@ def test_plants_are_counted_in_turns_and_come_once():
     assert adam.rate == pytest.approx(0.1)
 
 
+def test_a_plant_that_waits_to_be_told_comes_then_and_not_again_in_a_new_process(tmp_path):
+    for _ in range(2):
+        plants = Plants.parse("spike@told:2")
+        plants.place = tmp_path
+        adam = optimizer()
+        gains = [plants.spoil(CLEAN, adam, step).gain for step in range(3)]
+        told = drill.told(tmp_path, drill.PLANTED)
+        drill.tell(tmp_path, drill.GO)
+        gains += [plants.spoil(CLEAN, adam, step).gain for step in range(3, 8)]
+        expected = [3, 4] if told is None else []
+        assert [i for i, g in enumerate(gains) if g != 1.0] == expected
+        assert drill.told(tmp_path, drill.PLANTED)["step"] == 3
+
+
+def test_a_gradient_explodes_for_as_long_as_planted():
+    plants, adam, gradient = Plants.parse("grad@1:2"), optimizer(), np.ones(3, np.float32)
+    factors = []
+    for _ in range(4):
+        plants.spoil(CLEAN, adam)
+        factors.append(plants.explode(gradient))
+    assert factors == [1.0, 1e4, 1e4, 1.0]
+    assert gradient.tolist() == [1e8] * 3
+
+
 @pytest.mark.parametrize("text", ["nan@3", "lr", "lr@x", "fire@3", "nan@1:2;lr@3"])
 def test_a_plant_that_is_none_is_refused(text):
-    with pytest.raises(ValueError, match="expected nan@STEP:LEN, .* or lr@STEP"):
+    with pytest.raises(ValueError, match=r"expected nan@STEP:LEN, .* or lr@STEP"):
         Plants.parse(text)
 
 

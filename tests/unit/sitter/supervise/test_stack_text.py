@@ -225,3 +225,17 @@ def test_vitals_of_a_sleeping_a_computing_and_a_gone_process(standing):
     process.kill()
     process.wait()
     assert vitals.look(process.pid, 1.0).state == "X"
+
+
+def test_a_hang_that_was_planted_on_purpose_is_told_where_the_agent_is_otherwise_passed_over():
+    text = textwrap.dedent("""
+        Thread MainThread (140), most recent call last:
+          File "/home/u/train.py", line 9, in <module>
+            for step in agent.steps(10):
+          File "/x/agents/sitter_agent/loops.py", line 52, in steps
+            host.turn_over(0.0)
+          File "/x/agents/sitter_agent/NAME.py", line 30, in drill_stands_still
+            time.sleep(STANDS_S)
+    """)
+    assert where(parse(text.replace("NAME", "drill"))).startswith("drill.py:30 in drill_stands_still")
+    assert where(parse(text.replace("NAME", "state"))).startswith("train.py:9 in <module>")
