@@ -1,9 +1,11 @@
 """A checkpoint on disk: written so that it is whole or not there, and read so that a damaged one is told."""
 
+import contextlib
 import hashlib
 import io
 import os
 import random
+import time
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +18,11 @@ BLOCK = 1 << 20
 SAMPLES = 16
 """Blocks read back beside the first and the last."""
 SUFFIXES = (".npz", ".pt")
+LEFT_S = 3600.0
+"""A temp file that nobody has written to for so long is nobody's, whoever has its process id now."""
+
+_writing: set[Path] = set()
+"""Temp files of this process that are being written."""
 
 
 class DamagedError(ValueError):
@@ -91,18 +98,28 @@ class HashingFile(io.RawIOBase):
         return [*self.crcs, self._crc] if self._in_block else self.crcs
 
 
-def write_durably(path: Path, fill: Callable[[BinaryIO], None], *, full_check: bool) -> tuple[str, int, bool]:
+def write_durably(
+    path: Path, fill: Callable[[BinaryIO], None], *, full_check: bool, first: Callable[[str, int, bool], None] | None = None
+) -> tuple[str, int, bool]:
     """Temp file, fsync, read back, rename, directory fsync. (sha256, bytes, verified). Raises what ``fill`` or the disk raises;
-    then no file of this name has appeared or changed."""
+    then no file of this name has appeared or changed.
+
+    ``first`` is told the same before the rename, and may write the sidecar: killed between the two, there is a small sidecar without a
+    file, which is known for what it is, and no large file that nothing knows.
+    """
     tmp = path.with_name(f".{path.name}.tmp{os.getpid()}")
-    fd = os.open(tmp, os.O_RDWR | os.O_CREAT | os.O_TRUNC | getattr(os, "O_CLOEXEC", 0), 0o644)
+    _writing.add(tmp)
+    fd = -1
     try:
+        fd = os.open(tmp, os.O_RDWR | os.O_CREAT | os.O_TRUNC | getattr(os, "O_CLOEXEC", 0), 0o644)
         out = HashingFile(fd)
         fill(cast(BinaryIO, out))
         os.fsync(fd)
         verified = _reads_back(fd, out, full_check)
         if not verified:
             raise DamagedError(f"{path.name} reads back differently from what was written: the disk lost some of it")
+        if first is not None:
+            first(out.sha.hexdigest(), out.size, verified)
         tmp.replace(path)
         sync_directory(path.parent)
         return out.sha.hexdigest(), out.size, verified
@@ -110,7 +127,9 @@ def write_durably(path: Path, fill: Callable[[BinaryIO], None], *, full_check: b
         tmp.unlink(missing_ok=True)
         raise
     finally:
-        os.close(fd)
+        if fd >= 0:
+            os.close(fd)
+        _writing.discard(tmp)
 
 
 def write_text(path: Path, text: bytes) -> None:
@@ -197,12 +216,31 @@ def sidecars(folder: Path) -> list[Sidecar]:
     return sorted(found, key=lambda s: (s.step, s.branch))
 
 
+def free_name(folder: Path, step: int, branch: int, suffix: str) -> Path:
+    """``12300-0.pt``; where that is taken (the same step is written once more) ``12300-0-2.pt``, so that the one that is there stays whole
+    until the new one is."""
+    for n in range(1, 10_000):
+        path = folder / f"{step}-{branch}{'' if n == 1 else f'-{n}'}{suffix}"
+        if not path.exists() and not sidecar_of(path).exists():
+            return path
+    raise OSError(f"{folder} holds 9,999 checkpoints of step {step}: remove some")
+
+
 def sweep(folder: Path) -> None:
-    """Temp files that a killed writer left."""
+    """What a killed writer left: temp files, and sidecars whose file never came (or went first). Called by the only writer there is."""
     for path in folder.glob(".*.tmp*"):
         pid = path.suffix.removeprefix(".tmp")
-        if pid.isdigit() and not _alive(int(pid)):
-            path.unlink(missing_ok=True)
+        if not pid.isdigit() or path in _writing:
+            continue
+        with contextlib.suppress(OSError):
+            # A restarted container gives the same ids again, our own among them.
+            if int(pid) == os.getpid() or not _alive(int(pid)) or time.time() - path.stat().st_mtime > LEFT_S:
+                path.unlink()
+    for path in folder.glob("*.json"):
+        with contextlib.suppress(OSError, DamagedError):
+            side = read_sidecar(path)
+            if sidecar_of(folder / side.file) == path and not (folder / side.file).exists():
+                path.unlink()
 
 
 def _alive(pid: int) -> bool:

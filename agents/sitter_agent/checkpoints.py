@@ -16,6 +16,7 @@ from sitter_agent.checkpoint_files import (
     DamagedError,
     Sidecar,
     check,
+    free_name,
     read_sidecar,
     sidecar_of,
     sidecars,
@@ -23,7 +24,7 @@ from sitter_agent.checkpoint_files import (
     write_durably,
     write_text,
 )
-from sitter_agent.retention import GOOD_AFTER, spare
+from sitter_agent.retention import GOOD_AFTER, room, spare
 from sitter_agent.snapshots import Snapshot, size
 from sitter_agent.state import Adapter
 from sitter_wire.events import CheckpointFailed, CheckpointRemoved, CheckpointWritten, Event, Remark
@@ -141,6 +142,7 @@ class Vault:
             for tell in job.done:
                 tell(side, why)
             if side is not None:
+                self._replaced(side)
                 self._retain()
         except Exception as e:  # noqa: BLE001 — a writer thread that dies would take all later checkpoints with it
             text = f"the checkpoints could not be tidied: {_sentence(e, self._run.checkpoints)}"
@@ -151,24 +153,42 @@ class Vault:
         assert adapter is not None
         folder = self._run.checkpoints
         folder.mkdir(exist_ok=True)
-        path = folder / f"{s.step}-{s.branch}{suffix_of(adapter)}"
-        need = s.nbytes
+        path = free_name(folder, s.step, s.branch, suffix_of(adapter))
+        self._make_room(s.nbytes, s.step)
+        began = time.monotonic()
+
+        def side_of(sha: str, nbytes: int, verified: bool) -> Sidecar:
+            return Sidecar(
+                file=path.name, sha256=sha, bytes=nbytes, step=s.step, branch=s.branch, adapter=adapter.name, session=self._session,
+                time=datetime.datetime.now().astimezone().isoformat(timespec="seconds"), cleared=s.cleared, verified=verified,
+                pinned=job.pinned, why=job.why, goal=job.goal, seconds=time.monotonic() - began, line=job.line,
+            )  # fmt: skip
+
+        try:
+            write_durably(
+                path, lambda f: adapter.save(s.captured, f, job.meta), full_check=job.full_check,
+                first=lambda *found: write_text(sidecar_of(path), msgspec.json.encode(side_of(*found))),
+            )  # fmt: skip
+        except BaseException:
+            sidecar_of(path).unlink(missing_ok=True)
+            raise
+        return read_sidecar(path)
+
+    def _make_room(self, need: int, step: int) -> None:
+        """Space is checked first; what retention could spare goes, where that suffices. Raises OSError where there is too little."""
+        folder = self._run.checkpoints
+        free = self._free(folder)
+        lacking = need + ASIDE - free
+        if lacking <= 0:
+            return
+        gone = room(self.all(), self._session, self.keep_line, self.clear_step, self._better, lacking, self.good_after)
+        for side in gone:
+            self._remove(side, f"the disk had no room for the checkpoint of step {step}")
         free = self._free(folder)
         if free < need + ASIDE:
             raise OSError(
                 f"it needs {size(need)} and {size(ASIDE)} aside, {size(free)} are free in {folder}: make room"
             )
-        began = time.monotonic()
-        sha, nbytes, verified = write_durably(
-            path, lambda f: adapter.save(s.captured, f, job.meta), full_check=job.full_check
-        )
-        side = Sidecar(
-            file=path.name, sha256=sha, bytes=nbytes, step=s.step, branch=s.branch, adapter=adapter.name, session=self._session,
-            time=datetime.datetime.now().astimezone().isoformat(timespec="seconds"), cleared=s.cleared, verified=verified,
-            pinned=job.pinned, why=job.why, goal=job.goal, seconds=time.monotonic() - began, line=job.line,
-        )  # fmt: skip
-        write_text(sidecar_of(path), msgspec.json.encode(side))
-        return side
 
     def _written(self, side: Sidecar) -> CheckpointWritten:
         return CheckpointWritten(
@@ -178,15 +198,21 @@ class Vault:
 
     # -- keeping ---------------------------------------------------------------------------------------------------------
 
+    def _replaced(self, new: Sidecar) -> None:
+        for old in self.all():
+            if (old.step, old.branch) == (new.step, new.branch) and old.file != new.file and not old.pinned:
+                self._remove(old, f"written once more as {new.file}")
+
     def _retain(self) -> None:
         have = sidecars(self._run.checkpoints)
         for side, why in spare(have, self._session, self.keep_line, self.clear_step, self._better, self.limit, self.good_after):
-            path = self._run.checkpoints / side.file
-            path.unlink(missing_ok=True)  # first: without its sidecar nobody would ever find it, and it is the large one
-            sidecar_of(path).unlink(missing_ok=True)
-            self._event(
-                CheckpointRemoved(path=f"{self._run.checkpoints.name}/{side.file}", why=why), side.step, side.branch
-            )
+            self._remove(side, why)
+
+    def _remove(self, side: Sidecar, why: str) -> None:
+        path = self._run.checkpoints / side.file
+        path.unlink(missing_ok=True)  # first: a sidecar without a file is known for what it is
+        sidecar_of(path).unlink(missing_ok=True)
+        self._event(CheckpointRemoved(path=f"{self._run.checkpoints.name}/{side.file}", why=why), side.step, side.branch)
 
     # -- finding ---------------------------------------------------------------------------------------------------------
 

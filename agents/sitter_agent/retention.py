@@ -54,6 +54,20 @@ def spare(
     return gone
 
 
+def room(
+    have: list[Sidecar], session: str, line: list[tuple[int, int]], followed: Followed, better: Literal["lower", "higher"],
+    lacking: int, good_after: int = GOOD_AFTER,
+) -> list[Sidecar]:  # fmt: skip
+    """What may be deleted so that ``lacking`` bytes become free, no more than that takes. Empty where it would not suffice: then nothing is
+    gained by deleting any."""
+    gone: list[Sidecar] = []
+    for side, _ in spare(have, session, line, followed, better, 1, good_after):  # as if nothing were allowed but what must stay
+        if sum(s.bytes for s in gone) >= lacking:
+            break
+        gone.append(side)
+    return gone if sum(s.bytes for s in gone) >= lacking else []
+
+
 def on_line(line: list[tuple[int, int]], side: Sidecar) -> bool:
     """Whether a checkpoint is an ancestor on this line of branches."""
     for i, (branch, start) in enumerate(line):

@@ -22,7 +22,7 @@ from sitter.model import CheckpointInfo
 from sitter.offline import Offline
 from sitter.store.lines import Stretch, line
 from sitter.store.reader import Reader
-from sitter.supervise.checkpoint import why_not_whole
+from sitter.supervise.checkpoint import unannounced, why_not_whole
 from sitter_wire import events
 from sitter_wire.places import RunDir
 from sitter_wire.queries import Settle
@@ -53,6 +53,7 @@ class Past:
         self._settle()
         known = self._from_history()
         self._from_files(known)
+        self._checkpoints |= {c.path: c for c in unannounced(run.checkpoints, self._checkpoints)}
 
     @property
     def end(self) -> End:

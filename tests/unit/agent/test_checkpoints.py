@@ -458,3 +458,88 @@ def test_the_sidecar_is_plain_json(shelf):
     assert (found["step"], found["goal"], found["file"]) == (1, 2.5, "1-0.npz")
     assert msgspec.json.decode(json.dumps(found).encode(), type=Sidecar).line == [(0, 0)]
     assert time.time() - datetime.datetime.fromisoformat(found["time"]).timestamp() < 60
+
+
+# -- killed, and full -------------------------------------------------------------------------------------------------------
+
+
+def test_a_checkpoint_of_the_same_step_is_whole_before_the_earlier_one_goes(shelf):
+    shelf.write(5)
+    before = (shelf.run.checkpoints / "5-0.npz").read_bytes()
+    save = shelf.adapter.save
+
+    def look(captured, file, meta):
+        save(captured, file, meta)
+        assert (shelf.run.checkpoints / "5-0.npz").read_bytes() == before
+        check(shelf.run.checkpoints / "5-0.npz", read_sidecar(shelf.run.checkpoints / "5-0.npz"))
+
+    shelf.adapter.save = look
+    shelf.write(5)
+    assert shelf.files() == ["5-0-2.json", "5-0-2.npz"]
+    assert [type(e) for e in shelf.said] == [CheckpointWritten, CheckpointWritten, CheckpointRemoved]
+    check(shelf.run.checkpoints / "5-0-2.npz", read_sidecar(shelf.run.checkpoints / "5-0-2.npz"))
+
+
+def test_a_pinned_one_of_the_same_step_stays(shelf):
+    shelf.write(5, pinned=True)
+    shelf.write(5)
+    assert shelf.files() == ["5-0-2.json", "5-0-2.npz", "5-0.json", "5-0.npz"]
+
+
+def test_the_sidecar_is_there_before_the_file_has_its_name(tmp_path):
+    """So that a kill between the two leaves a small file that is known for what it is, never a large one that nobody knows."""
+    path = tmp_path / "1-0.npz"
+    seen = []
+    write_durably(path, lambda file: file.write(b"x"), full_check=True, first=lambda *found: seen.append((*found, path.exists())))
+    assert seen[0][1:] == (1, True, False)
+    assert path.exists()
+
+
+def test_a_sidecar_that_cannot_be_written_leaves_nothing(shelf, monkeypatch):
+    def full(path, text):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("sitter_agent.checkpoints.write_text", full)
+    shelf.write(1)
+    assert shelf.files() == []
+    assert "No space left" in shelf.said[0].why
+
+
+def test_what_a_killed_writer_left_is_swept_and_nothing_else(tmp_path):
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    shelf = Shelf(tmp_path / "run")
+    shelf.write(1)
+    folder = shelf.run.checkpoints
+    side = (folder / "1-0.json").read_bytes()
+    (folder / f".2-0.npz.tmp{dead.pid}").write_bytes(b"half")
+    (folder / f".3-0.npz.tmp{os.getpid()}").write_bytes(b"half, of a process that had our id")
+    (folder / f".4-0.npz.tmp{os.getppid()}").write_bytes(b"half, of one that lives")
+    (folder / "5-0.json").write_bytes(side.replace(b"1-0.npz", b"5-0.npz"))
+    (folder / "best.pt").write_bytes(b"the script's own")
+    (folder / "best.json").write_bytes(b'{"mine": true}')
+    sweep(folder)
+    assert shelf.files() == [f".4-0.npz.tmp{os.getppid()}", "1-0.json", "1-0.npz", "best.json", "best.pt"]
+    os.utime(folder / f".4-0.npz.tmp{os.getppid()}", (0, 0))
+    sweep(folder)
+    assert shelf.files() == ["1-0.json", "1-0.npz", "best.json", "best.pt"]
+
+
+def test_retention_makes_room_where_it_may_and_where_that_suffices(tmp_path):
+    free = [10**9]
+    shelf = Shelf(tmp_path / "run", free=lambda folder: free[0] - sum(p.stat().st_size for p in folder.iterdir()))
+    shelf.vault.clear_step = lambda b, s: None
+    for step in (1, 2, 3):
+        shelf.write(step, cleared=step == 1)
+    taken = sum(p.stat().st_size for p in shelf.run.checkpoints.iterdir())
+    free[0] = ASIDE + taken + 100  # of 8,000 that are needed; one of the three may go: not the newest, nor the last cleared
+    shelf.write(4)
+    assert [f for f in shelf.files() if f.endswith("npz")] == ["1-0.npz", "3-0.npz", "4-0.npz"]
+    removed = [e for e in shelf.said if isinstance(e, CheckpointRemoved)]
+    assert [(e.path, e.why) for e in removed] == [("checkpoints/2-0.npz", "the disk had no room for the checkpoint of step 4")]
+    # Now nothing may go that would suffice: all stay, and it is said.
+    free[0] = 0
+    shelf.write(5)
+    assert [f for f in shelf.files() if f.endswith("npz")] == ["1-0.npz", "3-0.npz", "4-0.npz"]
+    assert "make room" in shelf.said[-1].why
+    shelf.vault.close(10)
