@@ -8,6 +8,8 @@ from typing import Literal
 
 import msgspec
 
+from sitter_wire.bounds import Count, Finite, Name, Whole
+
 
 class Action(msgspec.Struct, frozen=True, kw_only=True, tag_field="do"):
     """What could be done. Subclasses are the whole list; see ``AnyAction``."""
@@ -20,12 +22,12 @@ class SetKnob(Action, frozen=True, tag="set"):
     ``expect`` is the effective value that the sender believed to hold; a mismatch beyond 1e-6 relative is rejected.
     """
 
-    knob: str
+    knob: Name
     op: Literal["scale", "value"]
-    amount: float
-    group: str | None = None
+    amount: Finite
+    group: Name | None = None
     hold: bool = False
-    expect: float | None = None
+    expect: Finite | None = None
 
 
 class Rollback(Action, frozen=True, tag="rollback"):
@@ -37,11 +39,11 @@ class Rollback(Action, frozen=True, tag="rollback"):
     in the same safe point, after the restore.
     """
 
-    before: int | None = None
-    to: int | None = None
+    before: Whole | None = None
+    to: Whole | None = None
     replay: bool = False
     unless_finite: bool = False
-    also_scale: dict[str, float] = {}
+    also_scale: dict[Name, Finite] = {}
     why: str = ""
 
 
@@ -56,7 +58,7 @@ class TakeCheckpoint(Action, frozen=True, tag="checkpoint"):
 class DropBatches(Action, frozen=True, tag="drop"):
     """Discard the next ``count`` batches of ``agent.loop`` / ``agent.batches``."""
 
-    count: int
+    count: Count
 
 
 class Pause(Action, frozen=True, tag="pause"):
@@ -90,12 +92,12 @@ class Command(msgspec.Struct, frozen=True, kw_only=True):
     """One action sent to one session. ``deadline`` is CLOCK_MONOTONIC seconds of this host; past it the agent answers
     ``expired``. ``branch`` None means whatever branch is present. ``by`` is ``operator`` or ``rule:NAME``."""
 
-    id: str
-    session: str
+    id: Name
+    session: Name
     action: AnyAction
-    deadline: float
-    branch: int | None = None
-    by: str = "operator"
+    deadline: Finite
+    branch: Whole | None = None
+    by: Name = "operator"
 
 
 OutcomeStatus = Literal["applied", "rejected", "expired"]
@@ -104,9 +106,9 @@ OutcomeStatus = Literal["applied", "rejected", "expired"]
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     """What became of a command, said by the agent. ``detail`` holds numbers: old, new, step went back to, bytes…"""
 
-    id: str
+    id: Name
     status: OutcomeStatus
-    step: int
-    branch: int
+    step: Whole
+    branch: Whole
     text: str
     detail: dict[str, float | int | str | bool | list[str] | None] = {}

@@ -4,6 +4,7 @@ from typing import Literal
 
 import msgspec
 
+from sitter_wire.bounds import Small, Whole
 from sitter_wire.commands import Outcome
 
 
@@ -30,27 +31,27 @@ class SessionStart(Event, frozen=True, tag="start"):
     ``stacks_signal``: as a pong says it, for a daemon that never gets one.
     """
 
-    pid: int
+    pid: Small
     host: str
-    branch: int
+    branch: Whole
     argv: list[str] = []
     versions: dict[str, str] = {}
     goal: str | None = None
     better: Literal["lower", "higher"] = "lower"
     kind: str = "supervised"
-    total: int | None = None
-    resumed: tuple[int, int] | None = None
+    total: Whole | None = None
+    resumed: tuple[Whole, Whole] | None = None
     gpus: list[str] = []
     clips: bool = False
-    stacks_signal: int = 0
+    stacks_signal: Small = 0
 
 
 class LoopStart(Event, frozen=True, tag="loop"):
     """The loop told its length: ``total`` optimizer steps, or None where it is not known. ``epochs`` where it counts so."""
 
-    total: int | None = None
-    epochs: int | None = None
-    step: int = 0
+    total: Whole | None = None
+    epochs: Whole | None = None
+    step: Whole = 0
 
 
 class KnobDeclared(Event, frozen=True, tag="knob"):
@@ -73,10 +74,10 @@ class KnobChanged(Event, frozen=True, tag="knob_changed"):
 class SnapshotTaken(Event, frozen=True, tag="snapshot"):
     """A snapshot of (branch, step) lies in memory slot ``slot``."""
 
-    slot: int
-    branch: int
-    step: int
-    bytes: int
+    slot: Whole
+    branch: Whole
+    step: Whole
+    bytes: Whole
     seconds: float
 
 
@@ -86,10 +87,10 @@ class Restored(Event, frozen=True, tag="restored"):
     ``left`` is the last step of the branch that was abandoned. ``missing`` says in words what could not be put back.
     """
 
-    branch: int
-    step: int
-    from_branch: int
-    left: int
+    branch: Whole
+    step: Whole
+    from_branch: Whole
+    left: Whole
     source: Literal["snapshot", "checkpoint"]
     replay: bool = False
     missing: list[str] = []
@@ -98,10 +99,10 @@ class Restored(Event, frozen=True, tag="restored"):
 class CheckpointWritten(Event, frozen=True, tag="checkpoint"):
     """A checkpoint of (branch, step) is on disk under ``path`` (relative to the run directory)."""
 
-    branch: int
-    step: int
+    branch: Whole
+    step: Whole
     path: str
-    bytes: int
+    bytes: Whole
     sha256: str
     verified: bool
     cleared: bool
@@ -113,8 +114,8 @@ class CheckpointWritten(Event, frozen=True, tag="checkpoint"):
 class CheckpointFailed(Event, frozen=True, tag="checkpoint_failed"):
     """A checkpoint was asked for and is not there."""
 
-    branch: int
-    step: int
+    branch: Whole
+    step: Whole
     why: str
 
 
@@ -141,8 +142,8 @@ class Paused(Event, frozen=True, tag="paused"):
 class Gap(Event, frozen=True, tag="gap"):
     """Records ``first``…``last`` of this session's sequence are gone: dropped at the cap, or never writable."""
 
-    first: int
-    last: int
+    first: Whole
+    last: Whole
     why: str
 
 

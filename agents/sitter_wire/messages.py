@@ -5,6 +5,7 @@ Frozen for all protocol versions: Ping, Pong, Shipment header, Ack, and the acti
 
 import msgspec
 
+from sitter_wire.bounds import Count, Finite, Name, Small, Whole
 from sitter_wire.commands import Command, Outcome
 
 PROTOCOL = 1
@@ -21,18 +22,18 @@ class Message(msgspec.Struct, frozen=True, kw_only=True, tag_field="m"):
 class Hello(Message, frozen=True, tag="hello"):
     """Agent → daemon: this session lives. Sent at start and whenever a new incarnation of the daemon speaks."""
 
-    session: str
-    pid: int
-    version: str
-    branch: int
-    step: int
+    session: Name
+    pid: Small
+    version: Name
+    branch: Whole
+    step: Whole
 
 
 class Ping(Message, frozen=True, tag="ping"):
     """Daemon → agent, once a second. ``incarnation`` is random for each start of the daemon."""
 
-    incarnation: str
-    n: int
+    incarnation: Name
+    n: Count
 
 
 class Pong(Message, frozen=True, tag="pong"):
@@ -43,20 +44,20 @@ class Pong(Message, frozen=True, tag="pong"):
     all threads into ``reports/stacks-SESSION.txt``, also while the interpreter's lock is held; 0: it does not.
     """
 
-    session: str
-    n: int
-    pid: int
-    step: int
-    micro: int
-    branch: int
-    safe_point_at: float | None
-    written: int
-    dropped: int
+    session: Name
+    n: Count
+    pid: Small
+    step: Whole
+    micro: Whole
+    branch: Whole
+    safe_point_at: Finite | None
+    written: Count
+    dropped: Count
     paused: bool = False
-    version: str = ""
-    phase: str = ""
-    stacks_signal: int = 0
-    control_tid: int = 0
+    version: Name = ""
+    phase: Name = ""
+    stacks_signal: Small = 0
+    control_tid: Small = 0
 
 
 class Ack(Message, frozen=True, tag="ack"):
@@ -67,12 +68,12 @@ class Ack(Message, frozen=True, tag="ack"):
     there may be trusted; None = none yet.
     """
 
-    incarnation: str
-    session: str
-    wanted: int
-    committed: int
+    incarnation: Name
+    session: Name
+    wanted: Count
+    committed: Count
     hole: bool = False
-    clear: tuple[int, int] | None = None
+    clear: tuple[Whole, Whole] | None = None
 
 
 class Order(Message, frozen=True, tag="order"):
@@ -90,7 +91,7 @@ class Answer(Message, frozen=True, tag="answer"):
 class Stacks(Message, frozen=True, tag="stacks"):
     """Agent → daemon: the stacks of all threads as text."""
 
-    id: str
+    id: Name
     text: str
 
 
@@ -105,9 +106,9 @@ class ShipmentHeader(msgspec.Struct, frozen=True, kw_only=True):
     the daemon may pass over them.
     """
 
-    session: str
-    first: int
-    count: int
+    session: Name
+    first: Count
+    count: Count
     schemas: dict[int, list[str]] = {}
-    clock: tuple[int, int] = (0, 0)
-    lost_from: int | None = None
+    clock: tuple[Count, Count] = (0, 0)
+    lost_from: Count | None = None

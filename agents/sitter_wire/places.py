@@ -1,12 +1,16 @@
 """Where things lie: the runtime directory with its sockets, and the files of a run directory."""
 
+import errno
 import hashlib
 import os
 import stat
+import tempfile
 from pathlib import Path
 
 MAX_SOCKET_PATH = 107
 """Bytes that ``sockaddr_un`` holds on Linux, without the final zero."""
+SMALL = 1 << 20
+"""Bytes; no file that says something of a run (run.toml, exit.json, a lock, a sidecar) is ever larger."""
 
 
 class PlaceError(OSError):
@@ -48,6 +52,68 @@ def check_owned_dir(path: Path) -> None:
         )
 
 
+def check_own_run(run: "RunDir") -> None:
+    """Raises PlaceError where the run directory is another user's: its run.toml and sitter.toml name commands, which we would execute.
+
+    Some file systems give every file to one user, whoever made it (CIFS, a squashed NFS, WSL's drives): there a trial file is his, too.
+    """
+    theirs = run.path.stat().st_uid
+    if theirs == os.getuid():
+        return
+    try:
+        with tempfile.TemporaryFile(dir=run.path) as trial:
+            if os.fstat(trial.fileno()).st_uid == theirs:
+                return
+    except OSError:
+        pass  # where we cannot even write, it is certainly not ours
+    raise PlaceError(
+        f"run directory {run.path} belongs to user {theirs}, expected {os.getuid()}: work as that user, or copy it"
+    )
+
+
+def check_lock_file(path: Path) -> None:
+    """Raises PlaceError unless ``path`` is missing, a regular file, or the link that ``sitter_wire.local`` makes: into a directory of ours
+    that others cannot enter. What any other link points to must not be emptied by us."""
+    try:
+        found = path.lstat()
+    except FileNotFoundError:
+        return
+    hint = "remove it, and start again"
+    if stat.S_ISLNK(found.st_mode):
+        target = path.resolve()
+        try:
+            check_owned_dir(target.parent.parent)
+        except OSError:
+            ours = False
+        else:
+            ours = target.name == path.name
+        if not ours:
+            raise PlaceError(f"lock file {path} is a symbolic link to {target}, expected a file: {hint}")
+        found = target.lstat() if target.exists() else found
+        if stat.S_ISLNK(found.st_mode):
+            return
+    if not stat.S_ISREG(found.st_mode):
+        raise PlaceError(f"lock file {path} is not a regular file: {hint}")
+
+
+def small_file(path: Path, most: int = SMALL) -> bytes:
+    """What a file holds that can only be small. Raises OSError, also for one that is too large or no regular file: a pipe in its place must
+    not hang us, nor a huge one fill the memory."""
+    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | getattr(os, "O_CLOEXEC", 0))
+    try:
+        found = os.fstat(fd)
+        if not stat.S_ISREG(found.st_mode):
+            raise OSError(errno.EINVAL, "not a regular file", str(path))
+        if found.st_size > most:
+            raise OSError(errno.EFBIG, f"{found.st_size} bytes, at most {most} expected", str(path))
+        data = b""
+        while len(data) <= most and (more := os.read(fd, most + 1 - len(data))):
+            data += more
+        return data
+    finally:
+        os.close(fd)
+
+
 class Endpoints:
     """The three sockets of one run: ``data`` (agent's PUSH → PULL), ``agent`` (DEALER ⇄ ROUTER), ``client`` (DEALER ⇄ ROUTER)."""
 
@@ -70,6 +136,14 @@ class Endpoints:
     def create(self) -> None:
         """Make the run's folder (0700) if it is not there. Raises PlaceError."""
         self.directory.mkdir(mode=0o700, exist_ok=True)
+        self.check()
+
+    def check(self) -> None:
+        """Raises PlaceError where the run's folder, or the one it lies in, is not ours alone; FileNotFoundError where it is not there.
+
+        Both: whoever may write into the outer one can put another folder in the place of the inner one.
+        """
+        check_owned_dir(self.directory.parent)
         check_owned_dir(self.directory)
 
     @staticmethod

@@ -1,10 +1,16 @@
 """What a client (TUI, CLI) asks the daemon. One request, one reply, matched by id; replies may come out of order."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
+from sitter_wire.bounds import Count, Finite, Name
 from sitter_wire.commands import AnyAction
+
+Columns = Annotated[int, msgspec.Meta(ge=1, le=100_000)]
+"""No screen is wider, and each costs memory."""
+Offset = Annotated[int, msgspec.Meta(gt=-86400, lt=86400)]
+"""Seconds; as ``datetime.timezone`` takes them."""
 
 
 class Query(msgspec.Struct, frozen=True, kw_only=True, tag_field="q"):
@@ -22,31 +28,31 @@ class GetCurves(Query, frozen=True, tag="curves"):
     were left by a restore.
     """
 
-    signals: list[str]
-    columns: int = 200
+    signals: Annotated[list[Name], msgspec.Meta(max_length=1000)]
+    columns: Columns = 200
     axis: Literal["step", "hours"] = "step"
-    lo: float | None = None
-    hi: float | None = None
+    lo: Finite | None = None
+    hi: Finite | None = None
     abandoned: bool = False
 
 
 class GetLogbook(Query, frozen=True, tag="logbook"):
     """Logbook entries with ``id`` > after, oldest first, at most ``limit`` (the newest ones). Reply: list of LogEntry."""
 
-    after: int = 0
-    limit: int = 1000
+    after: Count = 0
+    limit: Count = 1000
 
 
 class GetDays(Query, frozen=True, tag="days"):
     """A row a day. Reply: list of ``sitter.model.DayRow``. ``utc_offset`` in seconds says where a day begins."""
 
-    utc_offset: int = 0
+    utc_offset: Offset = 0
 
 
 class GetSince(Query, frozen=True, tag="since"):
     """What happened since a wall time (unix seconds). Reply: ``sitter.model.Since``."""
 
-    since: float
+    since: Finite
 
 
 class Settle(Query, frozen=True, tag="settle"):
@@ -61,7 +67,7 @@ class Act(Query, frozen=True, tag="act"):
     """Send an action to the agent and wait for its outcome up to ``wait`` seconds. Reply: ``sitter.model.Answered``."""
 
     action: AnyAction
-    wait: float = 30.0
+    wait: Finite = 30.0
 
 
 class StopNow(Query, frozen=True, tag="stop_now"):
@@ -71,20 +77,20 @@ class StopNow(Query, frozen=True, tag="stop_now"):
 class Approve(Query, frozen=True, tag="approve"):
     """Do what proposal ``id`` proposes. Reply: Answered."""
 
-    id: str
+    id: Name
 
 
 class Veto(Query, frozen=True, tag="veto"):
     """Drop proposal ``id``. Reply: Answered."""
 
-    id: str
+    id: Name
 
 
 class Snooze(Query, frozen=True, tag="snooze"):
     """No proposals of this rule for ``seconds``; its findings go on being written down. Reply: Answered."""
 
-    rule: str
-    seconds: float
+    rule: Name
+    seconds: Finite
 
 
 class SetMode(Query, frozen=True, tag="mode"):
@@ -125,7 +131,7 @@ AnyQuery = (
 class Request(msgspec.Struct, frozen=True, kw_only=True):
     """Client → daemon."""
 
-    id: int
+    id: Count
     query: AnyQuery
 
 

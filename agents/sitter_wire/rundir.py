@@ -14,7 +14,7 @@ from pathlib import Path
 import msgspec
 
 from sitter_wire.local import settle
-from sitter_wire.places import PlaceError, RunDir
+from sitter_wire.places import PlaceError, RunDir, small_file
 
 FORMAT = 1
 """Of the run directory; raised when an older version could no longer read it."""
@@ -144,10 +144,10 @@ def write(run: RunDir, info: RunInfo) -> None:
 def read(run: RunDir) -> RunInfo:
     """Raises PlaceError where this is no run directory, is damaged, or comes from a newer version."""
     try:
-        raw = tomllib.loads(run.run_toml.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+        raw = tomllib.loads(small_file(run.run_toml).decode())
+    except (FileNotFoundError, NotADirectoryError):
         raise PlaceError(f"{run.path} is not a run directory: it has no run.toml; `sitter ls` shows the runs") from None
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as e:
+    except (OSError, ValueError, RecursionError) as e:  # ValueError: no TOML, no UTF-8, a number of 5,000 digits
         raise PlaceError(f"cannot read {run.run_toml}: {e}; restore it, or start a new run") from e
     found = raw.get("format")
     if isinstance(found, int) and found > FORMAT:
@@ -155,9 +155,13 @@ def read(run: RunDir) -> RunInfo:
             f"{run.path} was written by a newer sitter (format {found}, this one reads {FORMAT}): upgrade sitter"
         )
     try:
-        return msgspec.convert(raw, RunInfo)
-    except msgspec.ValidationError as e:
+        info = msgspec.convert(raw, RunInfo)
+    except (msgspec.ValidationError, RecursionError, OverflowError) as e:
         raise PlaceError(f"{run.run_toml} does not say what a run needs: {e}; restore it, or start a new run") from e
+    texts = [value for value in msgspec.structs.astuple(info) if isinstance(value, str)]
+    if any("\0" in text for text in [*texts, *info.command]):  # no path and no word of a command can hold one
+        raise PlaceError(f"{run.run_toml} holds a zero byte, which no path or command has; restore it, or start a new run")
+    return info
 
 
 def _toml(value: object) -> str:
