@@ -183,6 +183,7 @@ class Core:
         for finding in self.engine.tick(self.clock.monotonic()):
             self.flow.finding(finding)
         self.life.stalled = bool(self.standing)
+        self.life.unanswered = self.view.agent_age if self.present.pong_at is None else None
         if any(rule.wants_stacks for rule in self.engine.rules if rule.name not in self.engine.broken):
             self.stillness.take()
         self._learned.keep()

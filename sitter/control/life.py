@@ -41,6 +41,8 @@ class Life:
         self.ended_by_rule: str | None = None
         """The session that a rule has ended so that it is started again: as a crash, whatever became of its signals."""
         self.stalled = False
+        self.unanswered: float | None = None
+        """Seconds for which a control thread has been there that never answered this daemon."""
         self.agent_alive = False
 
     def look(self) -> None:
@@ -90,7 +92,8 @@ class Life:
     def _alive_state(self) -> State:
         if self._present.paused:
             return "paused"
-        silent = None if self._present.pong_at is None else self._clock.monotonic() - self._present.pong_at
+        pong_at = self._present.pong_at
+        silent = self.unanswered if pong_at is None else self._clock.monotonic() - pong_at
         if silent is not None and silent > (SILENT_S if self.stalled else HUNG_S):
             return "hung"
         if self.stalled:

@@ -167,10 +167,15 @@ class Scene:
 
     def until(self, what: Callable[[Status], bool], seconds: float, expected: str) -> Status:
         """The first status of which ``what`` is true. Raises Failed."""
-        for _ in self.looks(seconds, expected):
-            status = self.status()
-            if status is not None and what(status):
-                return status
+        status: Status | None = None
+        try:
+            for _ in self.looks(seconds, expected):
+                status = self.status()
+                if status is not None and what(status):
+                    return status
+        except Failed as e:
+            seen = "nobody answers" if status is None else f"it is {status.state} at step {status.step}"
+            raise Failed(f"{e}; {seen}") from e
         raise AssertionError
 
     def entry(self, what: Callable[[LogEntry], bool], seconds: float, expected: str) -> LogEntry:

@@ -56,6 +56,12 @@ for step in agent.steps(10_000):
         call_a_driver()
 """
 
+AT_ONCE = """
+for step in agent.steps(10_000):
+    agent.log(loss=1.0)
+    ctypes.PyDLL(None).poll(None, 0, 1_000_000)  # here
+"""
+
 MATCHES = """
 def parse():
     re.match(r"(a|aa)+$", "a" * 80 + "b")  # here
@@ -130,8 +136,8 @@ for step in agent.steps(10_000):
 """
 
 BODIES = {
-    "sleeps": SLEEPS, "holds the lock": HOLDS, "regex": MATCHES, "deadlock": LOCKED, "stdin": TYPES, "loader": LOADS, "busy": COMPUTES,
-    "stopped": STEPS, "killed": STEPS,
+    "sleeps": SLEEPS, "holds the lock": HOLDS, "before its first answer": AT_ONCE, "regex": MATCHES, "deadlock": LOCKED, "stdin": TYPES,
+    "loader": LOADS, "busy": COMPUTES, "stopped": STEPS, "killed": STEPS,
 }  # fmt: skip
 
 
@@ -224,6 +230,7 @@ def trainings(tmp_path_factory):
         ("sleeps", "stands still: no CPU, no I/O"),
         ("deadlock", "stands still: no CPU, no I/O"),
         ("holds the lock", "C code that waits keeps Python's interpreter lock (GIL)"),
+        ("before its first answer", "C code that waits keeps Python's interpreter lock (GIL)"),
         ("regex", "C code that computes keeps Python's interpreter lock (GIL)"),
         ("stdin", "waits for input: it waits for somebody to type something on stdin"),
         ("loader", "waits for input: the loader brings no batch, and its 1 worker process stands still"),
@@ -237,7 +244,7 @@ def test_the_cause_and_the_line_are_said(trainings, name, says):
     assert says in found["detail"]
     assert training.line in found["detail"]
     assert training.line in training.report()
-    training.until("hung" if name in ("holds the lock", "regex", "stopped") else "stalled")
+    training.until("hung" if name in ("holds the lock", "before its first answer", "regex", "stopped") else "stalled")
     assert training.process.poll() is None, "a look from outside must end nothing"
 
 
