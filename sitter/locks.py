@@ -6,11 +6,14 @@ without opening the file again.
 
 import errno
 import fcntl
+import json
 import os
 import struct
 import sys
 from pathlib import Path
 from typing import IO
+
+from sitter_wire.places import check_lock_file, small_file
 
 # struct flock as the C library lays it out; only these two are asked for.
 _FLOCK = "hhqqi4x" if sys.platform.startswith("linux") else "qqihh"
@@ -29,6 +32,17 @@ def _mine(path: Path) -> bool:
     return file is not None and not file.closed
 
 
+def session_of(path: Path) -> str | None:
+    """The session that an agent.lock names; None where it says nothing, or this process holds it (reading would give it back)."""
+    if _mine(path):
+        return None
+    try:
+        found = json.loads(small_file(path, 4096))["session"]
+    except (OSError, ValueError, RecursionError, KeyError, TypeError):
+        return None
+    return found if isinstance(found, str) else None
+
+
 def holder(path: Path) -> int | None:
     """Pid of the process that holds the lock on ``path``; None where nobody does or the file is not there.
 
@@ -37,7 +51,7 @@ def holder(path: Path) -> int | None:
     if _mine(path):
         return os.getpid()
     try:
-        fd = os.open(path, os.O_RDONLY)
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # should somebody have put a pipe there
     except OSError:
         return None
     try:
@@ -57,10 +71,11 @@ def holder(path: Path) -> int | None:
 def take(path: Path) -> IO[str] | None:
     """The open, locked file, or None where another process (or this one) has it; closing it gives the lock back.
 
-    Raises OSError where it cannot be opened or locked at all.
+    Raises OSError where it cannot be opened or locked at all, or is no file of ours.
     """
     if _mine(path):
         return None
+    check_lock_file(path)
     file = path.open("a+", encoding="ascii")
     try:
         fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

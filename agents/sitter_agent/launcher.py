@@ -15,7 +15,7 @@ import msgspec
 
 from sitter_agent.quiet import be_loud
 from sitter_wire import rundir
-from sitter_wire.places import Endpoints, PlaceError, RunDir
+from sitter_wire.places import Endpoints, PlaceError, RunDir, check_own_run, small_file
 
 RUNS = "sitter-runs"
 START_S = 20.0
@@ -35,6 +35,7 @@ def open_run(name: str | None, version: str) -> tuple[RunDir, rundir.RunInfo]:
     if joined:
         run = RunDir(Path(joined).absolute())
         info = rundir.read(run)
+        check_own_run(run)
         for folder in (run.recorder, run.checkpoints, run.reports):
             folder.mkdir(exist_ok=True)
     else:
@@ -48,8 +49,12 @@ def open_run(name: str | None, version: str) -> tuple[RunDir, rundir.RunInfo]:
 def endpoints(run: RunDir, info: rundir.RunInfo) -> Endpoints:
     """The addresses that run.toml records; written there by whoever comes first. Raises PlaceError."""
     places = Endpoints(Path(info.sockets)) if info.sockets else Endpoints.of_run(run.path)
-    places.create()
-    if not info.sockets:
+    try:
+        places.create()
+    except FileNotFoundError:  # recorded, and gone with a reboot
+        places = Endpoints.of_run(run.path)
+        places.create()
+    if info.sockets != str(places.directory):
         rundir.write(run, msgspec.structs.replace(info, sockets=str(places.directory)))
     return places
 
@@ -63,8 +68,8 @@ def mode_of(run: RunDir, info: rundir.RunInfo) -> str:
     if asked:
         return asked if asked in MODES else "guard"
     try:
-        mode = tomllib.loads(run.sitter_toml.read_text(encoding="utf-8")).get("mode", "guard")
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError):
+        mode = tomllib.loads(small_file(run.sitter_toml).decode()).get("mode", "guard")
+    except (OSError, ValueError, RecursionError):
         return "guard"
     return mode if mode in MODES else "guard"
 
@@ -72,8 +77,8 @@ def mode_of(run: RunDir, info: rundir.RunInfo) -> str:
 def healthy_steps(run: RunDir) -> int | None:
     """``[checkpoints] healthy_steps`` of sitter.toml; None where it does not say. Here it only steers what is kept."""
     try:
-        found = tomllib.loads(run.sitter_toml.read_text(encoding="utf-8"))["checkpoints"]["healthy_steps"]
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, KeyError, TypeError):
+        found = tomllib.loads(small_file(run.sitter_toml).decode())["checkpoints"]["healthy_steps"]
+    except (OSError, ValueError, RecursionError, KeyError, TypeError):
         return None
     return found if isinstance(found, int) and found >= 0 else None
 
@@ -157,7 +162,7 @@ def is_held(lock: Path) -> bool:
     if not sys.platform.startswith("linux"):
         return False  # then the daemon itself finds out, and says so by its exit code
     try:
-        fd = os.open(lock, os.O_RDONLY)
+        fd = os.open(lock, os.O_RDONLY | os.O_NONBLOCK)  # should somebody have put a pipe there
     except OSError:
         return False
     try:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from sitter_agent.fork import watch
 from sitter_agent.say import say
-from sitter_wire.places import RunDir
+from sitter_wire.places import PlaceError, RunDir, check_lock_file, small_file
 
 _descriptors: dict[str, int] = {}
 """Lock files of this process by real path; open for as long as it is the agent there."""
@@ -76,6 +76,7 @@ def claim(run: RunDir) -> tuple[Session | None, str]:
     if held is not None and held.mine:
         return None, f"this process is already the agent of {run.name} (session {held.id}): close that one first"
     try:
+        check_lock_file(run.agent_lock)
         if key not in _descriptors:
             _descriptors[key] = os.open(run.agent_lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         fd = _descriptors[key]
@@ -89,6 +90,8 @@ def claim(run: RunDir) -> tuple[Session | None, str]:
         session._last_branch = _read_branch(run.next_branch) - 1
         os.ftruncate(fd, 0)
         os.pwrite(fd, json.dumps({"pid": session.pid, "session": session.id}).encode(), 0)
+    except PlaceError as e:
+        return None, str(e)
     except ValueError as e:
         _let_go(key)
         return None, f"{run.next_branch} {e}; write a number larger than every branch of the run into it"
@@ -111,10 +114,10 @@ def _let_go(key: str) -> None:
 
 def _read_branch(path: Path) -> int:
     try:
-        text = path.read_text(encoding="ascii").strip()
+        text = small_file(path).decode("latin-1").strip()
     except FileNotFoundError:
         return 0
-    if not text.isdigit():
+    if not (text.isascii() and text.isdigit() and len(text) <= 15):
         raise ValueError(f"holds {text[:20]!r}, expected the next branch number")
     return int(text)
 

@@ -4,6 +4,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from sitter_wire.bounds import Count
 from sitter_wire.commands import FROZEN_ACTIONS
 from sitter_wire.messages import MAX_FRAME, PROTOCOL, AnyMessage, Order, ShipmentHeader
 from sitter_wire.queries import Reply, Request
@@ -37,6 +38,11 @@ _encoder = msgspec.msgpack.Encoder()
 _messages: msgspec.msgpack.Decoder[AnyMessage] = msgspec.msgpack.Decoder(AnyMessage)
 _shipments = msgspec.msgpack.Decoder(ShipmentHeader)
 _requests = msgspec.msgpack.Decoder(Request)
+class _Numbered(msgspec.Struct):
+    id: Count
+
+
+_ids = msgspec.msgpack.Decoder(_Numbered)
 _replies = msgspec.msgpack.Decoder(Reply)
 
 
@@ -96,6 +102,16 @@ def shipment_frames(header: ShipmentHeader, raw: Any) -> list[Any]:
 def request(payload: bytes) -> Request:
     """A client's request. Raises GarbageError."""
     return _decode(_requests, payload)
+
+
+def request_id(payload: bytes) -> int | None:
+    """The number of a request that could not be understood otherwise; None where it has none."""
+    if len(payload) > 1 << 16:
+        return None
+    try:
+        return _ids.decode(payload).id
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, ValueError, OverflowError):
+        return None
 
 
 def reply(payload: bytes) -> Reply:

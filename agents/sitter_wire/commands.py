@@ -24,10 +24,10 @@ class SetKnob(Action, frozen=True, tag="set"):
 
     knob: Name
     op: Literal["scale", "value"]
-    amount: Finite
+    amount: float
     group: Name | None = None
     hold: bool = False
-    expect: Finite | None = None
+    expect: float | None = None
 
 
 class Rollback(Action, frozen=True, tag="rollback"):
@@ -43,7 +43,7 @@ class Rollback(Action, frozen=True, tag="rollback"):
     to: Whole | None = None
     replay: bool = False
     unless_finite: bool = False
-    also_scale: dict[Name, Finite] = {}
+    also_scale: dict[Name, float] = {}
     why: str = ""
 
 

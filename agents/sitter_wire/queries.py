@@ -7,7 +7,7 @@ import msgspec
 from sitter_wire.bounds import Count, Finite, Name
 from sitter_wire.commands import AnyAction
 
-Columns = Annotated[int, msgspec.Meta(ge=1, le=100_000)]
+Columns = Annotated[int, msgspec.Meta(ge=0, le=100_000)]
 """No screen is wider, and each costs memory."""
 Offset = Annotated[int, msgspec.Meta(gt=-86400, lt=86400)]
 """Seconds; as ``datetime.timezone`` takes them."""
@@ -28,7 +28,7 @@ class GetCurves(Query, frozen=True, tag="curves"):
     were left by a restore.
     """
 
-    signals: Annotated[list[Name], msgspec.Meta(max_length=1000)]
+    signals: Annotated[list[Name], msgspec.Meta(max_length=10_000)]
     columns: Columns = 200
     axis: Literal["step", "hours"] = "step"
     lo: Finite | None = None

@@ -49,25 +49,27 @@ class AgentLink:
         self.agent.setsockopt(zmq.ROUTER_MANDATORY, 1)  # an unroutable order is an error here, not silence
         self.agent.setsockopt(zmq.ROUTER_HANDOVER, 1)
         self.data.setsockopt(zmq.RCVHWM, 64)
+        self._lost = ""
         self.bind()
 
     def bind(self) -> None:
         """Bind both. Raises DaemonError."""
-        bind(self.data, self._places.data)
-        bind(self.agent, self._places.agent)
+        self._bound = {path: bind(socket, path) for socket, path in self._both()}
+
+    def _both(self) -> tuple[tuple["zmq.Socket[bytes]", Path], ...]:
+        return (self.data, self._places.data), (self.agent, self._places.agent)
 
     def rebind_lost(self) -> list[str]:
         """Bind again what a cleaner of temporary files has removed; the names of those."""
         try:
             self._places.create()
         except OSError as e:
-            log.warning("the sockets' place is gone and cannot be made again (tried on): %s", e)
+            if self._lost != str(e):  # tried every 10 s, for days maybe
+                self._lost = str(e)
+                log.warning("the sockets' place is gone and cannot be made again (tried on, and said once): %s", e)
             return []
-        return [
-            path.name
-            for socket, path in ((self.data, self._places.data), (self.agent, self._places.agent))
-            if rebind(socket, path)
-        ]
+        self._lost = ""
+        return [path.name for socket, path in self._both() if rebind(socket, path, self._bound)]
 
     def take_shipments(self) -> None:
         """What waits on the PULL, up to ``AT_ONCE``."""
@@ -130,17 +132,31 @@ def waiting(socket: "zmq.Socket[bytes]") -> Iterator[list[bytes]]:
         return
 
 
-def bind(socket: "zmq.Socket[bytes]", path: Path) -> None:
+Bound = tuple[int, int] | None
+"""Device and inode of a socket's file; None where it is not there."""
+
+
+def bind(socket: "zmq.Socket[bytes]", path: Path) -> Bound:
     """Raises DaemonError, in one sentence, where the socket cannot be bound."""
     try:
         socket.bind(Endpoints.url(path))
     except zmq.ZMQError as e:
         raise DaemonError(f"cannot bind the run's socket {path}: {e}; is its file system full, or not a local one?") from e
+    return _file(path)
 
 
-def rebind(socket: "zmq.Socket[bytes]", path: Path) -> bool:
-    """Bind once more where the socket's file is gone; connections that stand are kept. Whether that was so."""
-    if path.exists():
+def _file(path: Path) -> Bound:
+    try:
+        found = path.lstat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def rebind(socket: "zmq.Socket[bytes]", path: Path, bound: dict[Path, Bound]) -> bool:
+    """Bind once more where the socket's file is gone, or is not the one in ``bound`` (a second bind on a path succeeds silently and steals
+    it); connections that stand are kept. Whether that was done."""
+    if path in bound and bound[path] is not None and _file(path) == bound[path]:
         return False
     url = Endpoints.url(path)
     try:
@@ -150,6 +166,9 @@ def rebind(socket: "zmq.Socket[bytes]", path: Path) -> bool:
     try:
         socket.bind(url)
     except zmq.ZMQError as e:
-        log.warning("cannot bind %s again: %s", url, e)
+        if path in bound:
+            log.warning("cannot bind %s again (tried on, and said once): %s", url, e)
+            del bound[path]
         return False
+    bound[path] = _file(path)
     return True

@@ -10,6 +10,7 @@ import zmq
 
 from sitter.clock import Clock
 from sitter.control.agent_link import bind, rebind, waiting
+from sitter.control.mishaps import note
 from sitter_wire import codec
 from sitter_wire.messages import MAX_FRAME
 from sitter_wire.places import Endpoints
@@ -19,6 +20,9 @@ log = logging.getLogger(__name__)
 
 GONE_AFTER_S = 10.0
 """A client that has not asked for so long has left (a TUI asks every second)."""
+
+UNREAD = 64
+"""Answers kept for one client that does not read them; beyond that they are dropped."""
 
 Answer = Callable[[Any], None]
 
@@ -46,11 +50,12 @@ class Desk:
         self.socket = context.socket(zmq.ROUTER)
         self.socket.setsockopt(zmq.LINGER, 200)
         self.socket.setsockopt(zmq.MAXMSGSIZE, MAX_FRAME)
-        bind(self.socket, places.client)
+        self.socket.setsockopt(zmq.SNDHWM, UNREAD)
+        self._bound = {places.client: bind(self.socket, places.client)}
 
     def rebind_lost(self) -> bool:
         """See ``AgentLink.rebind_lost``."""
-        return rebind(self.socket, self._places.client)
+        return rebind(self.socket, self._places.client, self._bound)
 
     def clients(self) -> int:
         """How many have asked something in the last ``GONE_AFTER_S``."""
@@ -68,11 +73,18 @@ class Desk:
                 self.garbage[e.kind] += 1
                 if self.garbage[e.kind] == 1:
                     log.warning("dropped a client's request: %s (further ones of this kind are only counted)", e)
+                self._refuse(parts, e)
                 continue
             self._seen.pop(parts[0], None)
             self._seen[parts[0]] = self._clock.monotonic()
             self._forget()
             self._serve(parts[0], request.id, request.query)
+
+    def _refuse(self, parts: list[bytes], error: codec.GarbageError) -> None:
+        """A client of another version shall not wait in vain: answered wherever it can be told to which question."""
+        if len(parts) == 2 and (number := codec.request_id(parts[1])) is not None:
+            reply = Reply(id=number, error=f"the daemon does not understand this question ({error})"[:500], usage=True)
+            self._send(parts[0], reply)
 
     def _forget(self) -> None:
         """Those that have left; the one that asked last stands last."""
@@ -84,20 +96,23 @@ class Desk:
         def answer(data: Any) -> None:
             refused = data if isinstance(data, Refused) else None
             reply = Reply(id=number, error=refused.text, usage=refused.usage) if refused else Reply(id=number, data=data)
-            try:
-                self.socket.send_multipart([who, codec.encode(reply)], zmq.DONTWAIT)
-            except zmq.ZMQError:
-                self._seen.pop(who, None)  # it left before its answer came
+            self._send(who, reply)
 
         try:
             self._on_query(query, answer)
-        except Exception:
-            log.exception("a question could not be answered: %s", type(query).__name__)
+        except Exception as e:  # noqa: BLE001 — a bug of ours must not end the daemon
+            note(e)
             answer(
                 Refused(
                     f"the daemon failed on this question ({type(query).__name__}); see daemon.log in the run directory"
                 )
             )
+
+    def _send(self, who: bytes, reply: Reply) -> None:
+        try:
+            self.socket.send_multipart([who, codec.encode(reply)], zmq.DONTWAIT)
+        except zmq.ZMQError:
+            self._seen.pop(who, None)  # it left before its answer came
 
     def close(self) -> None:
         """Lingers 200 ms for what is being sent."""

@@ -12,6 +12,9 @@ log = logging.getLogger(__name__)
 
 ACK_EVERY_S = 0.2
 """At most 5 acknowledgements a second: each wakes a thread in the training process."""
+FUTURE_S = 1.0
+"""A safe point that lies further in the future is none: both sides read the same clock."""
+
 
 class Heart:
     """Speaks for the core on the agent's link. ``incarnation`` is random for each start of the daemon."""
@@ -100,7 +103,9 @@ class Heart:
         elif isinstance(message, Hello):
             self._hello(message)
         elif isinstance(message, Answer):
-            self._core.flow.outcome(message.outcome)
+            # That of an order which another daemon gave comes by the recorder. One that nobody gave would fill the logbook.
+            if self._core.orders.waits_for(message.outcome.id):
+                self._core.flow.outcome(message.outcome)
         elif isinstance(message, Stacks):
             self._stacks(message)
         self._core.orders.agent_is_there()
@@ -108,6 +113,8 @@ class Heart:
     def _stacks(self, stacks: Stacks) -> None:
         """Answered by the control thread at once: no safe point is needed, and where none comes this is how one learns why."""
         core, present = self._core, self._core.present
+        if not core.orders.waits_for(stacks.id):
+            return
         stood = core.stillness.heard(stacks)
         told = f"the training stands at {stood.where or 'an unknown line'}; the stacks of {stood.threads} threads are in the logbook"
         told += f" and in {stood.path}" if stood.path else ""
@@ -127,6 +134,8 @@ class Heart:
 
     def _pong(self, pong: Pong) -> None:
         core = self._core
+        if pong.safe_point_at is not None and pong.safe_point_at > self._clock.monotonic() + FUTURE_S:
+            return  # believed, no stall would ever be seen
         if core.present.session is None or core.present.session.id != pong.session:
             self._hello(_as_hello(pong))
         if not core.speaks(pong.session):

@@ -1,6 +1,5 @@
 """Questions to the history, answered off the loop: a thread of its own with a read-only reader of its own."""
 
-import logging
 import queue
 import threading
 from collections.abc import Callable
@@ -8,14 +7,16 @@ from typing import Any
 
 from sitter.control.desk import Answer, Refused
 from sitter.control.inbox import Inbox
+from sitter.control.mishaps import note
 from sitter.errors import SitterError
 from sitter.model import Answered
 from sitter.store.reader import Reader
 from sitter_wire import queries
 
-log = logging.getLogger(__name__)
-
 NOT_SETTLED = "the history cannot be written now, so what was logged last is not in it yet; `sitter status` says why"
+MOST = 64
+"""Questions that may wait. A screen asks three at a time, and answers take milliseconds."""
+BUSY = "the daemon has too many questions to the history to answer; ask again in a moment"
 SETTLE_S = 4.0
 """A commit takes milliseconds; so long is waited for a disk that is busy."""
 
@@ -43,22 +44,30 @@ class HistoryDesk:
 
     def __init__(self, open_reader: Callable[[], Reader], inbox: Inbox, settle: Callable[[], bool]) -> None:
         self._open, self._inbox, self._settle = open_reader, inbox, settle
-        self._questions: queue.SimpleQueue[tuple[queries.Query, Answer] | None] = queue.SimpleQueue()
+        self._questions: queue.Queue[tuple[queries.Query, Answer] | None] = queue.Queue(MOST)
+        self._closing = False
         self._thread = threading.Thread(target=self._work, name="sitter-history", daemon=True)
         self._thread.start()
 
     def ask(self, query: queries.Query, answer: Answer) -> None:
-        """Never blocks."""
-        self._questions.put((query, answer))
+        """Never blocks. Refused at once while too many wait: each would be answered after its asker has gone."""
+        try:
+            self._questions.put_nowait((query, answer))
+        except queue.Full:
+            answer(Refused(BUSY))
 
     def close(self, timeout: float = 2.0) -> None:
         """Waits for the question in hand, at most ``timeout`` seconds."""
-        self._questions.put(None)
+        self._closing = True
+        try:
+            self._questions.put_nowait(None)
+        except queue.Full:
+            pass  # it looks after each question
         self._thread.join(timeout)
 
     def _work(self) -> None:
         reader: Reader | None = None
-        while (asked := self._questions.get()) is not None:
+        while not self._closing and (asked := self._questions.get()) is not None:
             query, answer = asked
             found: Any
             try:
@@ -66,8 +75,8 @@ class HistoryDesk:
                 found = look_up(reader, query, self._settle)
             except SitterError as e:
                 found = Refused(str(e))
-            except Exception:
-                log.exception("a question to the history failed: %s", type(query).__name__)
+            except Exception as e:  # noqa: BLE001 — a bug of ours must not end the thread
+                self._inbox.post(lambda e=e: note(e))  # type: ignore[misc]
                 found = Refused(
                     f"the history could not answer ({type(query).__name__}); see daemon.log in the run directory"
                 )

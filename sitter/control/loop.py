@@ -1,6 +1,7 @@
 """The daemon's one loop: waits for agent, clients, other threads and the clock, and hands each its turn."""
 
 import logging
+import time
 
 import zmq
 
@@ -9,6 +10,7 @@ from sitter.control.agent_link import AgentLink
 from sitter.control.desk import Desk
 from sitter.control.heart import Heart
 from sitter.control.inbox import Inbox
+from sitter.control.mishaps import guarded, note
 from sitter.control.timers import Timer, Timers
 from sitter_wire.messages import ShipmentHeader
 
@@ -18,6 +20,8 @@ BEHIND_RECORDS_S = 0.15
 """The second's work is done so long after records came, where they come slowly. The training thread ships once in 50 ms, so that of a step
 part is left behind, maybe the loss; the ping that comes with the beat makes the agent's control thread ship it, which it does only after
 100 ms of silence."""
+FAILED_S, FAILED_MOST_S = 0.01, 0.5
+"""Rested after a turn in which something failed, longer each time."""
 SLOWLY_S = 0.5
 """Records that come after such a silence. Quicker ones take with them what was left behind before."""
 
@@ -29,6 +33,7 @@ class Loop:
         self._clock, self._inbox, self._timers = clock, inbox, timers
         self.beat: Timer | None = None
         self._came = 0.0
+        self._failures = 0
 
     def begin(self, link: AgentLink, desk: Desk, heart: Heart) -> None:
         """These are its sockets; before the first turn."""
@@ -38,22 +43,29 @@ class Loop:
             self._poller.register(readable, zmq.POLLIN)
 
     def turn(self) -> bool:
-        """Sleep until something is to do, and do it. Whether a client has asked something."""
-        ready = dict(self._poller.poll(self._heart.wait_ms(self._timers.wait_ms())))
-        if self._inbox.fileno() in ready:
-            self._inbox.clear()
-        if self._inbox.waiting():
-            self._inbox.run()
-        if self._link.agent in ready:
-            self._link.take_messages()
-        if self._link.data in ready:
-            self._link.take_shipments()
+        """Sleep until something is to do, and do it. Whether a client has asked something. Never raises: one part that fails takes its turn
+        from none of the others, and one that fails at every turn does not make the daemon spin."""
+        failed, ready = self._ready()
         asked = self._desk.socket in ready
-        if asked:
-            self._desk.take()
-        self._timers.run()
-        self._heart.ack_if_due()
+        failed |= self._inbox.fileno() in ready and not guarded(self._inbox.clear)
+        failed |= self._inbox.waiting() and not guarded(self._inbox.run)
+        failed |= self._link.agent in ready and not guarded(self._link.take_messages)
+        failed |= self._link.data in ready and not guarded(self._link.take_shipments)
+        failed |= asked and not guarded(self._desk.take)
+        failed |= not guarded(self._timers.run)
+        failed |= not guarded(self._heart.ack_if_due)
+        self._failures = self._failures + 1 if failed else 0
+        if failed:
+            time.sleep(min(FAILED_S * self._failures, FAILED_MOST_S))
         return asked
+
+    def _ready(self) -> tuple[bool, dict[object, int]]:
+        """Whether the wait itself failed, and what is readable."""
+        try:
+            return False, dict(self._poller.poll(self._heart.wait_ms(self._timers.wait_ms())))
+        except Exception as e:  # noqa: BLE001 — a bug of ours must not end the daemon
+            note(e)
+            return True, {}
 
     def shipment(self, header: ShipmentHeader, raw: bytes) -> None:
         """The heart's; and the beat may follow it. Raises GarbageError where it does not fit."""

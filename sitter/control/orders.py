@@ -84,6 +84,10 @@ class Orders:
             done(outcome)
         return standing.command
 
+    def waits_for(self, command_id: str) -> bool:
+        """Whether this daemon gave such an order and has no outcome of it yet."""
+        return command_id in self._standing
+
     def known(self, command_id: str) -> bool:
         """Whether an outcome for this id has been seen."""
         return command_id in self._answered

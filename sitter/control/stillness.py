@@ -88,9 +88,10 @@ class Stillness:
     def _signal(self) -> int:
         """By which the stacks can be had: as it said last, or at its start."""
         pong, session = self._pong(), self._present.session
-        if pong is not None:
-            return pong.stacks_signal
-        return session.start.stacks_signal if session is not None and session.start is not None else 0
+        start = session.start.stacks_signal if session is not None and session.start is not None else 0
+        if pong is None or (pong.stacks_signal != start and start):
+            return start if pong is None or pong.stacks_signal else 0  # another signal than that would mean something to the training
+        return pong.stacks_signal
 
     def _is_quiet(self, now: float) -> bool:
         view = self._view

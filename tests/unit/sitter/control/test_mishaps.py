@@ -1,11 +1,18 @@
 """One task that fails ends neither the daemon nor the tasks beside it, and the status says so."""
 
+import time
+
 import pytest
+import zmq
 
 from sitter.control import mishaps
+from sitter.control.agent_link import AGENT, AgentLink
 from sitter.control.inbox import Inbox
 from sitter.control.timers import Timers
 from sitter.testing.manual_clock import ManualClock
+from sitter_wire import codec
+from sitter_wire.messages import Ping, ShipmentHeader
+from sitter_wire.places import Endpoints
 
 
 @pytest.fixture(autouse=True)
@@ -41,10 +48,62 @@ def test_from_another_thread():
     inbox.close()
 
 
-def test_kinds_without_end_are_not_kept():
-    def fail(number):
-        raise RuntimeError(str(number))
-
+def test_kinds_without_end_are_not_kept(caplog):
     for number in range(1000):
-        mishaps.guarded(lambda number=number: fail(number))
-    assert len(mishaps._seen) == mishaps.KINDS
+        code = compile("\n" * number + "raise RuntimeError('here')", "made", "exec")  # each in a line of its own
+        mishaps.guarded(lambda code=code: exec(code, {}))
+    assert len(mishaps._seen) == mishaps.KINDS + 1
+    assert caplog.text.count("a task of the daemon failed") == mishaps.KINDS
+    (sentence,) = mishaps.mishaps()
+    assert "failed 1000 times" in sentence
+
+
+def test_an_error_that_quotes_what_came_is_of_one_kind(caplog):
+    def fail(number):
+        raise ValueError(f"cannot read {number}")
+
+    for number in range(200):
+        assert not mishaps.guarded(lambda number=number: fail(number))
+    assert caplog.text.count("a task of the daemon failed") == 1
+    (sentence,) = mishaps.mishaps()
+    assert "200 times" in sentence
+    assert "cannot read 199" in sentence, "the last of them is told"
+
+
+def test_from_the_agents_side(tmp_path, caplog):
+    """What the agent's messages do to us; the ones behind have their turn."""
+    context, places, came = zmq.Context(), Endpoints(tmp_path / "sockets"), []
+
+    def message(said):
+        came.append(said.n)
+        raise KeyError(said.n)
+
+    def shipment(header, raw):
+        came.append(header.first)
+        raise TypeError(header.first)
+
+    tmp_path.chmod(0o700)
+    places.create()
+    link = AgentLink(context, places, on_shipment=shipment, on_message=message)
+    dealer, push = context.socket(zmq.DEALER), context.socket(zmq.PUSH)
+    dealer.setsockopt(zmq.IDENTITY, AGENT)
+    dealer.connect(Endpoints.url(places.agent))
+    push.connect(Endpoints.url(places.data))
+    for n in range(1, 4):
+        dealer.send_multipart(codec.frames(Ping(incarnation="x", n=n)))
+        push.send_multipart(codec.shipment_frames(ShipmentHeader(session="s", first=10 * n, count=1), b"."))
+    until = time.monotonic() + 5
+    while len(came) < 6 and time.monotonic() < until:
+        if link.agent.poll(20):
+            link.take_messages()
+        if link.data.poll(20):
+            link.take_shipments()
+    assert sorted(came) == [1, 2, 3, 10, 20, 30]
+    assert caplog.text.count("a task of the daemon failed") == 2, "once a kind"
+    (sentence,) = mishaps.mishaps()
+    assert "failed 6 times" in sentence
+    assert not link.garbage, "our fault, not theirs"
+    for socket in (dealer, push):
+        socket.close(0)
+    link.close()
+    context.destroy(0)
