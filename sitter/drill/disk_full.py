@@ -43,7 +43,7 @@ class DiskFull(Fault):
             words = ["mount", "-t", "tmpfs", "-o", f"size={MIB}m,mode=700", "tmpfs", str(small)]
             try:
                 done = subprocess.run(words, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
-                why = done.stderr.strip().splitlines()[-1:] if done.returncode else []
+                why = done.stderr.strip().splitlines()[:1] if done.returncode else []
             except OSError as e:
                 done, why = None, [str(e)]
             if done is None or done.returncode:

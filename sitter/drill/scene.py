@@ -26,6 +26,7 @@ from sitter_wire.queries import Act, AnyQuery, GetLogbook, GetRules, GetStatus, 
 
 LOOK_S = 0.1
 ASK_S = 2.0
+SAY_S = 10.0
 LEAVING_S = 15.0
 START_S = 60.0
 """Importing a framework from a cold disk takes half a minute."""
@@ -54,6 +55,7 @@ class Scene:
         self._told = 0
         self.book: list[LogEntry] = []
         """All of the logbook that was read so far."""
+        self._step = ""
         self.may_end = False
         """Whether the training's end is part of the drill just now."""
 
@@ -147,6 +149,7 @@ class Scene:
             found: Status = self.ask(GetStatus())
         except SitterError:
             return None
+        self._step = f"; step {found.step:,}" if found.step is not None else ""
         return found
 
     def rule(self, name: str) -> RuleState | None:
@@ -157,10 +160,13 @@ class Scene:
 
     def looks(self, seconds: float, expected: str) -> Iterator[float]:
         """Seconds since the first look, again and again. Raises Failed when time is up, or the training has ended against expectation."""
-        began = time.monotonic()
+        began, said = time.monotonic(), 0.0
         while (passed := time.monotonic() - began) < seconds:
             if not self.may_end:
                 self._not_over(expected)
+            if passed - said >= SAY_S:
+                said = passed
+                self.say(f"        {passed:.0f} s: waiting for {expected}{self._step}")
             yield passed
             time.sleep(LOOK_S)
         raise Failed(f"{expected} was expected within {seconds:.0f} s, and did not come")
@@ -242,7 +248,9 @@ class Scene:
         """Until the agent says that the fault can be planted. Raises NotHeldError."""
 
         def look() -> dict[str, Any]:
-            for _ in self.looks(self._ready_s, "a snapshot that healthy steps have followed"):
+            for passed in self.looks(self._ready_s, "a snapshot that healthy steps have followed"):
+                if passed > SAY_S / 2:
+                    self.status()
                 about = drill.told(self.run.path, drill.READY)
                 if about is not None:
                     return about
