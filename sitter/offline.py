@@ -59,7 +59,7 @@ class Offline:
         )
         core.board.serving = False
         core.life.look()
-        core.read_files(alive=core.life.alive)
+        core.read_files()
         core.life.look()
         reach = Reach(
             read=self._read,

@@ -1,6 +1,7 @@
 """Everything the daemon knows and decides, without a socket of its own: so a command can also look at a run that has no daemon."""
 
 import logging
+from collections import Counter
 from collections.abc import Callable
 from functools import partial
 
@@ -26,6 +27,7 @@ from sitter.control.stillness import Stillness
 from sitter.grammar import spelled
 from sitter.ingest import files
 from sitter.ingest.intake import Intake
+from sitter.locks import holder, session_of
 from sitter.model import EndAndRestart, EntryKind, Finding, Notification, Preset, RuleState
 from sitter.rules.base import Rule
 from sitter.rules.engine import Engine
@@ -33,6 +35,7 @@ from sitter.rules.stalled import Stalled
 from sitter.rules.view import RunView
 from sitter.store.reader import Reader
 from sitter.store.writer import Writer
+from sitter_wire.codec import GarbageError
 from sitter_wire.commands import AnyAction, Command, Outcome, Rollback, TakeCheckpoint
 from sitter_wire.messages import ShipmentHeader
 from sitter_wire.places import RunDir
@@ -93,22 +96,17 @@ class Core:
             on_event=self._sync_view,
         )
         self.board = Board(
-            run=run,
-            clock=clock,
-            present=self.present,
-            engine=self.engine,
-            dispatcher=self.dispatcher,
-            incidents=self.incidents,
-            life=self.life,
-            last_log_id=lambda: self._log_id,
-            trouble=self.trouble,
-        )
+            run=run, clock=clock, present=self.present, engine=self.engine, dispatcher=self.dispatcher, incidents=self.incidents,
+            life=self.life, last_log_id=lambda: self._log_id, trouble=self.trouble,
+        )  # fmt: skip
         self.stillness = Stillness(
             run, clock, self.present, self.life, self.orders, self.view, post=post, log_entry=self.log_entry
         )
         self._learned = Learned(self._rules, clock, self.keep)
         self._counts: dict[str, tuple[int, int, str]] = {}
         self._unreadable: list[str] = []
+        self.garbage: list[Counter[str]] = []
+        """What the sockets have dropped, by kind."""
         self._spoken: set[str] = set()
         self._began = clock.monotonic()
         self._recall(reader)
@@ -131,11 +129,12 @@ class Core:
         Recall(self.present, self.engine, self.incidents, self._sync_view).tell(reader, last.session)
         self._learned.recall(reader.get("learned"))
 
-    def read_files(self, *, live: str | None = None, alive: bool = False) -> None:
-        """Take in what the recorder's files hold beyond the history. ``live``: a session to leave to its agent's shipments.
-        ``alive``: the newest session's process lives, so its last record may be half written."""
+    def read_files(self, *, live: str | None = None) -> None:
+        """Take in what the recorder's files hold beyond the history. ``live``: a session to leave to its agent's shipments."""
         self._unreadable = files.unreadable(self.run.recorder)
         folders = files.sessions(self.run.recorder)
+        # Asked after the listing: of the others that are listed, none is written any more.
+        writing = session_of(self.run.agent_lock) if holder(self.run.agent_lock) is not None else None
         for folder in folders:
             if folder.name == live:
                 continue
@@ -145,7 +144,7 @@ class Core:
                 if not self.writer.room:
                     self.writer.flush(60.0)
                 self.intake.begins(header.session, segment.begins)
-                records = self.intake.take_read(header.session, segment.records, live=alive and folder == folders[-1])
+                records = self.intake.take_read(header.session, segment.records, live=folder.name == writing)
                 if records:  # else it is known to the end, and the present is another's
                     self.flow.session(header.session, (header.wall_ns, header.mono_ns))
                     self.flow.records(header.session, records, past=True)
@@ -166,9 +165,12 @@ class Core:
 
     def speaks(self, session: str) -> bool:
         """Called before anything of a session is taken. When it speaks for the first time, what earlier ones left in files comes before its
-        records. False for one that is over: what it says now is late, and its files have been read."""
+        records. False for one that is over: what it says now is late, and its files have been read. Raises GarbageError for one that
+        nobody holds: believed, it would push aside the one that lives."""
         present = self.present.session
         if session not in self._spoken:
+            if session_of(self.run.agent_lock) not in (None, session):
+                raise GarbageError("session", f"{session[:40]!r} is not the one that holds the run's lock")
             self._spoken.add(session)
             if present is None or present.id != session:
                 self.read_files(live=session)
@@ -253,8 +255,9 @@ class Core:
             out.append(self.writer.trouble)
         if self.gaps.total:
             out.append(f"{self.gaps.total:,} records are gone (see the logbook)")
-        if self.intake.garbage:
-            out.append(f"{self.intake.garbage} damaged shipments were dropped")
+        if dropped := sum(self.garbage, Counter()):
+            kinds = ", ".join(f"{n:,} {kind}" for kind, n in dropped.most_common())
+            out.append(f"{dropped.total():,} messages that nobody of ours sends were dropped ({kinds})")
         out += self._unreadable
         out += mishaps()
         out += [self.standing] if self.standing else []
