@@ -95,6 +95,7 @@ class Daemon:
             test_notify=lambda answer: self.ending.test_notify(answer, self.inbox),
         )
         self.desk = Desk(self.context, places, clock, self.core.demands(reach))
+        self.core.garbage = [self.link.garbage, self.desk.garbage]
         self.stopping = False
 
     def serve(self) -> None:
