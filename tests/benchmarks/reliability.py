@@ -39,7 +39,7 @@ class Measurement(NamedTuple):
 
 
 MEASUREMENTS = (
-    Measurement("records", "killed at any instruction, every log call that had returned is in the history, once", "kills", 48, 1000),
+    Measurement("records", "killed at any instruction, every log call that had returned is in the history, once", "kills", 30, 1000),
     Measurement("away", "a daemon away for an hour: all of it arrives, nothing of the past is acted on", "away", 2, 4),
     Measurement("cap", "beyond the recorder's cap the oldest go, counted, and status and logbook say so", "cap", 2, 2),
 )

@@ -37,7 +37,7 @@ class Apart:
         return process
 
     def all(self, module: str, cases: Iterable[tuple[object, ...]]) -> list[dict[str, Any]]:
-        """``python -m module PLACE words…`` for each case, at the same time; the JSON that each prints, with ``faults`` where one failed."""
+        """``python -m module PLACE words…`` for each case, at the same time; each prints JSON, or has failed: then there are ``faults``."""
         started = []
         for i, words in enumerate(cases):
             started.append(self.start(module, self.base / f"c{i}", *words))

@@ -1,9 +1,10 @@
 """The daemon away for an hour: all of it arrives when it is back, and nothing of the past is acted on.
 
-The hour is made, not waited for: the trainer logs as many steps as an hour has, without a daemon, and the clock that stamps its records
-runs over the past hour until it meets the present. Half an hour ago the loss was not a number for some steps, in mode ``act``. Then either
-the trainer goes on at 10 Hz and a daemon comes (``live``), or it is killed first and the daemon reads what it left (``dead``). To the live
-one the same fault happens once more, now: that must be acted on, or it would prove nothing that the first was not.
+The hour is made, not waited for: the trainer logs as many steps as an hour has, and the clock that stamps its records runs over the past
+hour until it meets the present. A daemon sees its first second, and is killed; the rest is logged at once, without one. Half an hour ago
+the loss was not a number for some steps, in mode ``act``. Then either the trainer goes on at 10 Hz and a daemon comes (``live``), or it is
+killed first and the daemon reads what it left (``dead``). To the live one the same fault happens once more, now: that must be acted on, or
+it would prove nothing that the first was not.
 """
 
 import json
@@ -44,7 +45,7 @@ def loss(step: int, first_bad: int) -> float:
 
 
 def train(place: Path, run: Path, hz: int) -> None:
-    """An hour's steps at once, then 10 Hz until killed."""
+    """10 Hz until the file ``away`` lies in ``place``, what is left of an hour's steps at once, then 10 Hz again until killed."""
     os.environ["SITTER_RUN"] = str(run)
     os.environ["SITTER_MODE"] = "act"
     said = os.open(place / "said.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
@@ -62,11 +63,14 @@ def train(place: Path, run: Path, hz: int) -> None:
         shared[STATE] += 1
 
     agent.state(save=lambda: dict(weights), load=put_back)
-    bad_now = place / "bad"
+    bad_now, away, gone = place / "bad", place / "away", False
     for step in agent.steps(1 << 60):
         if step < hour:
             agent.log(loss=loss(step, hour // 2))
             done = shared[DONE] = step + 1
+            if not gone:
+                time.sleep(0.1)
+                gone = away.exists()
             continue
         recorder.monotonic_ns = real
         if bad_now.exists():
@@ -91,6 +95,12 @@ def hour_away(place: Path, hz: int, how: str) -> dict[str, Any]:
             os._exit(1)
     daemon = 0
     try:
+        until(lambda: shared[DONE] > 0, 20.0, "nothing was logged")
+        daemon = fork_daemon(run, place / "daemon.txt")
+        until(lambda: steps_stored(run) > 10, 20.0, "the first daemon took nothing in")
+        kill(daemon)
+        daemon = 0
+        (place / "away").touch()
         until(lambda: shared[DONE] > hour, ARRIVES_S, "the hour was not logged")
         logged_in = time.monotonic() - began
         if how == "dead":

@@ -95,6 +95,8 @@ def _calls(reader: Reader) -> tuple[dict[tuple[int | str, str], list[np.ndarray]
             sevenths = np.array(rows.columns[group.names.index(f"{source}_seventh")])
             bad = sevenths != -counts / 7
             for name, column in zip(group.names, rows.columns, strict=True):
+                if name[0] == "w":
+                    bad |= np.array(column) != counts + int(name[1:]) / 64
                 if "_extra" in name:
                     bad |= (np.array(column) != counts / 3) | (counts // 50 % 5 != int(name[-1]))
             wrong += int(bad.sum())

@@ -8,11 +8,13 @@ from collections.abc import Callable
 from typing import Any
 
 from tests.reliability.figures.apart import apart
-from tests.reliability.figures.trainer import FULL, SLOW, SOURCES
+from tests.reliability.figures.trainer import FULL, LEISURE, SLOW, SOURCES
 
-WORLDS = (FULL, SLOW, FULL, SLOW, SLOW, SLOW)
-"""At 10 Hz a world is asleep nearly always, so there are more of them."""
-FULL_SHARE = 0.5
+WORLDS = {FULL: 2, SLOW: 5, LEISURE: 3}
+FEW, FEW_WORLDS = 100, {FULL: 1, SLOW: 2, LEISURE: 1}
+"""How many at the same time: at 10 and at 2 Hz a world is asleep nearly always. For few kills fewer: each has to begin and to end."""
+SHARES = {FULL: 0.48, SLOW: 0.47, LEISURE: 0.05}
+"""Of the kills. At 2 Hz one takes some 6 s."""
 SUMS = (
     "trainer", "daemon", "both", "daemons_at_work", "trainers", "logged", "stored", "lost", "doubled", "wrong", "strangers", "torn",
     "rotations", "forks",
@@ -20,12 +22,14 @@ SUMS = (
 
 
 def measure(kills: int, say: Callable[[str], object], seed: str = "") -> dict[str, Any]:
-    """Figures over so many kills, half of them at full logging speed and half at 10 Hz; ``faults`` are sentences. ``seed`` as it was said
+    """Figures over so many kills, half of them at full logging speed; ``faults`` are sentences. ``seed`` as it was said
     repeats the same accidents, as far as the machine does."""
     seed = seed or f"{random.SystemRandom().getrandbits(32):08x}"
     figures: dict[str, Any] = {**dict.fromkeys(SUMS, 0), "kills": kills, "seed": seed, "runs": 0}
     figures |= {"by_source": dict.fromkeys(SOURCES, 0), "faults": []}
-    speeds = WORLDS if kills >= 24 else (FULL, SLOW)
+    counts = {speed: round(kills * share) for speed, share in SHARES.items()}
+    counts[FULL] += kills - sum(counts.values())
+    shares = [(speed, part) for speed, count in counts.items() for part in parts(count, (WORLDS if kills > FEW else FEW_WORLDS)[speed])]
     lock = threading.Lock()
 
     def follow(world: "subprocess.Popen[str]") -> None:
@@ -38,7 +42,7 @@ def measure(kills: int, say: Callable[[str], object], seed: str = "") -> dict[st
 
     with apart() as place:
         worlds, readers = [], []
-        for i, (speed, count) in enumerate(zip(speeds, shares(kills, speeds), strict=True)):
+        for i, (speed, count) in enumerate(shares):
             words = (place.base / f"w{i}", speed, count, f"{seed} {i}")
             worlds.append(place.start("tests.reliability.figures.world", *words))
             readers.append(threading.Thread(target=follow, args=(worlds[-1],), daemon=True))
@@ -53,14 +57,9 @@ def measure(kills: int, say: Callable[[str], object], seed: str = "") -> dict[st
     return figures
 
 
-def shares(kills: int, speeds: tuple[str, ...]) -> list[int]:
-    """How many of the kills fall to each world."""
-    out = []
-    for speed in (FULL, SLOW):
-        n, part = speeds.count(speed), round(kills * FULL_SHARE) if speed == FULL else kills - round(kills * FULL_SHARE)
-        out.append([part // n + (i < part % n) for i in range(n)])
-    taken = {FULL: iter(out[0]), SLOW: iter(out[1])}
-    return [next(taken[speed]) for speed in speeds]
+def parts(count: int, worlds: int) -> list[int]:
+    """As even as may be, none of them empty."""
+    return [n for i in range(worlds) if (n := count // worlds + (i < count % worlds))]
 
 
 def add(figures: dict[str, Any], verdict: dict[str, Any]) -> None:
@@ -86,7 +85,7 @@ def table(figures: dict[str, Any]) -> list[str]:
     """As a person reads it."""
     f = figures
     return [
-        f"{f['kills']:,} SIGKILLs: {f['trainer']} of the trainer, {f['daemon']} of the daemon, {f['both']} of both; half at 10 Hz",
+        f"{f['kills']:,} SIGKILLs: {f['trainer']} of the trainer, {f['daemon']} of the daemon, {f['both']} of both; half at full speed",
         f"{f['logged']:,} calls had returned: {f['lost']} lost, {f['doubled']} doubled, {f['wrong']} wrong; {f['torn']} torn, recognised",
         f"{f['trainers']:,} sessions in {f['runs']} runs, {f['rotations']:,} rotations, {f['forks']:,} forked children that logged: "
         f"{f['strangers']} values of theirs",

@@ -25,7 +25,10 @@ CHILD = "child"
 FORKS = len(SOURCES)
 """The slot that counts children."""
 SHARED_BYTES = 4096
-FULL, SLOW, BURST = "full speed", "10 Hz", "burst"
+FULL, SLOW, LEISURE, BURST = "full speed", "10 Hz", "2 Hz", "burst"
+"""At 2 Hz only the loop logs, so little that the daemon commits once in 5 s only, and so many names at a time that segments of a page are
+full, and given up when committed, after 3 s."""
+WIDE = 60
 BURST_CALLS = 15_000
 """Of the loop at full speed, after which a trainer of that kind goes on at 10 Hz: with the threads' some 8 MB."""
 
@@ -37,6 +40,11 @@ def values(source: str, count: int) -> dict[str, float]:
     if count % 50 == 49:
         told[f"{source}_extra{count // 50 % 5}"] = count / 3
     return told
+
+
+def wide(count: int) -> dict[str, float]:
+    """The same, with many names beside it."""
+    return {"loop": float(count), "loop_seventh": -count / 7, **{f"w{i}": count + i / 64 for i in range(WIDE)}}
 
 
 def counters(path: Path) -> memoryview:
@@ -59,12 +67,12 @@ def train(place: Path, run: Path, speed: str, segment_bytes: int, cap_bytes: int
     agent = sitter_agent.start(daemon=False)
     shared = counters(place / "returned")
     enough = place / "enough"
-    pause, every = (0.1, 0.1) if speed == SLOW else (0.0, 0.002)
+    pause, every = {SLOW: (0.1, 0.1), LEISURE: (0.5, 0.0)}.get(speed, (0.0, 0.002))
     ending, inside = False, False
 
     def call(slot: int) -> None:
         count = shared[slot]
-        agent.log(values(SOURCES[slot], count))
+        agent.log(wide(count) if speed == LEISURE else values(SOURCES[slot], count))
         shared[slot] = count + 1
 
     def work(slot: int) -> None:
@@ -80,7 +88,7 @@ def train(place: Path, run: Path, speed: str, segment_bytes: int, cap_bytes: int
             call(3)
             inside = False
 
-    threads = [threading.Thread(target=work, args=(slot,), daemon=True) for slot in (1, 2)]
+    threads = [threading.Thread(target=work, args=(slot,), daemon=True) for slot in (() if speed == LEISURE else (1, 2))]
     for thread in threads:
         thread.start()
     signal.signal(signal.SIGALRM, handler)

@@ -18,9 +18,12 @@ from sitter.store.reader import Reader
 from sitter_wire import rundir
 from tests.reliability.figures.daemons import ended, fork_daemon, kill
 from tests.reliability.figures.history import check, torn_and_rotations
-from tests.reliability.figures.trainer import SLOW, fork_trainer
+from tests.reliability.figures.trainer import FULL, LEISURE, SLOW, fork_trainer
 
 KILLS_A_RUN = 40
+LIFE_S = {FULL: (0.02, 0.6), SLOW: (0.05, 1.2), LEISURE: (0.5, 5.0)}
+AT_WORK_S = 6.0
+"""The first commit comes after half a second, or after five at leisure."""
 SEGMENTS = (4096, 16 * 1024, 64 * 1024, 1 << 20)
 KINDS = ("trainer", "daemon", "both")
 FINISH_S = 120.0
@@ -66,18 +69,24 @@ class World:
         for who in self.random.sample(("trainer", "daemon"), 2):
             if not getattr(self, who):
                 if who == "trainer":
+                    segment_bytes = SEGMENTS[0] if self.speed == LEISURE else self.random.choice(SEGMENTS)
                     self.trainers.append(self.place / f"t{len(self.trainers)}")
-                    self.trainer = fork_trainer(self.trainers[-1], self.run.path, self.speed, self.random.choice(SEGMENTS))
+                    self.trainer = fork_trainer(self.trainers[-1], self.run.path, self.speed, segment_bytes)
                 else:
                     self.daemon = fork_daemon(self.run, self.place / "daemon.txt")
                 time.sleep(self.random.choice((0.0, 0.0, 0.1)))
 
     def life(self) -> float:
         """Seconds until somebody is killed: in the middle of a start, of the first commits, or of a daily round."""
-        if self.speed == SLOW:
-            # Every tenth time long enough for a leisurely commit, of which there is one in 5 s.
-            return self.random.uniform(4.5, 6.0) if self.random.random() < 0.1 else self.random.uniform(0.05, 1.2)
-        return self.random.uniform(0.02, 0.6)
+        if self.random.random() < 0.4:
+            self.at_work()
+        return self.random.uniform(*LIFE_S[self.speed])
+
+    def at_work(self) -> None:
+        """Until the daemon has committed something that this one took in."""
+        began, until = self.stored(), time.monotonic() + AT_WORK_S
+        while self.stored() <= began and time.monotonic() < until:
+            time.sleep(0.1)
 
     def kill(self, who: str) -> None:
         """SIGKILL. What a trainer leaves is looked at before a daemon can read it."""
