@@ -1,7 +1,8 @@
 """The language of demands, one for the command line and the TUI's ``:`` line: words to queries, and actions to words.
 
     set lr=0.5x [weight_decay=0.1 | lr@GROUP=3e-4]… [--hold]     checkpoint     rollback [--to STEP] [--replay]     drop N
-    pause [--hold]     unpause     stop [--now]     approve ID     veto ID     snooze RULE 1h     mode watch|guard|act     note TEXT
+    pause [--free] [--hold]     unpause     stop [--now]     approve ID     veto ID     snooze RULE 1h     mode watch|guard|act
+    note TEXT
 """
 
 import math
@@ -109,7 +110,9 @@ def _drop(words: Sequence[str]) -> list[queries.AnyQuery]:
 
 
 def _pause(words: Sequence[str]) -> list[queries.AnyQuery]:
-    return [queries.Act(action=commands.Pause(hold="--hold" in _options(words, "pause", flags=("--hold",))))]
+    given = _options(words, "pause", flags=("--hold", "--free"))
+    action = commands.Pause(hold="--hold" in given, free="--free" in given)
+    return [queries.Act(action=action, wait=300.0 if action.free else 30.0)]
 
 
 def _unpause(words: Sequence[str]) -> list[queries.AnyQuery]:
@@ -164,7 +167,7 @@ VERBS: dict[str, Callable[[Sequence[str]], list[queries.AnyQuery]]] = {
 
 USAGE = {
     "set": "set KNOB=0.5x | KNOB=3e-4 … [--hold]", "rollback": "rollback [--to STEP] [--replay]", "checkpoint": "checkpoint",
-    "drop": "drop N", "pause": "pause [--hold]", "unpause": "unpause", "stop": "stop [--now]", "approve": "approve ID",
+    "drop": "drop N", "pause": "pause [--free] [--hold]", "unpause": "unpause", "stop": "stop [--now]", "approve": "approve ID",
     "veto": "veto ID", "snooze": "snooze RULE DURATION", "mode": "mode watch|guard|act", "note": "note TEXT",
 }  # fmt: skip
 
@@ -210,7 +213,7 @@ def in_words(action: model.Proposable) -> str:
         case commands.DropBatches():
             return f"drop {action.count:,} batch{'es' if action.count != 1 else ''}"
         case commands.Pause():
-            return "pause"
+            return "pause and free the GPU" if action.free else "pause"
         case commands.Unpause():
             return "go on"
         case commands.Stop():
@@ -246,6 +249,8 @@ def spelled(action: model.Proposable) -> str:
             return f"drop {action.count}"
         case commands.DumpStacks():
             return "stacks"
+        case commands.Pause():
+            return f"pause{' --free' * action.free}{' --hold' * action.hold}"
         case model.EndAndRestart():
             return "stop --now"
         case model.Notification():

@@ -8,6 +8,7 @@ from sitter_agent.checkpoint_files import Sidecar
 from sitter_agent.core import Core
 from sitter_agent.handlers import raised_by_handler
 from sitter_agent.knobs import check_expected
+from sitter_agent.parking import Parking
 from sitter_agent.rollback import Refused, roll_back
 from sitter_agent.state_copy import copy_for_checkpoint
 from sitter_wire import commands as wire
@@ -31,7 +32,8 @@ class Commands:
         self._lock = threading.Lock()
         self.arrived = threading.Event()
         self.pause: wire.Pause | None = None
-        self.unpaused_by = ""
+        self.parking = Parking(core, self.arrived.set)
+        self._going_on = ""
         self._do: dict[type[wire.Action], Callable[[wire.Command], Said | None]] = {
             wire.SetKnob: self._set,
             wire.Rollback: self._rollback,
@@ -174,6 +176,8 @@ class Commands:
     def _rollback(self, command: wire.Command) -> Said:
         action = command.action
         assert isinstance(action, wire.Rollback)
+        if self._core.away:
+            raise Refused(self._core.away)
         text, detail = roll_back(self._core, action)
         knobs = self._core.knobs()
         for name, factor in action.also_scale.items():
@@ -230,12 +234,16 @@ class Commands:
         self._core.feed.drop += action.count
         return f"the next {self._core.feed.drop} batches are dropped", {"count": self._core.feed.drop}
 
-    def _pause(self, command: wire.Command) -> Said:
+    def _pause(self, command: wire.Command) -> Said | None:
         assert isinstance(command.action, wire.Pause)
-        if self.pause is None:
+        paused = self.pause is not None
+        if not paused:
             self._core.event(Paused(paused=True, why=command.by))
         self.pause = command.action
         self._core.progress.paused = True
+        if command.action.free:
+            self.parking.begin(lambda done, *said: self._answer(command, "applied" if done else "rejected", *said), paused=paused)
+            return None
         return f"paused at step {self._core.progress.done}" + (", held" if command.action.hold else ""), {
             "hold": command.action.hold
         }
@@ -243,21 +251,38 @@ class Commands:
     def _unpause(self, command: wire.Command) -> Said:
         if self.pause is None:
             raise Refused("the training is not paused")
-        self.end_pause(command.by)
+        blocked = self.end_pause(command.by)
+        if blocked:
+            raise Refused(f"it cannot go on yet: {blocked}; it is tried again and again, and goes on once there is room")
         return f"going on from step {self._core.progress.done}", {}
 
-    def end_pause(self, why: str) -> None:
-        """Go on."""
+    def end_pause(self, why: str) -> str:
+        """Go on. Empty, or the sentence why that cannot be yet: then it goes on as soon as it can."""
         if self.pause is not None:
+            self._going_on = why
+            blocked = self.parking.end()
+            if blocked:
+                return blocked
             self.pause = None
             self._core.progress.paused = False
             self._core.event(Paused(paused=False, why=why))
+        return ""
+
+    def look_at_parking(self) -> None:
+        """Often, while paused."""
+        if not self._inbox:
+            self.arrived.clear()
+        if not self.parking.look():
+            self.end_pause("there is no checkpoint")
+        elif self.parking.due:
+            self.end_pause(self._going_on)
 
     def _stop(self, command: wire.Command) -> Said:
         action = command.action
         assert isinstance(action, wire.Stop)
         p = self._core.progress
         text, detail = f"stopped after step {p.done}", Detail()
+        self.parking.end()  # what is saved and what the script finds shall be where it was, if there is room
         if action.checkpoint:
             text += self._last_checkpoint(detail, action.why or "stop")
         self.stop_now(action.why or command.by)
@@ -282,5 +307,6 @@ class Commands:
 
     def stop_now(self, why: str) -> None:
         """The loop ends here as if ``total`` were reached."""
+        self.parking.leave()
         self.end_pause(f"stop: {why}")
         self._core.progress.stopping = True

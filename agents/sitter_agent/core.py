@@ -95,6 +95,8 @@ class Core:
         """A ``loader_position.Waiting`` after a resume, until the loader is known."""
         self.interrupt: BaseException | None = None
         """What came up in the midst of something that had to be whole first; raised when the command is answered."""
+        self.away = ""
+        """While the state lies in host memory (``parking``): the sentence that says so. Nothing may read or write it then."""
         self.resume_from: str | None = None
 
     def _arrived(self, step: int, branch: int, values: dict[str, float]) -> None:

@@ -62,6 +62,10 @@ class GenericAdapter:
         """Whether every number in the state is finite."""
         return all(_finite(leaf) for _, leaf in leaves(self._now()))
 
+    def park(self) -> tuple[None, str]:
+        """Where the script keeps it is not known here."""
+        return None, "the state is the script's own, and what of it lies on a GPU is not known here"
+
     def save(self, captured: object, file: BinaryIO, meta: dict[str, object]) -> None:
         """``tree.json`` says the shape of the state; every array is a member that ``numpy.load(path)["its/path"]`` gives."""
         arrays: dict[str, Any] = {}

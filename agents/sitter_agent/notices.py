@@ -174,7 +174,7 @@ class Notices:
 
     def _checkpoint(self, core: Core, name: str) -> str:
         told: list[tuple[Sidecar | None, str]] = []
-        sound = core.has_state() and core.adapter.finite()
+        sound = core.has_state() and (bool(core.away) or core.adapter.finite())
         refused = copy_for_checkpoint(
             core, why=name, cleared=not sound, pinned=False, done=lambda s, why: told.append((s, why))
         )

@@ -221,7 +221,12 @@ class SafePoint(Counting):
         if self.notices.pending is not None:
             self.notices.carry_out(self.core)
         if self.commands.pause is not None:
-            self._wait_out()
+            try:
+                self._wait_out()
+            finally:
+                # Ctrl-C, or what a handler of the script raises: it must find a state that can be read.
+                if self.commands.parking.begun:
+                    self.commands.parking.leave()
 
     def _wait_out(self) -> None:
         core, commands, began = self.core, self.commands, self.core.clock()
@@ -235,9 +240,12 @@ class SafePoint(Counting):
                 self.notices.carry_out(core)
             if commands.pause is None:
                 break
+            commands.look_at_parking()
+            if commands.pause is None:
+                break
             now = core.clock()
             core.progress.safe_point_at = now
-            if commands.pause.hold:
+            if commands.pause.hold or commands.parking.waits:
                 if now - looked >= FILES_LOOK_S:
                     looked = now
                     self._look_for_files()

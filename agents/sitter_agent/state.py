@@ -28,6 +28,25 @@ class Knob(Protocol):
         ...
 
 
+class Parked(Protocol):
+    """What of a state can be moved to host memory for a while, and back. ``nbytes`` of it; ``freed``: so much is given back by that."""
+
+    nbytes: int
+    freed: int
+
+    def go(self) -> None:
+        """Move it. Raises MemoryError where the host has no room; then nothing was moved."""
+        ...
+
+    def back(self) -> None:
+        """Every bit where it was, every object the same. Raises MemoryError where there is no room; then nothing has changed."""
+        ...
+
+    def strand(self) -> None:
+        """No more room will come: the same tensors, with their values in host memory."""
+        ...
+
+
 class Adapter(Protocol):
     """The state of one framework. All methods run on the training thread at a safe point, but ``save`` and ``load``."""
 
@@ -49,6 +68,10 @@ class Adapter(Protocol):
 
     def finite(self) -> bool:
         """Whether all parameters, buffers and optimizer state are finite."""
+        ...
+
+    def park(self) -> tuple[Parked | None, str]:
+        """What could be moved off the GPU while paused; None with the sentence why nothing can."""
         ...
 
     def save(self, captured: object, file: BinaryIO, meta: dict[str, object]) -> None:

@@ -80,6 +80,8 @@ def copy_for_checkpoint(
     """Hand a state to the checkpoint writer: the newest cleared snapshot, or the present state. None, or the sentence why not."""
     if not core.has_state():
         return "no state is known here: call agent.state(save=…, load=…), or start(model=…, optimizer=…)"
+    if core.away:
+        return core.away
     core.ring.clear_up_to(core.clear(), core.progress)
     # Without snapshots (a state too large for memory) checkpoints serve: what is written now may be cleared by what follows.
     from_memory = cleared and core.ring.slots > 0

@@ -62,9 +62,11 @@ class DropBatches(Action, frozen=True, tag="drop"):
 
 
 class Pause(Action, frozen=True, tag="pause"):
-    """Wait inside the safe point. ``hold`` waits on even when no daemon has been heard for 60 s."""
+    """Wait inside the safe point. ``hold`` waits on even when no daemon has been heard for 60 s. ``free`` writes a checkpoint and gives the
+    GPU's memory back meanwhile; an agent of a version that does not know it pauses all the same, and its outcome says nothing of it."""
 
     hold: bool = False
+    free: bool = False
 
 
 class Unpause(Action, frozen=True, tag="unpause"):

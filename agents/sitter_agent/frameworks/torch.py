@@ -5,7 +5,7 @@ from typing import Any, BinaryIO
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from sitter_agent.frameworks import torch_capture, torch_file, torch_found, torch_model, torch_optimizer
+from sitter_agent.frameworks import torch_capture, torch_file, torch_found, torch_model, torch_optimizer, torch_parked
 from sitter_agent.frameworks.torch_capture import TorchCapture
 from sitter_agent.frameworks.torch_grad import GradNormMeter, all_finite
 from sitter_agent.frameworks.torch_memory import Gathered, Staging, copy_out, nbytes
@@ -102,6 +102,18 @@ class TorchAdapter:
         for optimizer in self._optimizers.values():
             tensors += torch_optimizer.tensors(optimizer)
         return all_finite(tensors)
+
+    def park(self) -> tuple[torch_parked.Parked | None, str]:
+        """What of the state, and of the gradients, lies on a GPU."""
+        self._heal()
+        gathered, _ = self._gather()
+        parked = torch_parked.Parked(torch_parked.with_gradients(gathered.tensors.values()))
+        if not parked.nbytes:
+            return None, "nothing of the state lies on a GPU"
+        graphs = torch_parked.graphs()
+        if graphs:
+            return None, f"CUDA graphs ({graphs} in this process) hold the addresses of the state"
+        return parked, ""
 
     def save(self, captured: object, file: BinaryIO, meta: dict[str, object]) -> None:
         """Stream a capture into ``file``; ``torch.load(path, weights_only=True)["model"]`` reads it. Touches nothing that trains."""
