@@ -9,6 +9,7 @@ import msgspec
 
 from sitter.clock import Clock
 from sitter.config import Config
+from sitter.control.backlog import Backlog
 from sitter.control.board import Board
 from sitter.control.demands import Demands, Reach
 from sitter.control.dispatcher import KEPT, Dispatcher
@@ -84,17 +85,10 @@ class Core:
         self.dispatcher = Dispatcher(chosen, reader.get("preset") or preset, clock, self)
         self.life = Life(run, clock, self.present, supervised=info.supervised, on_gone=on_gone)
         self.flow = Flow(
-            info=info,
-            clock=clock,
-            writer=writer,
-            present=self.present,
-            engine=self.engine,
-            dispatcher=self.dispatcher,
-            incidents=self.incidents,
-            orders=self.orders,
-            log_entry=self.log_entry,
-            on_event=self._sync_view,
-        )
+            info=info, clock=clock, writer=writer, present=self.present, engine=self.engine, dispatcher=self.dispatcher,
+            incidents=self.incidents, orders=self.orders, log_entry=self.log_entry, on_event=self._sync_view,
+        )  # fmt: skip
+        self.backlog = Backlog(run, self.intake, writer, self.flow)
         self.board = Board(
             run=run, clock=clock, present=self.present, engine=self.engine, dispatcher=self.dispatcher, incidents=self.incidents,
             life=self.life, last_log_id=lambda: self._log_id, trouble=self.trouble,
@@ -104,7 +98,6 @@ class Core:
         )
         self._learned = Learned(self._rules, clock, self.keep)
         self._counts: dict[str, tuple[int, int, str]] = {}
-        self._unreadable: list[str] = []
         self.garbage: list[Counter[str]] = []
         """What the sockets have dropped, by kind."""
         self._spoken: set[str] = set()
@@ -129,25 +122,15 @@ class Core:
         Recall(self.present, self.engine, self.incidents, self._sync_view).tell(reader, last.session)
         self._learned.recall(reader.get("learned"))
 
-    def read_files(self, *, live: str | None = None) -> None:
-        """Take in what the recorder's files hold beyond the history. ``live``: a session to leave to its agent's shipments."""
-        self._unreadable = files.unreadable(self.run.recorder)
-        folders = files.sessions(self.run.recorder)
-        # Asked after the listing: of the others that are listed, none is written any more.
-        writing = session_of(self.run.agent_lock) if holder(self.run.agent_lock) is not None else None
-        for folder in folders:
-            if folder.name == live:
-                continue
-            self.intake.begins(folder.name, files.dropped(folder) + 1)
-            for segment in files.read(folder, self.intake.wanted(folder.name) - 1):
-                header = segment.header
-                if not self.writer.room:
-                    self.writer.flush(60.0)
-                self.intake.begins(header.session, segment.begins)
-                records = self.intake.take_read(header.session, segment.records, live=folder.name == writing)
-                if records:  # else it is known to the end, and the present is another's
-                    self.flow.session(header.session, (header.wall_ns, header.mono_ns))
-                    self.flow.records(header.session, records, past=True)
+    def read_files(self, *, live: str | None = None) -> bool:
+        """Take in what the recorder's files hold beyond the history; False where the history could not take all of it now: the rest comes
+        when it can. ``live``: a session to leave to its agent's shipments."""
+        return self.backlog.read(live=live)
+
+    @property
+    def unsettled(self) -> bool:
+        """Something is known that the history does not hold, and cannot take now."""
+        return self.backlog.unread or self.writer.trouble is not None
 
     # -- the present -----------------------------------------------------------------------------------------------------
 
@@ -171,15 +154,16 @@ class Core:
         if session not in self._spoken:
             if session_of(self.run.agent_lock) not in (None, session):
                 raise GarbageError("session", f"{session[:40]!r} is not the one that holds the run's lock")
+            if (present is None or present.id != session) and not self.read_files(live=session):
+                return False  # the disk is full: what it says stays in its recorder until what came before is in
             self._spoken.add(session)
-            if present is None or present.id != session:
-                self.read_files(live=session)
             return True
         return present is None or present.id == session
 
     def tick(self) -> None:
         """Once a second."""
         self.life.look()
+        self.backlog.go_on()
         self._sync_view()
         self.stillness.look()
         for finding in self.engine.tick(self.clock.monotonic()):
@@ -258,7 +242,7 @@ class Core:
         if dropped := sum(self.garbage, Counter()):
             kinds = ", ".join(f"{n:,} {kind}" for kind, n in dropped.most_common())
             out.append(f"{dropped.total():,} messages that nobody of ours sends were dropped ({kinds})")
-        out += self._unreadable
+        out += self.backlog.unreadable
         out += mishaps()
         out += [self.standing] if self.standing else []
         return out
