@@ -14,7 +14,7 @@ from operator import itemgetter
 from pathlib import Path
 
 from sitter_wire.codec import GarbageError
-from sitter_wire.records import DROPPED, OVERHEAD, SEGMENT_SUFFIX, read_segment_header
+from sitter_wire.records import DROPPED, OVERHEAD, SEGMENT_SUFFIX, read_segment_header, scan_segment
 
 PAGE = 4096
 TOUCH_PAGES = 16
@@ -124,8 +124,10 @@ def _last_seq(path: Path) -> int:
         return 0
     end = -(-len(data.rstrip(b"\0")) // 8) * 8
     last = int.from_bytes(data[end - 8 : end], "little")
-    # Where the last one was torn, this is a value of it.
-    return last if header.first_seq <= last < header.first_seq + len(data) // OVERHEAD else max(0, header.first_seq - 1)
+    if header.first_seq <= last < header.first_seq + len(data) // OVERHEAD:
+        return last
+    # The last one was torn, and this is a value of it: read record by record, which takes milliseconds and is rare.
+    return max((r.seq for r in scan_segment(data, header) if r is not None), default=header.first_seq - 1)
 
 
 def _length(view: memoryview, at: int) -> int:

@@ -1,8 +1,11 @@
-"""Law 2, whole: every ``log`` call that had returned is in the history, once, with its value, whoever is killed, and whoever is away."""
+"""Law 2, whole: every ``log`` call that had returned is in the history, once, with its value, whoever is killed, and whoever is away.
+
+What happens beyond the recorder's cap is measured in test_table.py.
+"""
 
 import pytest
 
-from tests.reliability.figures import away, cap, kills
+from tests.reliability.figures import away, kills
 
 
 def test_no_record_is_lost_or_doubled_by_kills_of_trainer_and_daemon():
@@ -29,10 +32,6 @@ def test_an_hour_at_a_thousand_hertz_without_a_daemon_arrives_and_nothing_of_it_
     figures = away.measure(len(away.CASES), print)
     assert away.broken(figures) == []
     print(*away.table(figures), sep="\n")
-
-
-def test_beyond_the_cap_the_oldest_go_and_each_is_counted():
-    assert cap.broken(cap.measure(len(cap.CASES), print)) == []
 
 
 @pytest.mark.parametrize("changed", [{"lost": 1}, {"doubled": 1}, {"wrong": 1}, {"strangers": 1}, {"rotations": 0}, {"faults": ["x"]}])

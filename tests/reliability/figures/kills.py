@@ -10,7 +10,7 @@ from typing import Any
 from tests.reliability.figures.apart import apart
 from tests.reliability.figures.trainer import FULL, LEISURE, SLOW, SOURCES
 
-WORLDS = {FULL: 2, SLOW: 5, LEISURE: 3}
+WORLDS = {FULL: 3, SLOW: 4, LEISURE: 3}
 FEW, FEW_WORLDS = 100, {FULL: 1, SLOW: 2, LEISURE: 1}
 """How many at the same time: at 10 and at 2 Hz a world is asleep nearly always. For few kills fewer: each has to begin and to end."""
 SHARES = {FULL: 0.48, SLOW: 0.47, LEISURE: 0.05}

@@ -27,8 +27,8 @@ FORKS = len(SOURCES)
 SHARED_BYTES = 4096
 FULL, SLOW, LEISURE, BURST = "full speed", "10 Hz", "2 Hz", "burst"
 """At 2 Hz only the loop logs, so little that the daemon commits once in 5 s only, and so many names at a time that segments of a page are
-full, and given up when committed, after 3 s."""
-WIDE = 60
+full, and given up when committed, after 2 s."""
+WIDE = 120
 BURST_CALLS = 15_000
 """Of the loop at full speed, after which a trainer of that kind goes on at 10 Hz: with the threads' some 8 MB."""
 

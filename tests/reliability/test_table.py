@@ -1,0 +1,39 @@
+"""The table of promises: each row is one file that says all three things, and what cannot be measured is not called kept."""
+
+import inspect
+import json
+import subprocess
+import sys
+
+import pytest
+
+from tests.benchmarks import reliability
+
+
+@pytest.mark.parametrize("measurement", reliability.MEASUREMENTS, ids=lambda m: m.name)
+def test_a_measurement_measures_judges_and_tells(measurement):
+    module = reliability.module_of(measurement)
+    assert list(inspect.signature(module.measure).parameters)[1] == "say"
+    assert callable(module.broken)
+    assert callable(module.table)
+    assert 0 < measurement.quick <= measurement.full
+
+
+def test_names_are_given_once():
+    names = [m.name for m in reliability.MEASUREMENTS]
+    assert len(names) == len(set(names))
+
+
+def test_what_cannot_be_measured_is_broken(capsys):
+    _, broken = reliability.run(reliability.Measurement("x", "none", "no_such_file", 1, 1), quick=True)
+    assert len(broken) == 1
+    assert capsys.readouterr().out.startswith("BROKEN")
+
+
+def test_the_script_runs_by_itself_and_its_figures_can_be_read_again(tmp_path):
+    words = [sys.executable, reliability.__file__, "--quick", "--only", "cap", "--json", str(tmp_path / "figures.json")]
+    done = subprocess.run(words, capture_output=True, text=True, cwd=tmp_path, timeout=100, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "1 of 1 promises kept" in done.stdout
+    (row,) = json.loads((tmp_path / "figures.json").read_text())
+    assert row["figures"]["cases"]
