@@ -7,6 +7,7 @@ from sitter.rules.gpu_hot import GpuHot
 from sitter.rules.gpu_idle import GpuIdle
 from sitter.rules.gpu_memory import GpuMemory
 from sitter.rules.guard import Guard
+from sitter.rules.memory_creep import MemoryCreep
 from sitter.rules.stalled import Stalled
 
 RULES: tuple[type[Rule], ...] = (
@@ -17,5 +18,6 @@ RULES: tuple[type[Rule], ...] = (
     GpuHot,
     GpuMemory,
     DiskFull,
+    MemoryCreep,
 )
 """In the order in which they are shown and run."""
