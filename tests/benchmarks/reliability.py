@@ -19,6 +19,7 @@ The test that belongs to it calls the same ``measure`` with the quick count in t
 import argparse
 import importlib
 import json
+import signal
 import sys
 import time
 from pathlib import Path
@@ -85,6 +86,7 @@ def main() -> int:
         for m in chosen:
             print(f"{m.name:12} {m.promise}  ({m.quick}, in full {m.full})")
         return 0
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # as an exception, so that what was started is ended
     found = [run(m, quick=told.quick) for m in chosen]
     if told.json:
         told.json.write_text(json.dumps([figures for figures, _ in found], indent=1), encoding="utf-8")
