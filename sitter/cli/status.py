@@ -72,7 +72,8 @@ def _care(s: Status) -> Iterator[str]:
         yield f"proposal  {p.id}: {p.finding.text} → {what} · {when} · sitter approve {p.id} | sitter veto {p.id}"
     if s.checkpoints:
         newest, good = s.checkpoints[-1], sum(c.good for c in s.checkpoints)
-        yield f"saved     {counted(len(s.checkpoints), 'checkpoint')}, newest at step {newest.step:,}, {good} good"
+        best = next((f", best at step {c.step:,}" for c in s.checkpoints if c.best), "")
+        yield f"saved     {counted(len(s.checkpoints), 'checkpoint')}, newest at step {newest.step:,}, {good} good{best}"
     if s.incidents.total:
         yield f"incidents {s.incidents.total}, {s.incidents.open} open"
 

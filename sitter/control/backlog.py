@@ -13,18 +13,19 @@ SLICE_S = 0.25
 
 class Backlog:
     """Reads no faster than the history takes it. Where the history takes nothing (its disk is full), what is left stays in the files, which
-    nobody deletes before it is committed, and ``go_on`` takes it up."""
+    nobody deletes before it is committed, and ``unread`` says that it is to be read again."""
 
     def __init__(self, run: RunDir, intake: Intake, writer: Writer, flow: Flow) -> None:
         self._run, self._intake, self._writer, self._flow = run, intake, writer, flow
-        self._live: str | None = None
+        self.live: str | None = None
+        """The session that was left to its agent's shipments."""
         self.unread = False
         """Something was left."""
         self.unreadable: list[str] = []
 
     def read(self, *, live: str | None = None) -> bool:
         """All of it; False where something was left. ``live``: a session to leave to its agent's shipments."""
-        self._live, self.unread = live, True
+        self.live, self.unread = live, True
         if not self._room():
             return False
         self.unreadable = files.unreadable(self._run.recorder)
@@ -46,10 +47,6 @@ class Backlog:
                     self._flow.records(header.session, records, past=True)
         self.unread = False
         return True
-
-    def go_on(self) -> bool:
-        """Now and then: whether nothing is left, now."""
-        return not self.unread or self.read(live=self._live)
 
     def _room(self) -> bool:
         """Whether the history takes more, waited for as long as it works; no longer once it says that it cannot."""

@@ -5,8 +5,6 @@ from collections import Counter
 from collections.abc import Callable
 from functools import partial
 
-import msgspec
-
 from sitter.clock import Clock
 from sitter.config import Config
 from sitter.control.backlog import Backlog
@@ -17,16 +15,17 @@ from sitter.control.flow import Flow, entry
 from sitter.control.gaps import KEPT as GAPS
 from sitter.control.gaps import Gaps
 from sitter.control.incidents import Incidents
+from sitter.control.judge import Judge
 from sitter.control.learned import Learned
 from sitter.control.life import Life
 from sitter.control.mishaps import mishaps
-from sitter.control.orders import Orders
+from sitter.control.orders import ORDERS, Given, Orders
 from sitter.control.present import Present
 from sitter.control.recall import Recall
-from sitter.control.ruleset import build, parameters
+from sitter.control.ruleset import build
 from sitter.control.stillness import Stillness
+from sitter.control.tally import Tally
 from sitter.grammar import spelled
-from sitter.ingest import files
 from sitter.ingest.intake import Intake
 from sitter.locks import holder, session_of
 from sitter.model import EndAndRestart, EntryKind, Finding, Notification, Preset, RuleState
@@ -38,6 +37,7 @@ from sitter.store.reader import Reader
 from sitter.store.writer import Writer
 from sitter_wire.codec import GarbageError
 from sitter_wire.commands import AnyAction, Command, Outcome, Rollback, TakeCheckpoint
+from sitter_wire.events import Done, Restored
 from sitter_wire.messages import ShipmentHeader
 from sitter_wire.places import RunDir
 from sitter_wire.rundir import RunInfo
@@ -80,8 +80,8 @@ class Core:
         self.present = Present()
         self.gaps = Gaps(reader.get(GAPS), self.log_entry, self.keep)
         self.intake = Intake(reader.sequences(), self.gaps.found)
-        self.orders = Orders(clock, send)
-        self.incidents = Incidents(clock, writer.incident, reader.incidents())
+        self.orders = Orders(clock, send, self.keep)
+        self.incidents = Incidents(clock, writer.incident, reader.incidents(), self.log_entry)
         self.dispatcher = Dispatcher(chosen, reader.get("preset") or preset, clock, self)
         self.life = Life(run, clock, self.present, supervised=info.supervised, on_gone=on_gone)
         self.flow = Flow(
@@ -96,8 +96,9 @@ class Core:
         self.stillness = Stillness(
             run, clock, self.present, self.life, self.orders, self.view, post=post, log_entry=self.log_entry
         )
+        self._tally = Tally(self._rules, self.dispatcher)
+        self._judge = Judge(self.present, self.engine, writer, self.log_entry, config.checkpoints.healthy_steps)
         self._learned = Learned(self._rules, clock, self.keep)
-        self._counts: dict[str, tuple[int, int, str]] = {}
         self.garbage: list[Counter[str]] = []
         """What the sockets have dropped, by kind."""
         self._spoken: set[str] = set()
@@ -112,6 +113,7 @@ class Core:
         self.life.stopped_session = reader.get("stopped_session")
         self.life.ended_by_rule = reader.get("ended_by_rule")
         self.present.checkpoints = {c.path: c for c in reader.checkpoints()}
+        self.present.parents = {b.branch: (b.parent_branch, b.parent_step) for b in reader.branches()}
         sessions = reader.sessions()
         self.board.run_started = sessions[0].wall_ns / 1e9 if sessions else None
         if not sessions:
@@ -120,12 +122,36 @@ class Core:
         session = self.flow.session(last.session, None, last.pid or 0)
         session.clock = (last.wall_ns / 1e9, last.mono_ns / 1e9)
         Recall(self.present, self.engine, self.incidents, self._sync_view).tell(reader, last.session)
+        self._take_up(reader)
         self._learned.recall(reader.get("learned"))
+        self._judge.recall(reader)
+
+    def _take_up(self, reader: Reader) -> None:
+        """What an earlier daemon has sent and nobody has answered: its outcome is told as if this one had sent it."""
+        taken = {order.command.id: order for order in self.orders.restore(reader.get(ORDERS), self._done)}
+        done = [stored.happening for stored in reader.events(["outcome", "restored"])] if taken else []
+        for h in done:
+            if isinstance(h.event, Done) and h.event.outcome.id in taken:  # stored in the moment in which that daemon ended
+                self.flow.outcome(h.event.outcome)
+        for standing in self.orders.standing(Rollback):
+            if not any(isinstance(h.event, Restored) and h.time / 1e9 >= standing.order.given for h in done):
+                self.rollback_sent()
+
+    def _done(self, order: Given) -> "Callable[[Outcome | None], None]":
+        """What is done with the outcome of an order that an earlier daemon gave."""
+        action, finding = order.command.action, order.finding
+        if finding is not None and finding.rule in self._rules:
+            return partial(self._acted, finding, action)
+        return lambda outcome: self.unanswered(action) if outcome is None else None
 
     def read_files(self, *, live: str | None = None) -> bool:
         """Take in what the recorder's files hold beyond the history; False where the history could not take all of it now: the rest comes
         when it can. ``live``: a session to leave to its agent's shipments."""
-        return self.backlog.read(live=live)
+        held, writing = holder(self.run.agent_lock) is not None, session_of(self.run.agent_lock)
+        done = self.backlog.read(live=live)
+        if done and not self.backlog.unreadable and (writing is not None or not held):
+            self.flow.sessions_over({live, writing} if held else {live})
+        return done
 
     @property
     def unsettled(self) -> bool:
@@ -163,7 +189,8 @@ class Core:
     def tick(self) -> None:
         """Once a second."""
         self.life.look()
-        self.backlog.go_on()
+        if self.backlog.unread:
+            self.read_files(live=self.backlog.live)
         self._sync_view()
         self.stillness.look()
         for finding in self.engine.tick(self.clock.monotonic()):
@@ -175,7 +202,7 @@ class Core:
         self._learned.keep()
         self.dispatcher.tick(present=self._has_caught_up())
         self.orders.tick()
-        self._judge_checkpoints()
+        self._judge.look()
 
     @property
     def standing(self) -> str:
@@ -207,24 +234,6 @@ class Core:
         view.in_session = self.life.alive
         view.started = p.session.clock[1] if p.session and p.session.clock else None
 
-    def _judge_checkpoints(self) -> None:
-        """Good once enough healthy steps have FOLLOWED it; best by the goal among the good."""
-        for path, info in list(self.present.checkpoints.items()):
-            if info.good:
-                continue
-            healthy = self.engine.healthy_steps_since(info.branch, info.step)
-            if healthy is not None and healthy >= self.config.checkpoints.healthy_steps:
-                good = msgspec.structs.replace(info, good=True)
-                self.present.checkpoints[path] = good
-                self.writer.checkpoint(good)
-                self.log_entry(
-                    "checkpoint",
-                    step=info.step,
-                    branch=info.branch,
-                    status="good",
-                    detail=f"{healthy} healthy steps followed it",
-                )
-
     def demands(self, reach: Reach) -> Demands:
         """What clients may ask and demand of this run."""
         return Demands(
@@ -249,29 +258,7 @@ class Core:
 
     def rule_states(self) -> list[RuleState]:
         """For ``sitter rules`` and the panel."""
-        out = []
-        for name, rule in self._rules.items():
-            setting = self.dispatcher.settings[name]
-            count, step, text = self._counts.get(name, (0, None, ""))
-            out.append(
-                RuleState(
-                    name=name,
-                    title=rule.title,
-                    guard=rule.guard,
-                    mode=setting.mode,
-                    effective=self.dispatcher.mode_of(name),
-                    params=parameters(rule),
-                    findings=count,
-                    last_step=step,
-                    last_text=text,
-                    snoozed_until=self.dispatcher.snoozed.get(name),
-                    limit=setting.limit_text,
-                    left=self.dispatcher.left(name),
-                    delay=setting.delay,
-                    doc=type(rule).__doc__ or "",
-                )
-            )
-        return out
+        return self._tally.states()
 
     def stopped_now(self) -> None:
         """The operator ends this session by signals: they are ours, and no crash, also to the next daemon."""
@@ -313,6 +300,7 @@ class Core:
                 by=by,
                 branch=branch,
                 done=partial(self._acted, finding, action),
+                finding=finding,
             )
             self.log("command", finding, "sent", f"{spelled(action)}: {finding.text}")
 
@@ -363,9 +351,8 @@ class Core:
 
     def log(self, kind: EntryKind, finding: Finding, status: str, detail: str) -> None:
         """A line about a finding."""
-        if kind == "finding":
-            count, _, _ = self._counts.get(finding.rule, (0, 0, ""))
-            self._counts[finding.rule] = (count + 1, finding.step, finding.text)
+        if kind == "finding" and status in (finding.severity, "late"):  # the rest says what came of it
+            self._tally.found(finding)
         action = "; ".join(spelled(a) for a in finding.actions) or None
         self.log_entry(
             kind,

@@ -7,7 +7,7 @@ from typing import Any
 from sitter.clock import Clock, human
 from sitter.control.board import Board
 from sitter.control.desk import Answer, Refused
-from sitter.control.dispatcher import Dispatcher
+from sitter.control.dispatcher import LONGEST_SNOOZE_S, Dispatcher
 from sitter.control.life import Life
 from sitter.control.orders import Orders
 from sitter.control.present import Present
@@ -134,7 +134,7 @@ class Demands:
             known = ", ".join(sorted(self._dispatcher.settings))
             answer(Refused(f"no rule {query.rule!r}; rules: {known}", usage=True))
             return
-        if not 0 < query.seconds < 366 * 86400:
+        if not 0 < query.seconds < LONGEST_SNOOZE_S:
             answer(Refused(f"snooze for {query.seconds} s: expected between 1 s and a year", usage=True))
             return
         self._dispatcher.snooze(query.rule, query.seconds)

@@ -1,5 +1,6 @@
 """From finding to action: mode, snooze, budget, cool-down, delay, answer. A rule never acts; this decides, and says so."""
 
+import math
 from collections import deque
 from typing import Protocol
 
@@ -9,6 +10,7 @@ from sitter.clock import Clock, human
 from sitter.control.settings import RuleSetting, effective
 from sitter.model import EntryKind, Finding, Incident, Mode, Preset, Proposal
 
+LONGEST_SNOOZE_S = 366 * 86400.0
 COOL_DOWN_S = 60.0
 """Between two unasked actions of one rule that is not part of the guard, whose own response paces it."""
 
@@ -53,6 +55,8 @@ class Dispatcher:
         self._clock, self._hands = clock, hands
         self.proposals: dict[str, Proposal] = {}
         self.snoozed: dict[str, float] = {}
+        """rule → until when (unix seconds), for people and for the next daemon; ``_wakes`` is what counts, by the monotonic clock."""
+        self._wakes: dict[str, float] = {}
         self._acted: dict[str, deque[float]] = {name: deque() for name in settings}
         self._declined: dict[str, str] = {}
         self._due: dict[str, float] = {}
@@ -132,15 +136,14 @@ class Dispatcher:
 
     def tick(self, *, present: bool = True) -> None:
         """Do what was due and not vetoed. Not ``present``: records are missing that may say that it is no longer true; it waits."""
-        now = self._clock.wall()
         due = [id_ for id_, at in self._due.items() if at <= self._clock.monotonic()] if present else []
         for proposal in [self.proposals[id_] for id_ in due]:
             self._drop(proposal, "due", "its delay has passed without a veto")
             if not self._held_back(proposal.finding):
                 self._do(proposal.finding, f"rule:{proposal.finding.rule}")
-        for rule, until in list(self.snoozed.items()):
-            if until <= now:
-                del self.snoozed[rule]
+        for rule in [rule for rule in self.snoozed if not self._is_snoozed(rule)]:
+            del self.snoozed[rule], self._wakes[rule]
+            self._hands.keep("snoozed", self.snoozed)
 
     def approve(self, name: str) -> Finding | None:
         """Do it now; None where there is no such proposal."""
@@ -164,6 +167,7 @@ class Dispatcher:
     def snooze(self, rule: str, seconds: float) -> None:
         """No proposals of this rule for so long; those that are open go."""
         self.snoozed[rule] = self._clock.wall() + seconds
+        self._wakes[rule] = self._clock.monotonic() + seconds
         self._hands.keep("snoozed", self.snoozed)
         for proposal in [p for p in self.proposals.values() if p.finding.rule == rule]:
             self._drop(proposal, "withdrawn", "the rule is snoozed")
@@ -223,11 +227,12 @@ class Dispatcher:
             if rule in self._acted:
                 self._acted[rule].extend(float(t) for t in times)
         self.snoozed.update({r: float(t) for r, t in (kept.get("snoozed") or {}).items() if r in self.settings})  # type: ignore[attr-defined]
+        self._wakes = {rule: self._clock.monotonic() + min(until - now, LONGEST_SNOOZE_S) for rule, until in self.snoozed.items()}
 
     # -- inside ----------------------------------------------------------------------------------------------------------
 
     def _do(self, finding: Finding, by: str) -> None:
-        if self._hands.spends(finding):
+        if by != "operator" and self._hands.spends(finding):
             self._acted[finding.rule].append(self._clock.wall())
             self._hands.keep("acted", {rule: list(times) for rule, times in self._acted.items() if times})
         self._hands.act(finding, by)
@@ -265,7 +270,7 @@ class Dispatcher:
         return why == "veto" or (why == "budget" and self.left(finding.rule) == 0 and self._hands.spends(finding))
 
     def _is_snoozed(self, rule: str) -> bool:
-        return self.snoozed.get(rule, 0.0) > self._clock.wall()
+        return self._wakes.get(rule, -math.inf) > self._clock.monotonic()
 
     def _cooling(self, rule: str) -> bool:
         acted = self._past_acts(rule)

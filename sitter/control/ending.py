@@ -44,14 +44,8 @@ class Ending:
         self._was: State | None = None
 
     def gone(self) -> None:
-        """The training process is gone: read what its recorder still holds, and let what it never answered expire."""
-        core, present = self._core, self._core.present
-        core.read_files()
-        if present.session is not None:
-            for command, outcome in core.orders.session_over(
-                present.session.id, present.step or 0, present.branch or 0
-            ):
-                core.flow.concluded(command, outcome)
+        """The training process is gone: read what its recorder still holds; what it never answered expires with that."""
+        self._core.read_files()
 
     def tick(self) -> None:
         """Notice changes of state, and conclude once the end is known."""

@@ -1,9 +1,7 @@
 """The way of a record through the daemon: history, present, rules, dispatcher. Values and events in the order they were made."""
 
 import logging
-from collections.abc import Callable
-
-import msgspec
+from collections.abc import Callable, Collection
 
 from sitter.clock import Clock
 from sitter.control.dispatcher import Dispatcher
@@ -115,18 +113,8 @@ class Flow:
 
     def _over(self, finding: Finding) -> None:
         self._dispatcher.withdrawn(finding.key, "no longer true")
-        ended = self._incidents.over(
-            finding.rule, "recovered" if recovered(finding) else "stayed, and is now taken for usual"
-        )
-        if ended is not None:
-            self._log(
-                "incident",
-                step=finding.step,
-                branch=finding.branch,
-                rule=finding.rule,
-                status=ended.verdict,
-                detail=finding.text,
-            )
+        verdict = "recovered" if recovered(finding) else "stayed, and is now taken for usual"
+        ended = self._incidents.over(finding.rule, verdict, finding)
         if ended is None or finding.actions:
             self._dispatcher.finding(finding)
 
@@ -185,9 +173,6 @@ class Flow:
         )
         self._incidents.restored(event)
         self._dispatcher.left_behind(f"the training went back to step {event.step:,}")
-        for path, info in list(self._present.checkpoints.items()):
-            if info.branch == event.from_branch and info.step > event.step and info.best:
-                self._present.checkpoints[path] = msgspec.structs.replace(info, best=False)
 
     def _checkpoint(self, h: Happening, event: events.CheckpointWritten, late: bool) -> None:
         session = self._present.session
@@ -224,7 +209,7 @@ class Flow:
         self._writer.forget_checkpoint(event.path)
 
     def _done(self, h: Happening, event: events.Done, late: bool) -> None:
-        self.outcome(event.outcome, late=late)
+        self.outcome(event.outcome)
 
     def _paused(self, h: Happening, event: events.Paused, late: bool) -> None:
         self._log(
@@ -255,12 +240,17 @@ class Flow:
 
     # -- outcomes --------------------------------------------------------------------------------------------------------
 
-    def outcome(self, outcome: Outcome, *, late: bool = False) -> None:
+    def outcome(self, outcome: Outcome) -> None:
         """By the recorder (lasting) or by the socket (fast); the second of the two is nothing new."""
         if self._orders.known(outcome.id):
             return
         command = self._orders.outcome(outcome)
         self.concluded(command, outcome)
+
+    def sessions_over(self, living: Collection[str | None]) -> None:
+        """All that sessions other than ``living`` have written is read, and they write no more: what they never answered has expired."""
+        for command, outcome in self._orders.over(living, self._present.step or 0, self._present.branch or 0):
+            self.concluded(command, outcome)
 
     def concluded(self, command: Command | None, outcome: Outcome) -> None:
         """Into the logbook; and a restore that did not happen lets the guard trip again."""

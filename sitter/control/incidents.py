@@ -12,8 +12,10 @@ from sitter_wire.events import Restored
 class Incidents:
     """Opens on a finding that matters, closes when its rule says recovered. One open incident per rule."""
 
-    def __init__(self, clock: Clock, store: Callable[[Incident], None], known: list[Incident]) -> None:
-        self._clock, self._store = clock, store
+    def __init__(
+        self, clock: Clock, store: Callable[[Incident], None], known: list[Incident], log_entry: Callable[..., None]
+    ) -> None:
+        self._clock, self._store, self._log = clock, store, log_entry
         self._next = max((i.id for i in known), default=0) + 1
         self._open = {i.rule: i for i in known if i.ended is None}
         self.total = len(known)
@@ -49,8 +51,9 @@ class Incidents:
         lost = (newest.steps_lost or 0) + max(0, event.left - event.step)
         self._keep(msgspec.structs.replace(newest, steps_lost=lost))
 
-    def over(self, rule: str, verdict: str) -> Incident | None:
-        """It is over. ``recovered, N steps lost`` where steps were lost: never ``helped``, it might have healed by itself."""
+    def over(self, rule: str, verdict: str, said: Finding | None = None) -> Incident | None:
+        """It is over, and the logbook has it. ``recovered, N steps lost`` where steps were lost: never ``helped``, it might have healed by
+        itself. ``said``: the rule's last word on it; None: it has none, and nobody will say more of this incident."""
         incident = self._open.pop(rule, None)
         if incident is None:
             return None
@@ -59,6 +62,10 @@ class Incidents:
         now = self._clock.wall()
         ended = msgspec.structs.replace(incident, ended=now, verdict=verdict, seconds_lost=now - incident.began)
         self._store(ended)
+        if said is not None:
+            self._log("incident", step=said.step, branch=said.branch, rule=rule, status=verdict, detail=said.text)
+        else:
+            self._log("incident", branch=ended.branch, rule=rule, status="over", detail=f"{ended.text}: {verdict}")
         return ended
 
     def _keep(self, incident: Incident) -> None:

@@ -1,37 +1,64 @@
 """Commands on their way: sent until answered, never twice with effect, and never reported as done unless the agent said so."""
 
+import logging
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from typing import Any
 
 import msgspec
 
 from sitter.clock import Clock
-from sitter_wire.commands import AnyAction, Command, Outcome
+from sitter.model import Finding
+from sitter_wire.commands import AnyAction, Command, DumpStacks, Outcome
+
+log = logging.getLogger(__name__)
+
+ORDERS = "orders"
+"""What ``Orders`` keeps for the next daemon: what stands, and what was answered last (its record may come only then)."""
 
 RESEND_S = 2.0
 """An order may die with a socket; the agent answers a repeat with the recorded outcome, so sending again is safe."""
 GRACE_S = 5.0
 """After its deadline an order can no longer start; so long an answer that was already on its way is waited for."""
 REMEMBERED = 2000
+KEPT_ANSWERED = 64
+"""Answers come by two ways; the slower one is behind by seconds, a daemon's restart included."""
+
+Done = Callable[[Outcome | None], None]
+
+
+class Given(msgspec.Struct, frozen=True, kw_only=True):
+    """An order as it is kept for the next daemon. ``given``: monotonic seconds; ``finding``: for whose sake."""
+
+    command: Command
+    given: float
+    finding: Finding | None = None
 
 
 class Standing(msgspec.Struct, kw_only=True):
     """One order that has no outcome yet."""
 
-    command: Command
+    order: Given
     sent: float
-    given: float
     there: bool = False
     """Whether a socket took it; nothing is known of its arrival."""
-    done: list[Callable[[Outcome | None], None]]
+    done: list[Done]
+
+    @property
+    def command(self) -> Command:
+        """What was sent."""
+        return self.order.command
 
 
 class Orders:
     """Orders by id. All methods on the loop's thread; times are monotonic seconds."""
 
-    def __init__(self, clock: Clock, send: Callable[[Command], bool]) -> None:
-        """``send`` hands a command to the agent's socket; False where nobody is there (it is tried again)."""
-        self._clock, self._send = clock, send
+    def __init__(
+        self, clock: Clock, send: Callable[[Command], bool], keep: Callable[[str, object], None] = lambda key, value: None
+    ) -> None:
+        """``send`` hands a command to the agent's socket; False where nobody is there (it is tried again). ``keep`` remembers beyond this
+        process."""
+        self._clock, self._send, self._keep = clock, send, keep
         self._standing: dict[str, Standing] = {}
         self._answered: dict[str, None] = {}
 
@@ -43,20 +70,38 @@ class Orders:
         by: str,
         branch: int | None = None,
         wait: float = 60.0,
-        done: Callable[[Outcome | None], None] | None = None,
+        done: Done | None = None,
+        finding: Finding | None = None,
     ) -> Command:
         """Send an action; ``done`` is called once with its outcome, or with None when it was not answered ``GRACE_S`` after its deadline.
 
-        ``wait`` seconds until its deadline.
+        ``wait`` seconds until its deadline. ``finding``: for whose sake; whoever takes the order up after this process is told.
         """
         now = self._clock.monotonic()
         command = Command(
             id=secrets.token_hex(6), session=session, action=action, deadline=now + wait, branch=branch, by=by
         )
-        standing = Standing(command=command, sent=now, given=now, done=[done] if done else [])
+        order = Given(command=command, given=now, finding=finding)
+        standing = Standing(order=order, sent=now, done=[done] if done else [])
         self._standing[command.id] = standing
+        self._save()
         standing.there = self._send(command)
         return command
+
+    def restore(self, kept: dict[str, Any] | None, done: Callable[[Given], Done]) -> list[Given]:
+        """What an earlier daemon gave and nobody has answered stands again, and is sent again while its deadline has not passed: the agent
+        knows its id. ``done`` says for each what is called with its outcome."""
+        self._answered.update(dict.fromkeys((kept or {}).get("answered", ())))
+        taken = []
+        for raw in (kept or {}).get("standing", ()):
+            try:
+                order = msgspec.convert(raw, Given)
+            except msgspec.ValidationError as e:  # of another version
+                log.warning("an order that an earlier daemon gave is not understood: %s", e)
+                continue
+            self._standing[order.command.id] = Standing(order=order, sent=order.given, done=[done(order)])
+            taken.append(order)
+        return taken
 
     def agent_is_there(self) -> None:
         """The agent has spoken: what could not be sent before goes now. Its two sockets connect one after the other, and a short run
@@ -80,6 +125,7 @@ class Orders:
         standing = self._standing.pop(outcome.id, None)
         if standing is None:
             return None
+        self._save()
         for done in standing.done:
             done(outcome)
         return standing.command
@@ -98,16 +144,18 @@ class Orders:
         for id_, standing in list(self._standing.items()):
             if now > standing.command.deadline + GRACE_S:
                 del self._standing[id_]
+                self._save()
                 for done in standing.done:
                     done(None)
             elif now - standing.sent >= RESEND_S and now < standing.command.deadline:
                 standing.sent = now
                 standing.there = self._send(standing.command)
 
-    def session_over(self, session: str, step: int, branch: int) -> list[tuple[Command, Outcome]]:
-        """The process is dead and its recorder read to the end: what it has not answered has expired."""
+    def over(self, living: Collection[str | None], step: int, branch: int) -> list[tuple[Command, Outcome]]:
+        """The processes of all sessions but ``living`` are dead and their recorders read to the end: what they have not answered has
+        expired."""
         over = []
-        for standing in [s for s in self._standing.values() if s.command.session == session]:
+        for standing in [s for s in self._standing.values() if s.command.session not in living]:
             outcome = Outcome(
                 id=standing.command.id,
                 status="expired",
@@ -118,3 +166,8 @@ class Orders:
             over.append((standing.command, outcome))
             self.outcome(outcome)
         return over
+
+    def _save(self) -> None:
+        """Stacks are left out: their answer is no record, and nobody waits for it after a restart."""
+        standing = [s.order for s in self._standing.values() if not isinstance(s.command.action, DumpStacks)]
+        self._keep(ORDERS, {"standing": standing, "answered": list(self._answered)[-KEPT_ANSWERED:]})

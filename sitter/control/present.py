@@ -8,6 +8,7 @@ import msgspec
 
 from sitter.model import CheckpointInfo, GoalNow, KnobNow, SignalNow
 from sitter.rules.view import Sample
+from sitter.store.lines import BEGINNING
 from sitter_wire import events
 from sitter_wire.messages import Pong
 from sitter_wire.records import Happening, Point
@@ -59,6 +60,8 @@ class Present:
         self.scales: dict[str, tuple[float, bool]] = {}
         self.values: dict[str, float] = {}
         self.checkpoints: dict[str, CheckpointInfo] = {}
+        self.parents: dict[int, tuple[int | None, int | None]] = {}
+        """Of each branch: which one, and after which step, it came from; (None, None) where from nothing."""
         self.goal: tuple[str, str] | None = None
         self._goal_best: tuple[float, int] | None = None
         self._goals: deque[tuple[int, float]] = deque(maxlen=GOALS)
@@ -195,6 +198,10 @@ class Present:
             best_step=best[1] if best else None,
         )
 
+    def goal_at(self, step: int) -> float | None:
+        """The goal's last value at or before a step of the present line; None where that is none or too long ago."""
+        return next((value for at, value in reversed(self._goals) if at <= step), None)
+
     def ends_in(self) -> float | None:
         """Seconds until ``total`` at the present rate; None where either is unknown."""
         rate = self.steps_per_s()
@@ -230,6 +237,8 @@ class Present:
         self.specs.clear()
         self.scales.clear()
         self._rate.clear()
+        self.parents[start.branch] = start.resumed or (None, None)
+        self._goals_until(start.resumed[1] if start.resumed else BEGINNING)
         if start.goal:
             self.goal = (start.goal, start.better)
 
@@ -257,7 +266,12 @@ class Present:
         self.step, self.branch = event.step, event.branch
         self._rate.clear()
         self._slope.clear()
-        self._goals = deque((g for g in self._goals if g[0] <= event.step), maxlen=self._goals.maxlen)
+        self.parents[event.branch] = (event.from_branch, event.step)
+        self._goals_until(event.step)
+
+    def _goals_until(self, last: int) -> None:
+        """What came after that step is on the present line no more."""
+        self._goals = deque((g for g in self._goals if g[0] <= last), maxlen=self._goals.maxlen)
         self._goal_best = None
         for step, value in self._goals:
             self._goal_best = self._better(self._goal_best, (value, step))

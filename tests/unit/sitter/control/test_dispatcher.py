@@ -275,3 +275,40 @@ def test_a_delay_that_goes_on_from_an_earlier_daemon_waits_until_the_present_is_
     after.withdrawn("k", "no longer true")
     after.tick()
     assert not told.acted
+
+
+def test_what_the_operator_approves_costs_the_rule_nothing_of_its_budget():
+    dispatcher, hands, _ = make('[rules.guard]\nmode = "ask"')
+    for i in range(5):
+        dispatcher.finding(finding(key=f"k{i}"))
+        (proposal,) = dispatcher.proposals
+        dispatcher.approve(proposal)
+    assert hands.acted == [("guard", "operator")] * 5
+    assert dispatcher.left("guard") == 3
+
+
+@pytest.mark.parametrize("jump", [-86400.0, 86400.0])
+def test_a_wall_clock_that_is_set_neither_ends_a_snooze_nor_prolongs_it(jump):
+    dispatcher, hands, clock = make()
+    dispatcher.snooze("guard", 600.0)
+    clock._wall += jump
+    dispatcher.tick()
+    dispatcher.finding(finding(key="a"))
+    assert not hands.acted
+    assert "guard" in dispatcher.snoozed
+    clock.advance(601)
+    dispatcher.tick()
+    dispatcher.finding(finding(key="b"))
+    assert hands.acted
+    assert hands.kept["snoozed"] == {}
+
+
+def test_a_snooze_goes_on_in_the_next_process_for_what_is_left_of_it():
+    dispatcher, _, clock = make()
+    dispatcher.restore({"snoozed": {"guard": clock.wall() + 100.0}})
+    clock.advance(50)
+    dispatcher.finding(finding(key="a"))
+    assert "guard" in dispatcher.snoozed
+    clock.advance(51)
+    dispatcher.tick()
+    assert "guard" not in dispatcher.snoozed

@@ -1,5 +1,6 @@
 """What a new daemon knows of the time before it, and what it does not."""
 
+import contextlib
 import time
 
 import msgspec
@@ -15,7 +16,7 @@ from sitter.store.reader import Reader
 from sitter.store.writer import Writer
 from sitter_wire import rundir
 from sitter_wire.commands import Outcome, Pause, Rollback
-from sitter_wire.events import Restored, SessionStart
+from sitter_wire.events import CheckpointWritten, Done, Restored, SessionStart
 from sitter_wire.messages import Pong
 from sitter_wire.queries import Act
 from sitter_wire.records import Happening, Point
@@ -67,6 +68,101 @@ def trouble(rule="guard", **more):
     return Finding(rule=rule, severity="critical", step=5, branch=0, onset=4, text="it is bad", key=f"{rule}:0:4", **more)
 
 
+def logbook(core):
+    """What is committed."""
+    with contextlib.closing(Reader(core.run.history)) as reader:
+        return reader.logbook()
+
+
+def outcomes(core):
+    core.writer.flush()
+    return [(e.status, e.action, e.rule) for e in logbook(core) if e.kind == "outcome"]
+
+
+def test_the_outcome_of_what_a_daemon_that_died_had_sent_is_told_with_its_action_and_its_rule(daemons):
+    core = begun(daemons(), point(2, 5, loss=2.0))
+    core.act(trouble(actions=[Rollback()]), "rule:guard")
+    (order,) = core.orders.standing()
+    core = daemons()
+    applied = Outcome(id=order.command.id, status="applied", step=5, branch=0, text="back at step 1")
+    core.flow.records("s", core.intake.take_read("s", [event(3, 5, Done(outcome=applied))]))
+    assert outcomes(core) == [("applied", "rollback", "guard")]
+    assert [name for name, text, _ in core.told if "back at step 1" in text] == ["guard_acted"]
+
+
+def test_until_the_branch_event_a_restore_that_an_earlier_daemon_sent_keeps_the_guard_from_another(daemons):
+    core = begun(daemons(), point(2, 5, loss=2.0))
+    core.act(trouble(actions=[Rollback()]), "rule:guard")
+    records = [point(3 + step, 6 + step, loss=2.0 + 0.1 * (step % 3) + (1e6 if step >= 80 else 0.0)) for step in range(90)]
+    core = daemons()
+    core.flow.records("s", records)
+    assert len(core.orders.standing(Rollback)) == 1
+    core.flow.records("s", [event(93, 5, Restored(branch=1, from_branch=0, step=5, left=95, source="snapshot"), branch=1)])
+    assert not daemons().engine._restoring  # the outcome's record is not here yet, but the branch is
+
+
+def test_what_is_stored_of_an_outcome_but_not_told_the_next_daemon_tells(daemons):
+    core = begun(daemons())
+    core.act(trouble(actions=[Pause()]), "operator")
+    (order,) = core.orders.standing()
+    stored = Outcome(id=order.command.id, status="applied", step=5, branch=0, text="paused")
+    core.writer.records("s", [event(2, 5, Done(outcome=stored))])  # killed before the record went any further
+    assert outcomes(daemons()) == [("applied", "pause", None)]
+    assert outcomes(daemons()) == [("applied", "pause", None)]
+
+
+def test_what_the_dead_daemon_had_sent_to_a_process_that_died_too_has_expired(daemons):
+    core = begun(daemons())
+    core.act(trouble(actions=[Pause()]), "operator")
+    core = daemons()
+    core.read_files(live="s")
+    assert outcomes(core) == []
+    core.read_files()
+    assert outcomes(core) == [("expired", "pause", None)]
+    daemons().read_files()
+    assert outcomes(core) == [("expired", "pause", None)]
+
+
+def checkpoint(seq, step, branch=0):
+    path = f"checkpoints/{step}-{branch}.pt"
+    written = CheckpointWritten(branch=branch, step=step, path=path, bytes=9, verified=True, cleared=True, sha256="")
+    return event(seq, step, written, branch)
+
+
+def best(core):
+    core._judge.look()
+    return [c.step for c in core.present.checkpoints.values() if c.best]
+
+
+def test_the_best_checkpoint_is_the_best_good_one_of_the_present_line(daemons):
+    core = daemons()
+    core._judge._healthy_steps = 3
+    values = {5: 3.0, 10: 1.0, 15: 2.0, 20: 0.5}
+    records, seq = [], 2
+    for step in range(1, 22):
+        records.append(point(seq, step, loss=2.0 + 0.01 * (step % 3), **({"val_loss": values[step]} if step in values else {})))
+        seq += 1
+        if step in values:
+            records.append(checkpoint(seq, step))
+            seq += 1
+    begun(core, *records, goal="val_loss", better="lower")
+    assert best(core) == [10]  # that at step 20 is not good yet
+    core.flow.records("s", [event(seq, 7, Restored(branch=1, from_branch=0, step=7, left=21, source="snapshot"), branch=1)])
+    assert best(core) == [5]
+    core = daemons()
+    assert [c.step for c in core.present.checkpoints.values() if c.best] == [5]
+    assert best(core) == [5]
+
+
+def test_one_finding_counts_once_whatever_comes_of_it(daemons):
+    core = begun(daemons(), point(2, 1, loss=2.0))
+    core.dispatcher.snooze("guard", 60.0)
+    core.flow.finding(trouble(actions=[Rollback()]))
+    core.writer.flush()
+    assert [e.status for e in logbook(core) if e.kind == "finding"] == ["critical", "snoozed"]
+    assert next(r.findings for r in core.rule_states() if r.name == "guard") == 1
+
+
 def test_the_best_of_the_goal_is_known_also_where_it_lies_far_back(daemons):
     records = [point(2, 1, val_loss=1.0), point(3, 2, val_loss=3.0)]
     records += [point(4 + i, 3 + i, loss=2.0) for i in range(6000)]
@@ -90,6 +186,8 @@ def test_an_incident_that_no_rule_remembers_does_not_stay_open_for_ever(daemons)
     core.flow.finding(trouble("disk_full"))
     assert core.incidents.open
     assert daemons().incidents.open == []
+    daemons()
+    assert [(e.rule, e.status) for e in logbook(core) if e.kind == "incident"] == [("disk_full", "open"), ("disk_full", "over")]
 
 
 def test_an_incident_of_the_guard_ends_with_its_process(daemons):
