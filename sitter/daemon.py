@@ -16,7 +16,7 @@ import zmq
 
 from sitter.actions.notify.notifier import Notifications
 from sitter.clock import Clock, SystemClock
-from sitter.config import load
+from sitter.config import Config, load
 from sitter.control.addresses import socket_places
 from sitter.control.agent_link import AgentLink
 from sitter.control.core import Core
@@ -31,26 +31,32 @@ from sitter.control.preset import preset_of
 from sitter.control.slept import Slept
 from sitter.control.succession import Succession
 from sitter.control.timers import Timers
+from sitter.errors import DamagedError
 from sitter.host.sampler import HostSample, Sampler
 from sitter.locks import holder, take
 from sitter.paths import look, register
+from sitter.store.aside import set_aside
 from sitter.store.reader import Reader
 from sitter.store.writer import Writer
 from sitter.supervise.background import serve_detached
-from sitter_wire.places import RunDir
+from sitter_wire.places import Endpoints, RunDir, check_own_run
+from sitter_wire.rundir import RunInfo
 
 log = logging.getLogger("sitter.daemon")
 
 ANOTHER = 3
+DAMAGED_S = 10
+"""So long a history that was found damaged is tried again; then this daemon leaves, and the agent starts another."""
 
 
 class Daemon:
     """Composition root. Nothing is decided here."""
 
     def __init__(self, run: RunDir, clock: Clock) -> None:
-        """Raises SitterError, PlaceError: the settings, the history, the sockets' place."""
+        """Raises SitterError, PlaceError: the settings, the history, the sockets' place. Then nothing of it is left."""
         self.run, self.clock = run, clock
         info = look(run).info
+        check_own_run(run)
         config = load(run.sitter_toml)
         places = socket_places(run, info)
         self.inbox, self.timers = Inbox(), Timers(clock)
@@ -59,6 +65,17 @@ class Daemon:
         self.writer = Writer(run.history, on_commit=self._committed, clock=clock)
         self.writer.start()
         self.reader = Reader(run.history)
+        try:
+            self._compose(info, config, places)
+        except BaseException:
+            self.writer.close()
+            self.reader.close()
+            self.context.destroy(linger=0)
+            self.inbox.close()
+            raise
+
+    def _compose(self, info: RunInfo, config: Config, places: Endpoints) -> None:
+        run, clock = self.run, self.clock
         self.notifications = Notifications(
             config.notify, run.name, on_result=lambda *result: self.inbox.post(lambda: self.ending.notified(*result))
         )
@@ -97,6 +114,7 @@ class Daemon:
         self.desk = Desk(self.context, places, clock, self.core.demands(reach))
         self.core.garbage = [self.link.garbage, self.desk.garbage]
         self.stopping = False
+        self._damaged_for = 0
 
     def serve(self) -> None:
         """Until the training has ended, all is committed and no client is here, or SIGTERM."""
@@ -106,6 +124,7 @@ class Daemon:
         self.sampler.start()
         self.loop.beat = self.timers.every(1.0, self._second)
         self.timers.every(10.0, self.loop.rebind)
+        self.timers.every(60.0, self.history.check)
         self.loop.begin(self.link, self.desk, self.heart)
         while not self.stopping:
             if self.loop.turn():
@@ -121,6 +140,9 @@ class Daemon:
         self.history.close()
         self.desk.close()
         self.writer.close()
+        if self._damaged:
+            place = set_aside(self.run.history, self.clock.wall())
+            log.error("the damaged history is moved aside to %s; the next daemon begins a new one", place)
         self.heart.ack(force=True)
         self.link.close()
         self.reader.close()
@@ -143,9 +165,17 @@ class Daemon:
         self.succession.tick()
         looking = self.desk.clients() > 0
         self.writer.leisure(not looking)
+        self._damaged_for = self._damaged_for + 1 if self._damaged else 0
+        if self._damaged_for > DAMAGED_S:
+            log.error("the history stays damaged: leaving, so that it is moved aside and the next daemon begins a new one")
+            self.stopping = True
         if self.ending.may_leave() and not looking:
             log.info("the training has ended, all is committed, nobody is looking: leaving")
             self.stopping = True
+
+    @property
+    def _damaged(self) -> bool:
+        return self.writer.damaged or self.history.damaged
 
     def _looked(self, sample: HostSample) -> None:
         (self.inbox.post if sample.alarms else self.inbox.leave)(lambda: self._sampled(sample))
@@ -166,7 +196,14 @@ def watch(run: RunDir, ready: Callable[[], None]) -> int:
     if lock is None:
         sys.stderr.write(f"sitter: another daemon (process {holder(run.daemon_lock)}) has the run {run.name}\n")
         return ANOTHER
-    daemon = Daemon(run, SystemClock())
+    clock = SystemClock()
+    try:
+        daemon = Daemon(run, clock)
+    except DamagedError as e:
+        log.error("%s", e)
+        set_aside(run.history, clock.wall())
+        daemon = Daemon(run, clock)
+    daemon.core.say_what_lies_aside()
     register(run)
     signal.signal(signal.SIGTERM, lambda *_: daemon.stop())
     signal.signal(signal.SIGINT, lambda *_: daemon.stop())

@@ -7,6 +7,7 @@ SitterError          1   something could not be done
 ├── DaemonError      1   not there, does not answer, another one holds the run
 ├── LaunchError      1   the training could not be started, or ended at once
 └── StoreError       1   the history cannot be read or written
+    └── DamagedError 1   its file does not hold what SQLite or we have written
 """
 
 
@@ -36,6 +37,10 @@ class DaemonError(SitterError):
 
 class StoreError(SitterError):
     """The history is from a newer version, damaged, or cannot be written."""
+
+
+class DamagedError(StoreError):
+    """The history's file is damaged for good. A daemon moves it aside and begins a new one; nobody else touches it."""
 
 
 class LaunchError(SitterError):

@@ -33,6 +33,7 @@ from sitter.rules.base import Rule
 from sitter.rules.engine import Engine
 from sitter.rules.stalled import Stalled
 from sitter.rules.view import RunView
+from sitter.store.aside import aside
 from sitter.store.reader import Reader
 from sitter.store.writer import Writer
 from sitter_wire.codec import GarbageError
@@ -99,6 +100,8 @@ class Core:
         self._tally = Tally(self._rules, self.dispatcher)
         self._judge = Judge(self.present, self.engine, writer, self.log_entry, config.checkpoints.healthy_steps)
         self._learned = Learned(self._rules, clock, self.keep)
+        self._told_aside: list[str] = reader.get("told_aside") or []
+        self._aside = ""
         self.garbage: list[Counter[str]] = []
         """What the sockets have dropped, by kind."""
         self._spoken: set[str] = set()
@@ -253,6 +256,7 @@ class Core:
             out.append(f"{dropped.total():,} messages that nobody of ours sends were dropped ({kinds})")
         out += self.backlog.unreadable
         out += mishaps()
+        out += [self._aside] if self._aside else []
         out += [self.standing] if self.standing else []
         return out
 
@@ -265,6 +269,18 @@ class Core:
         if self.present.session is not None:
             self.life.stopped_session = self.present.session.id
             self.keep("stopped_session", self.present.session.id)
+
+    def say_what_lies_aside(self) -> None:
+        """Damaged histories beside this one: the logbook and whoever is to be told hear of each once, the status as long as it is there."""
+        lie = aside(self.run.history)
+        self._aside = f"the history was damaged: what was in it lies in {', '.join(lie)}, and this one was begun after it" if lie else ""
+        for name in lie:
+            if name not in self._told_aside:
+                text = f"the history was damaged and is kept as {name}; this one begins with what the recorder still held"
+                self.log_entry("note", step=self.present.step, branch=self.present.branch, status="warning", detail=text)
+                self.tell("daemon_gone", f"{self.run.name}: {text}", name)
+        if set(lie) - set(self._told_aside):
+            self.keep("told_aside", lie)
 
     def ended_by_rule(self) -> None:
         """A rule ends this session by signals so that it is started again: that is no stop of the operator's, also to the next daemon."""

@@ -8,7 +8,7 @@ from typing import Any
 from sitter.control.desk import Answer, Refused
 from sitter.control.inbox import Inbox
 from sitter.control.mishaps import note
-from sitter.errors import SitterError
+from sitter.errors import DamagedError, SitterError
 from sitter.model import Answered
 from sitter.store.reader import Reader
 from sitter_wire import queries
@@ -46,6 +46,8 @@ class HistoryDesk:
         self._open, self._inbox, self._settle = open_reader, inbox, settle
         self._questions: queue.Queue[tuple[queries.Query, Answer] | None] = queue.Queue(MOST)
         self._closing = False
+        self.damaged = False
+        """Whether an answer has failed in a way that no asking again will mend."""
         self._thread = threading.Thread(target=self._work, name="sitter-history", daemon=True)
         self._thread.start()
 
@@ -55,6 +57,10 @@ class HistoryDesk:
             self._questions.put_nowait((query, answer))
         except queue.Full:
             answer(Refused(BUSY))
+
+    def check(self) -> None:
+        """Look at the history, though nobody asks: what the writer wrote it need not read again, and would not notice."""
+        self.ask(queries.GetLogbook(limit=1), lambda _: None)
 
     def close(self, timeout: float = 2.0) -> None:
         """Waits for the question in hand, at most ``timeout`` seconds."""
@@ -74,6 +80,7 @@ class HistoryDesk:
                 reader = reader or self._open()
                 found = look_up(reader, query, self._settle)
             except SitterError as e:
+                self.damaged = self.damaged or isinstance(e, DamagedError)
                 found = Refused(str(e))
             except Exception as e:  # noqa: BLE001 — a bug of ours must not end the thread
                 self._inbox.post(lambda e=e: note(e))  # type: ignore[misc]

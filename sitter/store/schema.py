@@ -14,7 +14,7 @@ from pathlib import Path
 
 import msgspec
 
-from sitter.errors import StoreError
+from sitter.errors import DamagedError, StoreError
 from sitter.version import VERSION
 
 APPLICATION_ID = 0x53495452
@@ -64,6 +64,15 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
 """Migration i (from 1) brings a history from version i−1 to i. Never edit one that was released; append."""
 
 
+DAMAGE = ("malformed", "not a database", "corrupt", "no such table", "no such column", "has no column", "datatype mismatch")
+"""In what SQLite says: the file will not become better by trying again."""
+
+
+def store_error(error: Exception, path: Path) -> StoreError:
+    """What SQLite said, as the error that a person sees."""
+    return (DamagedError if any(sign in str(error) for sign in DAMAGE) else StoreError)(told(error, path))
+
+
 def told(error: Exception, path: Path) -> str:
     """What SQLite said, as one sentence for a person."""
     text = str(error)
@@ -71,8 +80,8 @@ def told(error: Exception, path: Path) -> str:
         return f"the history {path} is locked by another process: expected to be its only writer; end the other one"
     if "full" in text:
         return f"the disk under {path} is full: nothing more can be written; free some space"
-    if "malformed" in text or "not a database" in text or "corrupt" in text:
-        return f"the history {path} is damaged ({text}): move it aside, and a new one is begun; the recorder's files are not touched"
+    if any(sign in text for sign in DAMAGE):
+        return f"the history {path} is damaged ({text}): the next daemon moves it aside and begins a new one; `sitter attach` starts one"
     if "unable to open" in text or "readonly" in text or "disk I/O" in text:
         return f"the history {path} cannot be used ({text}): expected a file and a folder that can be written; look at both"
     return f"the history {path} cannot be used: {text}"
@@ -139,7 +148,7 @@ def open_writer(path: Path, migrations: Sequence[Sequence[str]] = MIGRATIONS) ->
     except (sqlite3.Error, OSError) as e:
         if connection is not None:
             connection.close()
-        raise StoreError(told(e, path)) from e
+        raise store_error(e, path) from e
     except StoreError:
         if connection is not None:
             connection.close()
@@ -170,7 +179,7 @@ def open_reader(path: Path) -> sqlite3.Connection:
     except sqlite3.Error as e:
         if connection is not None:
             connection.close()
-        raise StoreError(told(e, path)) from e
+        raise store_error(e, path) from e
     except StoreError:
         if connection is not None:
             connection.close()
@@ -184,6 +193,6 @@ def translated(path: Path) -> Iterator[None]:
     try:
         yield
     except sqlite3.Error as e:
-        raise StoreError(told(e, path)) from e
-    except (ValueError, LookupError, msgspec.MsgspecError) as e:
-        raise StoreError(told(ValueError(f"malformed: {e}"), path)) from e
+        raise store_error(e, path) from e
+    except (ValueError, LookupError, TypeError, OverflowError, RecursionError, msgspec.MsgspecError) as e:
+        raise store_error(ValueError(f"malformed: {e}"), path) from e

@@ -17,12 +17,12 @@ import msgspec
 
 import sitter.store.sql as sql
 from sitter.clock import Clock
-from sitter.errors import StoreError
+from sitter.errors import DamagedError
 from sitter.model import CheckpointInfo, Incident, LogEntry
 from sitter.store.growing import Growing, Statement
 from sitter.store.known_session import KnownSession
 from sitter.store.pace import Pace
-from sitter.store.schema import open_writer, told
+from sitter.store.schema import open_writer, store_error
 from sitter_wire.events import Hole, Restored, SessionStart
 from sitter_wire.records import Happening, Point, Record
 
@@ -63,7 +63,10 @@ class Writer:
             self._incident_id = self._highest("incidents")
         except sqlite3.Error as e:
             self._connection.close()
-            raise StoreError(told(e, path)) from e
+            raise store_error(e, path) from e
+        except (ValueError, TypeError, LookupError, msgspec.MsgspecError) as e:
+            self._connection.close()
+            raise store_error(ValueError(f"malformed: {e}"), path) from e
         # Shared between threads, all under the condition's lock:
         self._changed = threading.Condition()
         self._pace = Pace()
@@ -82,6 +85,8 @@ class Writer:
         self._taken = 0
         self._thread = threading.Thread(target=self._run, name="sitter-store", daemon=True)
         self.trouble: str | None = None
+        self.damaged = False
+        """Whether ``trouble`` is one that no trying again will mend."""
         self.dropped = 0
         self.at_leisure = False
         """Whether the commit that ``on_commit`` tells of is one that nobody waits for."""
@@ -351,7 +356,7 @@ class Writer:
         self._words.clear()
         if self.trouble:
             log.warning("the history is written again")
-            self.trouble = None
+            self.trouble, self.damaged = None, False
         advanced = {session: self._sessions[session].last for session in self._advanced}
         self._advanced.clear()
         with self._changed:
@@ -370,7 +375,9 @@ class Writer:
                 self._connection.execute("ROLLBACK")
         except sqlite3.Error as e:
             log.warning("rolling back: %s", e)
-        sentence = told(error, self._path)
+        found = store_error(error, self._path)
+        sentence = str(found)
+        self.damaged = isinstance(found, DamagedError)
         if sentence != self.trouble:
             log.error("%s; kept, and tried again", sentence)
         self.trouble = sentence

@@ -103,10 +103,10 @@ def test_what_is_no_database_is_refused(tmp_path: Path) -> None:
     path.write_text("dear diary " * 1000, encoding="utf-8")
     with pytest.raises(StoreError) as e:
         writer(path)
-    one_sentence(e, "damaged", "move it aside")
+    one_sentence(e, "damaged", "moves it aside")
     with pytest.raises(StoreError) as e:
         Reader(path).sequences()
-    one_sentence(e, "damaged", "move it aside")
+    one_sentence(e, "damaged", "moves it aside")
 
 
 def test_a_history_overwritten_in_its_middle_is_refused(tmp_path: Path, points: object) -> None:
