@@ -26,6 +26,7 @@ import msgspec
 from sitter.clock import duration
 from sitter.errors import ConfigError
 from sitter.model import Mode, Preset
+from sitter_wire.places import small_file
 
 Param = float | int | str | bool | list[str]
 
@@ -90,7 +91,7 @@ NOTIFY_KEYS = ("kind", "url", "command", "events")
 def load(path: Path) -> Config:
     """The file's settings; defaults where it is not there. Raises ConfigError with file, place and the nearest right name."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = small_file(path).decode()
     except FileNotFoundError:
         return Config()
     except (OSError, UnicodeDecodeError) as e:
@@ -102,7 +103,7 @@ def parse(text: str, where: str) -> Config:
     """Settings from TOML text; ``where`` names it in errors. Raises ConfigError."""
     try:
         raw = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as e:
+    except (ValueError, RecursionError) as e:  # not only TOMLDecodeError: a number of 5,000 digits, brackets without end
         raise ConfigError(f"{where} is not TOML: {e}; mend that line, or move the file away to use the defaults") from e
     _known(raw, TOP_LEVEL, where)
     rules = {name: _rule(section, f"{where}: [rules.{name}]") for name, section in _table(raw, "rules", where).items()}

@@ -13,6 +13,8 @@ from typing import Any, BinaryIO, cast
 
 import msgspec
 
+from sitter_wire.places import small_file
+
 FORMAT = 1
 BLOCK = 1 << 20
 SAMPLES = 16
@@ -166,13 +168,16 @@ def read_sidecar(path: Path) -> Sidecar:
     """Of a checkpoint file or of the sidecar itself. Raises DamagedError."""
     side = path if path.suffix == ".json" else sidecar_of(path)
     try:
-        found = msgspec.json.decode(side.read_bytes(), type=Sidecar)
+        found = msgspec.json.decode(small_file(side), type=Sidecar)
     except FileNotFoundError:
         raise DamagedError(
             f"{side} is not there, so nothing says whether {path.name} is whole: use another checkpoint"
         ) from None
-    except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as e:
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as e:
         raise DamagedError(f"{side} cannot be read ({e}): use another checkpoint") from e
+    if found.file not in (side.with_suffix(suffix).name for suffix in SUFFIXES):
+        # Believed, retention would delete a file that is none of ours.
+        raise DamagedError(f"{side} speaks of {found.file[:100]!r}, expected {side.stem}.pt or .npz: use another checkpoint")
     if found.format > FORMAT:
         raise DamagedError(f"{side} is of format {found.format}, this version reads {FORMAT}: upgrade sitter")
     return found

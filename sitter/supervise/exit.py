@@ -5,7 +5,7 @@ import json
 import msgspec
 
 from sitter.model import ExitNow
-from sitter_wire.places import RunDir
+from sitter_wire.places import RunDir, small_file
 
 
 def read_exit(run: RunDir, started: float | None = None) -> ExitNow | None:
@@ -15,12 +15,14 @@ def read_exit(run: RunDir, started: float | None = None) -> ExitNow | None:
     ``error``, with code and signal unknown.
     """
     try:
-        text = run.exit_json.read_bytes()
-    except OSError:
+        text = small_file(run.exit_json)
+    except FileNotFoundError:
         return None
+    except OSError as e:
+        return ExitNow(code=None, signal=None, error=f"{run.exit_json} does not say how the training ended: {e}")
     try:
         found = msgspec.convert(json.loads(text), ExitNow)
-    except (ValueError, msgspec.ValidationError) as e:
+    except (ValueError, RecursionError, OverflowError) as e:
         return ExitNow(code=None, signal=None, error=f"{run.exit_json} does not say how the training ended: {e}")
     if started is not None and found.time is not None and found.time < started:
         return None

@@ -12,7 +12,7 @@ from sitter.locks import holder
 from sitter.model import RestartNow, Struct
 from sitter.supervise.attempts import ATTEMPTS
 from sitter.supervise.parent import PARENT_PID
-from sitter_wire.places import RunDir
+from sitter_wire.places import RunDir, small_file
 
 CALLED_OFF = "the restart is called off; `sitter resume` starts it when you want"
 
@@ -49,8 +49,8 @@ class Told(Struct, frozen=True):
 def read_attempts(run: RunDir) -> Told:
     """What the file says; nothing where there is none or it is damaged."""
     try:
-        return msgspec.convert(json.loads((run.path / ATTEMPTS).read_bytes()), Told)
-    except (OSError, ValueError, msgspec.ValidationError):
+        return msgspec.convert(json.loads(small_file(run.path / ATTEMPTS)), Told)
+    except (OSError, ValueError, RecursionError, OverflowError):
         return Told()
 
 

@@ -9,7 +9,7 @@ from typing import Literal
 import psutil
 
 from sitter.supervise.parent import TRAIN_PID, boot_id, start_ticks
-from sitter_wire.places import RunDir
+from sitter_wire.places import RunDir, small_file
 
 ProcessState = Literal["running", "sleeping", "uninterruptible", "stopped", "zombie", "gone"]
 """``uninterruptible``: inside a driver or disk call that cannot be broken off, not even by SIGKILL."""
@@ -38,12 +38,12 @@ class TrainingProcess:
     def find(cls, run: RunDir) -> "TrainingProcess | None":
         """The one that the run's parent started last, alive or not; None where there was no parent."""
         try:
-            told = json.loads((run.path / TRAIN_PID).read_bytes())
+            told = json.loads(small_file(run.path / TRAIN_PID))
             pid, started = int(told["pid"]), float(told["started"])
             ticks, boot = told.get("ticks"), told.get("boot")
-        except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        except (OSError, ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
             return None
-        if pid <= INIT:
+        if not INIT < pid < 1 << 31:
             return None
         found = cls.of(pid)
         if ticks is not None:
