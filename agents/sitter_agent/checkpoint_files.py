@@ -64,6 +64,8 @@ class HashingFile(io.RawIOBase):
         self.crcs: list[int] = []
         self._crc, self._in_block = 0, 0
         self.size = 0
+        self.failed: OSError | None = None
+        """Why a write failed. Whoever writes through this may say something else: of a full disk torch says ``unexpected pos``."""
 
     def writable(self) -> bool:
         """It is for nothing else."""
@@ -78,7 +80,11 @@ class HashingFile(io.RawIOBase):
         view = memoryview(data).cast("B")
         at = 0
         while at < len(view):
-            n = os.write(self._fd, view[at : at + 8 * BLOCK])
+            try:
+                n = os.write(self._fd, view[at : at + 8 * BLOCK])
+            except OSError as e:
+                self.failed = self.failed or e
+                raise
             self._take(view[at : at + n])
             at += n
         return len(view)
@@ -115,7 +121,12 @@ def write_durably(
     try:
         fd = os.open(tmp, os.O_RDWR | os.O_CREAT | os.O_TRUNC | getattr(os, "O_CLOEXEC", 0), 0o644)
         out = HashingFile(fd)
-        fill(cast(BinaryIO, out))
+        try:
+            fill(cast(BinaryIO, out))
+        except Exception as e:
+            if out.failed is not None and out.failed is not e:
+                raise out.failed from e
+            raise
         os.fsync(fd)
         verified = _reads_back(fd, out, full_check)
         if not verified:

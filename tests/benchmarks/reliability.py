@@ -43,6 +43,7 @@ MEASUREMENTS = (
     Measurement("records", "killed at any instruction, every log call that had returned is in the history, once", "kills", 30, 1000),
     Measurement("away", "a daemon away for an hour: all of it arrives, nothing of the past is acted on", "away", 2, 4),
     Measurement("cap", "beyond the recorder's cap the oldest go, counted, and status and logbook say so", "cap", 2, 2),
+    Measurement("state", "a checkpoint's writer killed at any moment, or a full disk: the others stay whole", "state", 20, 300),
 )
 
 

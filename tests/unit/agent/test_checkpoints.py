@@ -543,3 +543,24 @@ def test_retention_makes_room_where_it_may_and_where_that_suffices(tmp_path):
     assert [f for f in shelf.files() if f.endswith("npz")] == ["1-0.npz", "3-0.npz", "4-0.npz"]
     assert "make room" in shelf.said[-1].why
     shelf.vault.close(10)
+
+
+def test_a_full_disk_is_called_one_whatever_the_framework_says(tmp_path, monkeypatch):
+    """torch's writer loses the OSError and says ``unexpected pos``."""
+    write = os.write
+
+    def full(fd, data):
+        raise OSError(28, "No space left on device")
+
+    def fill(file):
+        monkeypatch.setattr(os, "write", full)
+        try:
+            file.write(b"x")
+        except OSError as e:
+            raise RuntimeError("[enforce fail] unexpected pos 1152 vs 1046") from e
+        finally:
+            monkeypatch.setattr(os, "write", write)
+
+    with pytest.raises(OSError, match="No space left"):
+        write_durably(tmp_path / "1-0.pt", fill, full_check=False)
+    assert list(tmp_path.iterdir()) == []
