@@ -96,8 +96,13 @@ class Client:
             self._socket.setsockopt(zmq.MAXMSGSIZE, 8 * MAX_FRAME)
             self._socket.setsockopt(zmq.RECONNECT_IVL_MAX, 1000)
             try:
-                self._socket.connect(Endpoints.url(endpoints(self._run).client))
-            except (PlaceError, zmq.ZMQError) as e:
+                places = endpoints(self._run)
+                try:
+                    places.check()  # whoever else could put a socket there could answer in the daemon's name
+                except FileNotFoundError:
+                    pass  # nobody is there; that is seen soon enough
+                self._socket.connect(Endpoints.url(places.client))
+            except (OSError, zmq.ZMQError) as e:
                 self._drop()
                 raise DaemonError(str(e)) from e
         return self._socket

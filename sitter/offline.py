@@ -20,7 +20,7 @@ from sitter.paths import look
 from sitter.store.reader import Reader
 from sitter.store.writer import Writer
 from sitter_wire import queries
-from sitter_wire.places import RunDir
+from sitter_wire.places import RunDir, check_own_run
 
 
 class Offline:
@@ -34,6 +34,7 @@ class Offline:
         self._lock: IO[str] | None = None
         history = run.history
         try:
+            check_own_run(run)  # else whatever we wrote there would be in its owner's way
             self._lock = take(run.daemon_lock)
         except OSError:
             history = self._copy(run)

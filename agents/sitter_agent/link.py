@@ -44,6 +44,8 @@ in an evaluation of an hour, or in a pause."""
 RESEND_NS = 1_000_000_000
 """Shipped longer ago than that and still wanted: sent again."""
 
+MOST_ID = 64
+"""Characters; ours have 12."""
 STACKS_S = 0.2
 """Stacks asked for again so soon are those from just before."""
 
@@ -342,11 +344,12 @@ class Link:
         """An order that another version can send and this one cannot read is answered, with both versions named."""
         try:
             payload: Any = msgspec.msgpack.decode(parts[1])
-            if payload["m"] == "order" and isinstance(payload["command"]["id"], str):
+            id_ = payload["command"]["id"]
+            if payload["m"] == "order" and isinstance(id_, str) and len(id_) <= MOST_ID:
                 theirs = parts[0][:4].decode("ascii", "replace")
                 self._refuse(
                     dealer,
-                    payload["command"]["id"],
+                    id_,
                     f"not understood: it came by protocol {theirs}, this side speaks {PROTOCOL}",
                 )
         except Exception:  # noqa: BLE001, S110 — garbage through and through, and counted already

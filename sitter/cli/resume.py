@@ -18,7 +18,7 @@ from sitter.supervise.launch import launch
 from sitter.supervise.pending import parent_pid
 from sitter.supervise.process import TrainingProcess
 from sitter_wire import rundir
-from sitter_wire.places import Endpoints, PlaceError
+from sitter_wire.places import Endpoints, PlaceError, check_own_run
 from sitter_wire.queries import GetStatus
 from sitter_wire.rundir import RunInfo
 
@@ -76,6 +76,7 @@ def _alive(found: FoundRun) -> str:
 def _resume(found: FoundRun, status: Status | None = None, *, anew: bool = False) -> str:
     """Start it; the sentence about that. ``anew``: from the start where it died before its first checkpoint. Raises SitterError."""
     name = found.info.name
+    check_own_run(found.run)  # its command would be executed as us
     if not found.info.command:
         hint = f"start your script again with SITTER_RUN={found.run.path}"
         raise RunError(f"{name} was not started by sitter, so its command is unknown; {hint}")

@@ -44,6 +44,8 @@ MEASUREMENTS = (
     Measurement("away", "a daemon away for an hour: all of it arrives, nothing of the past is acted on", "away", 2, 4),
     Measurement("cap", "beyond the recorder's cap the oldest go, counted, and status and logbook say so", "cap", 2, 2),
     Measurement("state", "a checkpoint's writer killed at any moment, or a full disk: the others stay whole", "state", 20, 300),
+    Measurement("garbage", "nonsense on every socket: no crash, no growth, right messages answered", "garbage", 5000, 100_000),
+    Measurement("files", "damaged segments, checkpoints, databases, settings: read, or refused", "garbage_files", 1500, 100_000),
 )
 
 

@@ -1,13 +1,20 @@
 """The daemon's end of the clients' socket."""
 
+import threading
+
+import msgspec
 import zmq
 
 from sitter.control.agent_link import AgentLink
 from sitter.control.desk import GONE_AFTER_S, Desk
+from sitter.control.history_desk import BUSY, MOST, HistoryDesk
+from sitter.control.inbox import Inbox
+from sitter.errors import StoreError
 from sitter.testing.manual_clock import ManualClock
 from sitter_wire import codec
+from sitter_wire.messages import Ping
 from sitter_wire.places import Endpoints
-from sitter_wire.queries import GetStatus, Request
+from sitter_wire.queries import GetLogbook, GetStatus, Request
 
 
 def test_clients_that_have_left_leave_nothing_behind(tmp_path):
@@ -29,7 +36,73 @@ def test_clients_that_have_left_leave_nothing_behind(tmp_path):
     context.destroy(0)
 
 
-def test_a_place_for_sockets_that_is_gone_for_good_does_not_end_the_daemon(tmp_path):
+def test_a_socket_that_somebody_has_replaced_is_bound_again(tmp_path):
+    tmp_path.chmod(0o700)
+    context, places = zmq.Context(), Endpoints(tmp_path / "sockets")
+    places.create()
+    came = []
+    link = AgentLink(context, places, on_shipment=lambda *_: None, on_message=came.append)
+    assert link.rebind_lost() == []
+    places.agent.unlink()
+    stranger = context.socket(zmq.ROUTER)  # a second bind on a path succeeds silently
+    stranger.bind(Endpoints.url(places.agent))
+    assert link.rebind_lost() == ["agent"]
+    assert link.rebind_lost() == []
+    agent = context.socket(zmq.DEALER)
+    agent.setsockopt(zmq.IDENTITY, b"agent")
+    agent.connect(Endpoints.url(places.agent))
+    agent.send_multipart(codec.frames(Ping(incarnation="x", n=1)))
+    assert link.agent.poll(2000)
+    link.take_messages()
+    assert len(came) == 1
+    for each in (agent, stranger):
+        each.close(0)
+    link.close()
+    context.destroy(0)
+
+
+def test_what_is_not_understood_is_refused_where_it_says_which_question_it_was(tmp_path):
+    context = zmq.Context()
+    places = Endpoints(tmp_path)
+    desk = Desk(context, places, ManualClock(), lambda query, answer: answer(None))
+    client = context.socket(zmq.DEALER)
+    client.connect(Endpoints.url(places.client))
+    client.send(msgspec.msgpack.encode({"id": 7, "query": {"q": "of a later version"}}))
+    assert desk.socket.poll(2000)
+    desk.take()
+    assert client.poll(2000)
+    reply = codec.reply(client.recv())
+    assert reply.id == 7
+    assert reply.usage
+    assert "does not understand" in reply.error
+    assert desk.garbage == {"unknown": 1}
+    client.close(0)
+    desk.close()
+    context.destroy(0)
+
+
+def test_questions_without_end_do_not_pile_up():
+    at_work, go_on, refused = threading.Event(), threading.Event(), []
+
+    def open_reader():
+        at_work.set()
+        go_on.wait(10)
+        raise StoreError("there is none")
+
+    inbox = Inbox()
+    desk = HistoryDesk(open_reader, inbox, lambda: True)
+    desk.ask(GetLogbook(), lambda _: None)
+    assert at_work.wait(5)
+    for _ in range(1000):
+        desk.ask(GetLogbook(), refused.append)
+    assert len(refused) == 1000 - MOST
+    assert {r.text for r in refused} == {BUSY}
+    go_on.set()
+    desk.close(5)
+    inbox.close()
+
+
+def test_a_place_for_sockets_that_is_gone_for_good_does_not_end_the_daemon(tmp_path, caplog):
     context, places = zmq.Context(), Endpoints(tmp_path / "sockets")
     places.create()
     link = AgentLink(context, places, on_shipment=lambda *_: None, on_message=lambda _: None)
@@ -37,6 +110,8 @@ def test_a_place_for_sockets_that_is_gone_for_good_does_not_end_the_daemon(tmp_p
         path.unlink()
     places.directory.rmdir()
     places.directory.write_text("somebody's file")
-    assert link.rebind_lost() == []
+    for _ in range(5):
+        assert link.rebind_lost() == []
+    assert caplog.text.count("the sockets' place is gone") == 1, "once, not every 10 s"
     link.close()
     context.destroy(0)

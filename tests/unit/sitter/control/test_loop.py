@@ -2,12 +2,14 @@
 
 import itertools
 import select
+import socket
 from types import SimpleNamespace
 
 import pytest
 
+from sitter.control import mishaps
 from sitter.control.inbox import Inbox
-from sitter.control.loop import BEHIND_RECORDS_S, Loop
+from sitter.control.loop import BEHIND_RECORDS_S, FAILED_MOST_S, Loop
 from sitter.control.timers import Timers
 from sitter.testing.manual_clock import ManualClock
 
@@ -79,3 +81,35 @@ def test_beside_quick_records_it_still_beats_once_a_second():
     for every in (0.01, 0.1, 0.3):
         ran, _ = beats(every=every)
         assert all(0.99 <= gap <= 1.01 for gap in gaps(ran[1:])), every
+
+
+def test_a_part_that_fails_takes_its_turn_from_no_other_and_does_not_spin(monkeypatch, caplog):
+    monkeypatch.setattr(mishaps, "_seen", {})
+    slept, ran = [], []
+    monkeypatch.setattr("sitter.control.loop.time.sleep", slept.append)
+
+    def fails(*_):
+        raise RuntimeError("a bug")
+
+    clock, inbox = ManualClock(), Inbox()
+    timers = Timers(clock)
+    timers.every(0.0, lambda: ran.append("timer"))
+    loop = Loop(clock, inbox, timers)
+    ours, theirs = socket.socketpair()
+    theirs.send(b"x")  # readable for ever, since whoever should take it fails
+    link = SimpleNamespace(agent=ours.fileno(), data=ours.fileno(), take_messages=fails, take_shipments=fails)
+    desk = SimpleNamespace(socket=ours.fileno(), take=lambda: ran.append("desk"))
+    loop.begin(link, desk, SimpleNamespace(wait_ms=lambda ms: 0, ack_if_due=fails))
+    inbox.post(lambda: ran.append("inbox"))
+    for _ in range(100):
+        assert loop.turn()
+    assert ran.count("timer") == ran.count("desk") == 100
+    assert ran.count("inbox") == 1
+    assert slept[0] <= 0.02
+    assert slept[-1] == FAILED_MOST_S
+    assert caplog.text.count("a task of the daemon failed") == 1
+    loop._poller = SimpleNamespace(poll=fails)
+    assert not loop.turn(), "not even the wait itself ends it"
+    for each in (ours, theirs):
+        each.close()
+    inbox.close()
