@@ -24,6 +24,8 @@ LINGER_S = 3.0
 """After the end: so long a TUI that is just starting, or a process that starts again, still finds the daemon."""
 NOTICES_S = 45.0
 """So long the last notifications are waited for: three attempts of 10 s each, and the pauses between them."""
+UNSETTLED_S = 3600.0
+"""So long room is waited for where the disk is full at the end."""
 WAIT_FOR_START_S = 60.0
 """A daemon that was started for a training that never comes leaves after so long."""
 
@@ -97,6 +99,8 @@ class Ending:
             return False
         if self._ended_at is not None:
             over = now - self._ended_at
+            if self._core.unsettled and over < UNSETTLED_S:
+                return False  # the logbook's last lines are only here
             return over > LINGER_S and (over > NOTICES_S or not self._notifications.busy())
         return now - self._began > WAIT_FOR_START_S
 
