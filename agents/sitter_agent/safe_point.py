@@ -11,6 +11,7 @@ from sitter_agent.loader_position import take_up_position
 from sitter_agent.notices import Notices
 from sitter_agent.say import say
 from sitter_agent.state_copy import take_snapshot
+from sitter_agent.stopwatch import Aftermath, Stopwatch
 from sitter_agent.tensors import on_gpu
 from sitter_wire.events import GoodBye, LoopStart
 
@@ -37,6 +38,7 @@ class SafePoint(Counting):
         self._cleared: tuple[int, int] | None = None
         self._interrupted = False
         self._uncopied = 0
+        self._aftermath = Aftermath()
         self._told = False
         self._epochs_total = 0
         self.said_goodbye = ""
@@ -153,16 +155,19 @@ class SafePoint(Counting):
         try:
             now = core.clock()
             p.safe_point_at = now
+            if self._aftermath.going:
+                self._aftermath.turn()
             self._signals(step, now)
-            self._knobs()
+            if core.free_knobs:
+                self._knobs()
             clear = core.clear()
-            if clear != self._cleared:
+            if clear is not self._cleared:
                 self._cleared = clear
                 core.ring.clear_up_to(clear, p)
             self._serve()
             if not core.snapshots_ready:
                 self._first_snapshot()
-            elif core.ring.due(p.done, core.points, core.heard(HEARD_S)):
+            elif core.ring.may_be_due(now) and core.ring.due(p.done, core.points, core.heard(HEARD_S)):
                 self._snapshot()
             if core.link is not None:
                 core.link.ship()
@@ -173,9 +178,13 @@ class SafePoint(Counting):
             core.rail.caught("the safe point", e)
 
     def _snapshot(self) -> None:
-        core = self.core
+        core, watch = self.core, Stopwatch(self.core.clock)
         try:
-            take_snapshot(core)
+            snapshot = take_snapshot(core)
+            if snapshot is not None:
+                beside = watch.seconds() - snapshot.seconds
+                core.ring.charge(max(0.0, beside) + min(self._aftermath.seconds(), snapshot.seconds))
+                self._aftermath.begin()
         except Exception as e:
             if raised_by_handler(e):
                 raise

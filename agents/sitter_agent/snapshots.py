@@ -70,6 +70,9 @@ class Ring:
         self._last_step = 0
         self._began = 0.0
         self.spent = 0.0
+        """Seconds of the training thread that all of them have cost, with what ``charge`` was told."""
+        self._ready_at = 0.0
+        """Not before then, or they would cost more than their share since the last."""
         self._cost_fresh = 0.0
         self._cost_reuse: float | None = None
         self._checked = 0.0
@@ -102,21 +105,21 @@ class Ring:
             self._free.append((self._unused.pop(0), adapter.capture(None)))
         self.spent = 0.0
         self._began = self._clock()
+        self._pace(0.0)
         return taken
 
     # -- taking ----------------------------------------------------------------------------------------------------------
+
+    def may_be_due(self, now: float) -> bool:
+        """A look that costs next to nothing, for every step, before ``due`` is asked."""
+        return now >= self._ready_at
 
     def due(self, step: int, points: int, heard: bool) -> bool:
         """Whether one may be taken now: spaced, affordable, and nothing suspected. ``heard``: a daemon is there and speaks."""
         if self.slots == 0:
             return False
         now = self._clock()
-        since = now - self._last_at
-        if since < SPACING_S and step - self._last_step < SPACING_STEPS:
-            return False
-        fresh = not self._free and bool(self._unused)
-        cost = self._cost_fresh if fresh or self._cost_reuse is None else self._cost_reuse
-        if self.spent + cost > TIME_SHARE * (now - self._began):
+        if now < self._ready_at or (now - self._last_at < SPACING_S and step - self._last_step < SPACING_STEPS):
             return False
         return not (heard and self._suspected(now, points))
 
@@ -158,7 +161,21 @@ class Ring:
         self.held.append(snapshot)
         self._last_at, self._last_step = self._clock(), progress.done
         self._relieve()
+        self._pace(seconds)
         return snapshot
+
+    def charge(self, seconds: float) -> None:
+        """The last one has cost so much more than its copy: what goes with it in the safe point, and the steps behind it, whose caches
+        it has emptied."""
+        self.spent += seconds
+        self._ready_at += seconds / TIME_SHARE
+
+    def _pace(self, seconds: float) -> None:
+        """One that cost ``seconds`` is paid off in the time behind it, and the next one beforehand where it will cost more. Nothing is
+        saved up: an evaluation or a pause of an hour would else be followed by one snapshot after the other."""
+        fresh = not self._free and bool(self._unused)
+        next_one = self._cost_fresh if fresh or self._cost_reuse is None else self._cost_reuse
+        self._ready_at = self._clock() + max(seconds, next_one) / TIME_SHARE
 
     # -- trust -----------------------------------------------------------------------------------------------------------
 

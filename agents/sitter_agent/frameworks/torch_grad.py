@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sitter_agent.stopwatch import Stopwatch
+
 COST_SHARE = 0.005
 """Of the step time, at most, for the gradient norm…"""
 EVERY_AT_MOST = 100
@@ -86,32 +88,46 @@ class GradNormMeter:
     Its interval adapts between 1 and 100 steps so that its cost stays within half a percent of the step time.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self.enabled = True
         self.interval = 1
         self._clock = clock
         self._due = 0
+        self._steps = 1
+        """From the last norm to the next."""
         self._last_end: float | None = None
         self._step_time: float | None = None
         self._cost: float | None = None
         self._taken: Tensor | None = None
         self._warm = 0
+        self._simple = True
+        """Whether the gradients have been of the usual kind so far: dense, real, on one device."""
 
     def after_step(self, optimizer: Any) -> None:
         """To be called once per optimizer step, before gradients are cleared."""
-        if not self.enabled:
-            return
-        began = self._clock()
-        if self._last_end is not None:
-            self._step_time = _blend(self._step_time, began - self._last_end)
         self._due -= 1
-        if self._due <= 0:
-            grads = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
-            if grads and not capturing(grads[0]):
-                self._taken = total_norm(grads)
-                self._adapt(self._clock() - began, grads)
-            self._due = self.interval
+        if self._due > 0 or not self.enabled:
+            return
+        watch = Stopwatch(self._clock)
+        if self._last_end is not None:
+            self._step_time = _blend(self._step_time, (self._clock() - self._last_end) / self._steps)
+        grads = [g for group in optimizer.param_groups for p in group["params"] if (g := p.grad) is not None]
+        if grads and not capturing(grads[0]):
+            self._taken = self._norm(grads)
+            self._adapt(watch, grads)
+        self._due = self._steps = self.interval
         self._last_end = self._clock()
+
+    def _norm(self, grads: list[Tensor]) -> Tensor | None:
+        if self._simple:
+            try:
+                if all(type(g) is Tensor for g in grads):
+                    with torch.no_grad():
+                        return torch.linalg.vector_norm(torch.stack(torch._foreach_norm(grads, 2, dtype=torch.float32)))
+            except (RuntimeError, TypeError):  # sparse, of 8 bits, of 64, on several devices…
+                pass
+            self._simple = False
+        return total_norm(grads)
 
     def take(self) -> float | Tensor | None:
         """The norm of the step just done, once; a 0-d tensor where it lies on a device, None where it was not taken."""
@@ -124,10 +140,11 @@ class GradNormMeter:
         """Forget a norm that was taken: it belongs to a state that is gone."""
         self._taken = None
 
-    def _adapt(self, seconds: float, grads: list[Tensor]) -> None:
+    def _adapt(self, watch: Stopwatch, grads: list[Tensor]) -> None:
         self._warm += 1
         if self._warm <= 2:  # the first calls load kernels
             return
+        seconds = watch.seconds()
         if grads[0].device.type != "cpu":
             seconds = max(seconds, sum(g.numel() * g.element_size() for g in grads) / DEVICE_BANDWIDTH)
         self._cost = _blend(self._cost, seconds)

@@ -68,6 +68,23 @@ def test_they_cost_at_most_a_hundredth_of_the_runs_time(cost):
     assert bench.ring.spent > 0.002 * (bench.now - began) or cost < 0.01, "and the budget is used"
 
 
+def test_what_goes_with_a_snapshot_is_paid_from_the_same_budget():
+    bench = Bench(cost=0.001, heard=False)
+    began = bench.now
+    for _ in range(200):
+        if bench.steps(20, 0.001):
+            bench.ring.charge(0.001)
+    assert bench.ring.spent <= 0.01 * (bench.now - began) + 0.002
+    assert bench.ring.spent > 0.005 * (bench.now - began), "and the budget is used"
+
+
+def test_a_pause_saves_nothing_up():
+    bench = Bench(cost=0.002, heard=False)
+    bench.steps(100, 0.001)
+    bench.now += 3600
+    assert len(bench.steps(1_000, 0.001)) <= 6, "one in 200 ms, as without the pause, and the one that was due"
+
+
 def test_ages_spread_over_seconds_and_minutes():
     bench = Bench()
     bench.steps(30_000, 0.02, lag=0.3)

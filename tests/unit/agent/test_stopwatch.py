@@ -49,3 +49,18 @@ def test_a_clock_of_ones_own_is_believed(monkeypatch):
     watch = Stopwatch(lambda: now)
     now = 4.0
     assert watch.seconds() == 3.0
+
+
+def test_what_a_snapshot_leaves_behind_is_what_the_next_turns_cost_more(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(stopwatch.time, "thread_time", lambda: now[0])
+    after = stopwatch.Aftermath()
+    assert after.seconds() == 0.0
+    for odd in (0.0, 0.5, 0.0):  # one look in which the script did something else
+        after.begin()
+        for turn in (0.0013, 0.0011 + odd, 0.001, 0.001, 0.001, 0.001):
+            assert after.going
+            now[0] += turn
+            after.turn()
+        assert not after.going
+    assert after.seconds() == pytest.approx(0.0004)

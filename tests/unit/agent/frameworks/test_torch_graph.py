@@ -15,6 +15,7 @@ from sitter_agent.frameworks.torch_optimizer import _Putter
 def training(monkeypatch: pytest.MonkeyPatch) -> tuple[Any, TorchAdapter, list[bool]]:
     """``capturing_now`` holds whether a graph is being captured: only a GPU has one, so the answer is the test's."""
     capturing_now = [False]
+    monkeypatch.setattr(torch_scale, "CUDA", True)
     monkeypatch.setattr(torch_scale, "capturing", lambda t: capturing_now[0])
     p = nn.Parameter(torch.ones(2))
     p.grad = torch.ones(2)
