@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple, Protocol
 
-import msgspec
 import zmq
 from zmq.backend import Socket as RawSocket
 
@@ -44,8 +43,6 @@ in an evaluation of an hour, or in a pause."""
 RESEND_NS = 1_000_000_000
 """Shipped longer ago than that and still wanted: sent again."""
 
-MOST_ID = 64
-"""Characters; ours have 12."""
 STACKS_S = 0.2
 """Stacks asked for again so soon are those from just before."""
 
@@ -342,18 +339,9 @@ class Link:
 
     def _refuse_unknown(self, dealer: "zmq.Socket[bytes]", parts: list[bytes]) -> None:
         """An order that another version can send and this one cannot read is answered, with both versions named."""
-        try:
-            payload: Any = msgspec.msgpack.decode(parts[1])
-            id_ = payload["command"]["id"]
-            if payload["m"] == "order" and isinstance(id_, str) and len(id_) <= MOST_ID:
-                theirs = parts[0][:4].decode("ascii", "replace")
-                self._refuse(
-                    dealer,
-                    id_,
-                    f"not understood: it came by protocol {theirs}, this side speaks {PROTOCOL}",
-                )
-        except Exception:  # noqa: BLE001, S110 — garbage through and through, and counted already
-            pass
+        id_ = codec.order_id(parts)
+        theirs = parts[0][:4].decode("ascii", "replace")
+        self._refuse(dealer, id_, f"not understood: it came by protocol {theirs}, this side speaks {PROTOCOL}")
 
     def _refuse(self, dealer: "zmq.Socket[bytes]", command: str, why: str) -> None:
         at = self._status()

@@ -11,6 +11,9 @@ from sitter_wire.queries import Reply, Request
 
 VERSION_FRAME = str(PROTOCOL).encode()
 
+MOST_ID = 64
+"""Characters of a command's id; ours have 12."""
+
 T = TypeVar("T")
 
 
@@ -112,6 +115,16 @@ def request_id(payload: bytes) -> int | None:
         return _ids.decode(payload).id
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, ValueError, OverflowError):
         return None
+
+
+def order_id(parts: list[bytes]) -> str:
+    """The id of an order that could not be understood otherwise; empty where there is none, or one that no daemon gives."""
+    try:
+        payload = msgspec.msgpack.decode(parts[1])
+        found = payload["command"]["id"] if payload["m"] == "order" else ""
+    except (msgspec.MsgspecError, LookupError, TypeError, ValueError, RecursionError, OverflowError):
+        return ""
+    return found if isinstance(found, str) and len(found) <= MOST_ID else ""
 
 
 def reply(payload: bytes) -> Reply:

@@ -1,5 +1,7 @@
-"""A hundred thousand files that are not what they were: recorder segments, checkpoints with their sidecars, databases, sitter.toml, run.toml
-and what a parent leaves. Each is read the way the daemon, the agent or a command reads it: answered, or refused with one of our errors.
+"""A hundred thousand files that are not what they were: recorder segments, checkpoints with their sidecars, databases, sitter.toml,
+run.toml and what a parent leaves.
+
+Each is read the way the daemon, the agent or a command reads it: answered, or refused with one of our errors.
 """
 
 import contextlib
@@ -157,7 +159,8 @@ class Trials:
         """All that a screen or a command asks."""
         try:
             for query in (
-                queries.GetStatus(), queries.GetCurves(signals=["loss", "lr"]), queries.GetCurves(signals=["loss"], axis="hours", abandoned=True),
+                queries.GetStatus(), queries.GetCurves(signals=["loss", "lr"]),
+                queries.GetCurves(signals=["loss"], axis="hours", abandoned=True),
                 queries.GetLogbook(), queries.GetDays(), queries.GetSince(since=1.0), queries.GetRules(),
             ):  # fmt: skip
                 run.ask(query)
@@ -169,7 +172,10 @@ class Trials:
         if not hasattr(self, "state"):
             self.state = self.random.randbytes(20_000)
             sha, size, _ = write_durably(path, lambda out: out.write(self.state) and None, full_check=True)
-            told = {"file": path.name, "sha256": sha, "bytes": size, "step": 12, "branch": 0, "line": [[0, 0]], "goal": 1.5, "time": "2026-01-01T00:00:00+00:00"}
+            told = {
+                "file": path.name, "sha256": sha, "bytes": size, "step": 12, "branch": 0, "line": [[0, 0]], "goal": 1.5,
+                "time": "2026-01-01T00:00:00+00:00",
+            }  # fmt: skip
             write_text(side, json.dumps(told).encode())
             self.side = side.read_bytes()
         data, about = self.state, self.side
@@ -202,7 +208,7 @@ class Trials:
 
     def toml(self, real: bytes, i: int) -> bytes:
         if i % 50 == 0:
-            return self.random.choice((b"a = " + b"[" * 5000, b"a." * 5000 + b"b = 1", b"format = " + b"9" * 6000, b"name = '\xff'", b"\0" * 100, b"x" * (2 << 20)))
+            return self.random.choice(TOML_BOMBS)
         return self.mutator.data(real)
 
     def exit_and_pids(self, i: int) -> None:
@@ -211,7 +217,7 @@ class Trials:
         tries = json.dumps({"of": 3, "restarts": 1, "attempts": [{"pid": 1, "started": 1.0}], "next": {"at": 1.0}}).encode()
         for name, real in (("exit.json", exit_), (TRAIN_PID, pids), ("attempts.json", tries)):
             if i % 40 == 0:
-                data = self.random.choice((b"[" * 100_000, b'{"pid": 1e999, "started": 1}', b'{"pid": ' + b"9" * 5000 + b"}", bytes(3 << 20)))
+                data = self.random.choice(JSON_BOMBS)
             elif i % 2:
                 data = self.mutator.data(real)
             else:
@@ -240,7 +246,8 @@ class Trials:
             case "any":
                 data = bytearray(self.mutator.data(bytes(data)))
             case _:
-                (self.whole / "history.db-wal").write_bytes(bytes.fromhex("377f0682002de218") + self.random.randbytes(self.random.choice((10, 5000, 50_000))))
+                noise = self.random.randbytes(self.random.choice((10, 5000, 50_000)))
+                (self.whole / "history.db-wal").write_bytes(bytes.fromhex("377f0682002de218") + noise)
         run.history.write_bytes(data)
         if i % 10 == 0:
             self.about(Offline(run))
@@ -249,7 +256,10 @@ class Trials:
         writer.start()
         reader = Reader(run.history)
         try:
-            for look in (reader.sequences, reader.sessions, reader.branches, reader.checkpoints, reader.incidents, reader.logbook, lambda: list(reader.events())):
+            for look in (
+                reader.sequences, reader.sessions, reader.branches, reader.checkpoints, reader.incidents, reader.logbook,
+                lambda: list(reader.events()),
+            ):  # fmt: skip
                 with contextlib.suppress(*OURS):
                     look()
             reader.curves(queries.GetCurves(signals=["loss", "lr"]))
@@ -260,6 +270,10 @@ class Trials:
             writer.close()
 
 
+TOML_BOMBS = (
+    b"a = " + b"[" * 5000, b"a." * 5000 + b"b = 1", b"format = " + b"9" * 6000, b"name = '\xff'", bytes(100), b"x" * (2 << 20),
+)  # fmt: skip
+JSON_BOMBS = (b"[" * 100_000, b'{"pid": 1e999, "started": 1}', b'{"pid": ' + b"9" * 5000 + b"}", bytes(3 << 20))
 SETTINGS = b"""mode = "guard"
 [rules.gpu_hot]
 mode = "act"
@@ -282,7 +296,8 @@ def a_segment() -> bytes:
     """As an agent writes it: points of two schemas, and every event."""
     out = memoryview(bytearray(64 * 1024))
     now = time.monotonic_ns()
-    header = SegmentHeader(session=SESSION, first_seq=1, wall_ns=time.time_ns(), mono_ns=now, size=len(out), data_at=0, schemas={2: ["loss", "lr"]})
+    schemas = {2: ["loss", "lr"]}
+    header = SegmentHeader(session=SESSION, first_seq=1, wall_ns=time.time_ns(), mono_ns=now, size=len(out), data_at=0, schemas=schemas)
     at, seq = pack_segment_header(out, header), 0
 
     def put(event: Any) -> None:
