@@ -99,6 +99,10 @@ def idle(connection: sqlite3.Connection, begin: float, end: float) -> float | No
     return quiet / total if total else None
 
 
+MOST_DAYS = 1000
+"""The newest; a time that was damaged in a file may lie in any century, and each day costs a look."""
+
+
 def days(connection: sqlite3.Connection, present: Sequence[Stretch], values: Values, utc_offset: int) -> list[DayRow]:
     """A row for each day in which the run stepped.
 
@@ -114,6 +118,8 @@ def days(connection: sqlite3.Connection, present: Sequence[Stretch], values: Val
     zone = datetime.timezone(datetime.timedelta(seconds=utc_offset))
     out: list[DayRow] = []
     begin = math.floor((first[0] + utc_offset) / 86400) * 86400.0 - utc_offset
+    if (last[0] - begin) / 86400 > MOST_DAYS:  # a damaged clock, not a training
+        begin += math.floor((last[0] - begin) / 86400 - MOST_DAYS) * 86400.0
     while begin <= last[0]:
         end = begin + 86400.0
         # The step before the day's first: the last of the day before, and one less than the very first.
