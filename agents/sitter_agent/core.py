@@ -97,7 +97,6 @@ class Core:
         """What came up in the midst of something that had to be whole first; raised when the command is answered."""
         self.away = ""
         """While the state lies in host memory (``parking``): the sentence that says so. Nothing may read or write it then."""
-        self.resume_from: str | None = None
 
     def _arrived(self, step: int, branch: int, values: dict[str, float]) -> None:
         """Values that had to come from a GPU."""

@@ -20,6 +20,7 @@ from typing import Any
 from sitter_agent.checkpoint_files import Sidecar
 from sitter_agent.core import Core
 from sitter_agent.handlers import chained
+from sitter_agent.patience import Patience
 from sitter_agent.state_copy import copy_for_checkpoint, snapshot_for_checkpoint
 from sitter_wire.events import Preempted
 
@@ -48,7 +49,7 @@ class Notices:
         self._active = active
         self._before: dict[int, Any] = {}
         self._pid = os.getpid()
-        self._timer: threading.Timer | None = None
+        self._timer: Patience | None = None
         self._write_s = WRITE_S
         self._held: set[int | signal.Signals] | None = None
 
@@ -200,9 +201,7 @@ class Notices:
                 self._later.append(number)
             return
         self.pending = number
-        self._timer = threading.Timer(PATIENCE_S, self._expire, (number,))
-        self._timer.daemon = True
-        self._timer.start()
+        self._timer = Patience(PATIENCE_S, lambda: self._expire(number))
 
     def _expire(self, number: int) -> None:
         self._expired = True

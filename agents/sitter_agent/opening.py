@@ -135,7 +135,7 @@ def open_session(
     session, why = claim(run)
     if session is None:
         return None, adapter, f"recording nothing here: {why}"
-    resume, side, trouble = _resume_from(doubts)
+    resume, side, trouble = _resume_from()
     branch = session.new_branch()
     recorder = Recorder(run.recorder, session.id, branch=branch)
     rail = GuardRail()
@@ -247,7 +247,7 @@ def _link(
     )  # fmt: skip
 
 
-def _resume_from(doubts: list[str]) -> tuple[Path | None, Sidecar | None, list[str]]:
+def _resume_from() -> tuple[Path | None, Sidecar | None, list[str]]:
     """``SITTER_RESUME``: checked whole before anything relies on it."""
     text = os.environ.get("SITTER_RESUME")
     if not text:

@@ -48,7 +48,6 @@ class Flow:
         self._incidents, self._orders, self._log = incidents, orders, log_entry
         self._on_event = on_event
         self._late = False
-        self._sessions_seen = 0
 
     def session(self, session: str, clock: tuple[int, int] | None, pid: int = 0) -> Session:
         """The session whose records come now; made known to the history when it is new. ``clock`` in nanoseconds."""

@@ -26,7 +26,6 @@ class Heart:
         self._acked: Ack | None = None
         self._acked_at = 0.0
         self._ack_due = False
-        self._said_stranger: set[str] = set()
 
     def live_session(self) -> str | None:
         """The session whose records will come by themselves, as far as it is known before the agent has spoken."""

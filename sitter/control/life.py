@@ -31,7 +31,6 @@ class Life:
         self._run, self._clock, self._present = run, clock, present
         self._supervised, self._on_gone = supervised, on_gone
         self.pid: int | None = None
-        self.seen_alive = False
         self.gone_at: float | None = None
         self.exit: ExitNow | None = None
         self.restart: RestartNow | None = None
@@ -43,19 +42,17 @@ class Life:
         self.stalled = False
         self.unanswered: float | None = None
         """Seconds for which a control thread has been there that never answered this daemon."""
-        self.agent_alive = False
 
     def look(self) -> None:
         """Once a second."""
         pid = holder(self._run.agent_lock)
-        self.agent_alive = pid is not None
         if pid is None:
             # Imports before `start`, or a last evaluation after the loop: the process lives without an agent.
             process = TrainingProcess.find(self._run)
             pid = process.pid if process is not None and process.alive() else None
         if pid is not None:
             if pid != self.pid:
-                self.pid, self.seen_alive, self.gone_at, self.exit = pid, True, None, None
+                self.pid, self.gone_at, self.exit = pid, None, None
                 self.stalled = False
                 self._present.pong_at = None  # another process's last word is no silence of this one
             self.restart = None

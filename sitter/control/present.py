@@ -51,7 +51,6 @@ class Present:
         self.total: int | None = None
         self.epochs: int | None = None
         self.paused = False
-        self.last_record: float | None = None
         self.last_safe_point: float | None = None
         self.pong: Pong | None = None
         self.pong_at: float | None = None
@@ -124,7 +123,6 @@ class Present:
             self.session.preempted, self.session.preempted_at = True, h.time / 1e9
         if h.branch == self.branch and self.step is not None:
             self.step = max(self.step, h.step)  # a safe point after the last value: one more step is done
-        self.last_record = h.time / 1e9
 
     def pinged(self, pong: Pong, now: float) -> None:
         """The control thread answered. ``now`` monotonic seconds."""
@@ -212,7 +210,7 @@ class Present:
     # -- inside ----------------------------------------------------------------------------------------------------------
 
     def _advance(self, step: int, branch: int, at: float) -> None:
-        self.step, self.branch, self.last_record = step, branch, at
+        self.step, self.branch = step, branch
         if self.session is not None and self.session.preempted and at - self.session.preempted_at > NOTICE_S:
             self.session.preempted = False
         if self._rate and (step < self._rate[-1][1] or at < self._rate[-1][0]):

@@ -111,7 +111,3 @@ class Backoff:
         """It did not work: wait longer."""
         self._wait = min(max(2 * self._wait, self._first), self._cap)
         self._next = now + self._wait
-
-    def worked(self) -> None:
-        """It did: the next trouble starts from the beginning."""
-        self._wait, self._next = 0.0, float("-inf")

@@ -70,8 +70,3 @@ class Intake:
         if new:
             self._next[session] = new[-1].seq + 1
         return new
-
-    def forget(self, session: str) -> None:
-        """A session that is over and read to its end."""
-        self._schemas.pop(session, None)
-        self.holes.discard(session)

@@ -44,11 +44,10 @@ class Signs(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Diagnosis(msgspec.Struct, frozen=True):
-    """``evidence``: half a sentence for people. ``sure``: nothing healthy looks so."""
+    """``evidence``: half a sentence for people."""
 
     cause: Cause
     evidence: str
-    sure: bool = False
 
 
 def is_busy(signs: Signs) -> bool | None:
@@ -67,18 +66,18 @@ def diagnose(signs: Signs) -> Diagnosis:
     v = signs.vitals
     state = v.state if v else ""
     if state in ("X", "Z"):
-        return Diagnosis("gone", "the process is gone", sure=True)
+        return Diagnosis("gone", "the process is gone")
     if state == "T":
-        return Diagnosis("stopped", "the process is stopped by a signal (SIGSTOP, Ctrl-Z)", sure=True)
+        return Diagnosis("stopped", "the process is stopped by a signal (SIGSTOP, Ctrl-Z)")
     if state == "t":
-        return Diagnosis("stopped", "a debugger holds the process", sure=True)
+        return Diagnosis("stopped", "a debugger holds the process")
     if v is not None and ("freezer" in v.waits_in or "refrigerator" in v.waits_in):
-        return Diagnosis("stopped", "its cgroup is frozen", sure=True)
+        return Diagnosis("stopped", "its cgroup is frozen")
     if signs.silent is not None and signs.silent > SILENT_S:
         return _hung(signs)
     busy = is_busy(signs)
     if not busy and _types(signs):
-        return Diagnosis("waiting for input", "it waits for somebody to type something on stdin", sure=True)
+        return Diagnosis("waiting for input", "it waits for somebody to type something on stdin")
     if busy:
         return Diagnosis("slow", f"it is busy ({figures(signs)})")
     if signs.phase == LOADING or any(_LOADERS.search(place) for place in signs.innermost):
@@ -94,7 +93,7 @@ def _hung(signs: Signs) -> Diagnosis:
         return Diagnosis("hung", f"it is inside a disk or driver call that cannot be broken off ({v.waits_in or 'unknown'})")
     if v is not None and v.lock_waits is not None and v.lock_waits >= LOCK_WAITS:
         does = "computes" if (v.main_cpu or 0.0) >= BUSY_CORES else "waits"
-        return Diagnosis("hung", f"C code that {does} keeps Python's interpreter lock (GIL)", sure=True)
+        return Diagnosis("hung", f"C code that {does} keeps Python's interpreter lock (GIL)")
     return Diagnosis("hung", f"no thread of it answers; {figures(signs)}")
 
 

@@ -59,8 +59,7 @@ class Writer:
                     "SELECT id, session, wall_ns, mono_ns, last_seq FROM sessions"
                 )
             }
-            self._log_id = self._highest("logbook")
-            self._incident_id = self._highest("incidents")
+            self._log_id = int(self._connection.execute("SELECT coalesce(max(id), 0) FROM logbook").fetchone()[0])
         except sqlite3.Error as e:
             self._connection.close()
             raise store_error(e, path) from e
@@ -90,9 +89,6 @@ class Writer:
         self.dropped = 0
         self.at_leisure = False
         """Whether the commit that ``on_commit`` tells of is one that nobody waits for."""
-
-    def _highest(self, table: str) -> int:
-        return int(self._connection.execute(f"SELECT coalesce(max(id), 0) FROM {table}").fetchone()[0])
 
     # -- called by the daemon, from any thread -----------------------------------------------------------------------------
 
@@ -143,24 +139,12 @@ class Writer:
             ))  # fmt: skip
         return number
 
-    def next_log_id(self) -> int:
-        """The id that the next line of the logbook gets."""
-        return self._log_id + 1
-
-    def next_incident_id(self) -> int:
-        """A number for a new incident, never given before in this run."""
-        with self._changed:
-            self._incident_id += 1
-            return self._incident_id
-
     def incident(self, incident: Incident) -> None:
         """A new incident, or the present form of a known one."""
         i = incident
-        with self._changed:
-            self._incident_id = max(self._incident_id, i.id)
-            self._put("sql", sql.INCIDENT, (
-                i.id, i.rule, i.branch, i.onset, i.began, i.text, i.ended, i.verdict, i.steps_lost, i.seconds_lost,
-            ))  # fmt: skip
+        self._give("sql", sql.INCIDENT, (
+            i.id, i.rule, i.branch, i.onset, i.began, i.text, i.ended, i.verdict, i.steps_lost, i.seconds_lost,
+        ))  # fmt: skip
 
     def checkpoint(self, info: CheckpointInfo) -> None:
         """A new checkpoint, or the present form of a known one (by its path)."""
