@@ -1,0 +1,33 @@
+"""A handler may come at any instruction, also in the midst of ``threading``'s own."""
+
+import subprocess
+import sys
+import threading
+
+from sitter_agent.patience import Patience
+
+IN_THE_MIDST = """
+import signal, threading, time
+from sitter_agent.notices import Notices
+
+notices = Notices(lambda: True)
+notices.install()
+with threading._active_limbo_lock:  # as Thread.start holds it, for a moment
+    signal.raise_signal(signal.SIGUSR1)
+print("gone on, pending", notices.pending == signal.SIGUSR1)
+"""
+
+
+def test_a_notice_in_the_midst_of_the_start_of_a_thread_stops_nothing():
+    done = subprocess.run([sys.executable, "-c", IN_THE_MIDST], capture_output=True, text=True, timeout=20, check=False)
+    assert done.stdout == "gone on, pending True\n", done.stderr
+
+
+def test_it_comes_when_its_time_is_over_and_not_once_it_was_cancelled():
+    came, never = threading.Event(), threading.Event()
+    cancelled = Patience(0.05, never.set)
+    cancelled.cancel()
+    cancelled.cancel()
+    Patience(0.1, came.set)
+    assert came.wait(5.0)
+    assert not never.is_set()
