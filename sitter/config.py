@@ -17,6 +17,7 @@ Example::
 """
 
 import difflib
+import re
 import tomllib
 from pathlib import Path
 from typing import Any, get_args
@@ -81,6 +82,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     notify: list[NotifierConfig] = []
     checkpoints: CheckpointConfig = CheckpointConfig()
     restart: RestartConfig = RestartConfig()
+    lines: dict[str, int] = {}
+    """Where each name first stands in the text, with its tables before it: ``rules.gpu_hot.celsius`` → 7. For later errors."""
 
 
 TOP_LEVEL = ("mode", "rules", "notify", "checkpoints", "restart")
@@ -105,16 +108,17 @@ def parse(text: str, where: str) -> Config:
         raw = tomllib.loads(text)
     except (ValueError, RecursionError) as e:  # not only TOMLDecodeError: a number of 5,000 digits, brackets without end
         raise ConfigError(f"{where} is not TOML: {e}; mend that line, or move the file away to use the defaults") from e
-    _known(raw, TOP_LEVEL, where)
+    lines = _lines(text)
+    _known(raw, TOP_LEVEL, where, lines)
     rules = {name: _rule(section, f"{where}: [rules.{name}]") for name, section in _table(raw, "rules", where).items()}
-    notify = [_notifier(name, s, f"{where}: [notify.{name}]") for name, s in _table(raw, "notify", where).items()]
+    notify = [_notifier(name, s, f"{where}: [notify.{name}]", lines) for name, s in _table(raw, "notify", where).items()]
     checkpoints = _table(raw, "checkpoints", where)
-    _known(checkpoints, CheckpointConfig.__struct_fields__, f"{where}: [checkpoints]")
+    _known(checkpoints, CheckpointConfig.__struct_fields__, f"{where}: [checkpoints]", lines, "checkpoints")
     if "after_timeout" in checkpoints:
         spelled = checkpoints["after_timeout"]
         checkpoints = {**checkpoints, "after_timeout": seconds(spelled, f"{where}: [checkpoints] after_timeout")}
     restart = _table(raw, "restart", where)
-    _known(restart, RestartConfig.__struct_fields__, f"{where}: [restart]")
+    _known(restart, RestartConfig.__struct_fields__, f"{where}: [restart]", lines, "restart")
     mode = raw.get("mode", "guard")
     if mode not in get_args(Preset):
         raise ConfigError(f"{where}: mode = {mode!r}, expected one of {', '.join(get_args(Preset))}")
@@ -124,6 +128,7 @@ def parse(text: str, where: str) -> Config:
         notify=notify,
         checkpoints=_typed(checkpoints, CheckpointConfig, f"{where}: [checkpoints]"),
         restart=RestartConfig(**{name: seconds(value, f"{where}: [restart] {name}") for name, value in restart.items()}),
+        lines=lines,
     )
 
 
@@ -138,11 +143,14 @@ def seconds(value: object, where: str) -> float:
     return got
 
 
-def unknown(name: str, known: "list[str] | tuple[str, ...]", where: str, noun: str = "setting") -> ConfigError:
-    """The error for a name that is not there, with the nearest right one."""
+def unknown(
+    name: str, known: "list[str] | tuple[str, ...]", where: str, noun: str = "setting", line: int | None = None
+) -> ConfigError:
+    """The error for a name that is not there, with its line and the nearest right one."""
     near = difflib.get_close_matches(name, known, n=1)
     hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(known)}"
-    return ConfigError(f"{where} has no {noun} {name!r}; {hint}")
+    at = f" (line {line})" if line is not None else ""
+    return ConfigError(f"{where} has no {noun} {name!r}{at}; {hint}")
 
 
 def parse_limit(text: str, where: str) -> tuple[int, float] | None:
@@ -163,10 +171,36 @@ def _table(raw: dict[str, Any], key: str, where: str) -> dict[str, Any]:
     return section
 
 
-def _known(section: dict[str, Any], known: tuple[str, ...], where: str) -> None:
+_HEADER = re.compile(r"\s*\[{1,2}([^\]=]+)\]{1,2}\s*(?:#.*)?$")
+_KEY = re.compile(r"""\s*((?:[\w.\s-]|"[^"]*"|'[^']*')+?)\s*=""")
+
+
+def _lines(text: str) -> dict[str, int]:
+    """See ``Config.lines``. What stands in a text of several lines may be taken for names; of the same name the first line counts."""
+    found: dict[str, int] = {}
+    table: list[str] = []
+    for number, row in enumerate(text.splitlines(), start=1):
+        header, key = _HEADER.match(row), _KEY.match(row)
+        if header:
+            table = names = _parts(header[1])
+        elif key:
+            names = [*table, *_parts(key[1])]
+        else:
+            continue
+        for end in range(1, len(names) + 1):
+            found.setdefault(".".join(names[:end]), number)
+    return found
+
+
+def _parts(dotted: str) -> list[str]:
+    """``a."b c".d`` as its names."""
+    return [part.strip().strip("\"'") for part in re.findall(r"""\"[^"]*\"|'[^']*'|[^.]+""", dotted) if part.strip()]
+
+
+def _known(section: dict[str, Any], known: tuple[str, ...], where: str, lines: dict[str, int], table: str = "") -> None:
     for name in section:
         if name not in known:
-            raise unknown(name, known, where)
+            raise unknown(name, known, where, line=lines.get(f"{table}.{name}" if table else name))
 
 
 def _rule(section: Any, where: str) -> RuleConfig:
@@ -194,10 +228,10 @@ def _rule(section: Any, where: str) -> RuleConfig:
     )
 
 
-def _notifier(name: str, section: Any, where: str) -> NotifierConfig:
+def _notifier(name: str, section: Any, where: str, lines: dict[str, int]) -> NotifierConfig:
     if not isinstance(section, dict):
         raise ConfigError(f"{where} is a {type(section).__name__}, expected a table")
-    _known(section, NOTIFY_KEYS, where)
+    _known(section, NOTIFY_KEYS, where, lines, f"notify.{name}")
     if "kind" not in section:
         raise ConfigError(f"{where} has no kind; expected one of webhook, ntfy, slack, discord, command")
     made: NotifierConfig = _typed({**section, "name": name}, NotifierConfig, where)

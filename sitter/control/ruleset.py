@@ -35,7 +35,8 @@ def _make(kind: type[Rule], config: Config, where: str) -> Rule:
     given = dict(mine.params) if mine else {}
     for name in given:
         if name not in kind.Params.__struct_fields__:
-            raise unknown(name, list(kind.Params.__struct_fields__), f"{where}: [rules.{kind.name}]", "parameter")
+            line = config.lines.get(f"rules.{kind.name}.{name}")
+            raise unknown(name, list(kind.Params.__struct_fields__), f"{where}: [rules.{kind.name}]", "parameter", line)
     try:
         return kind(msgspec.convert(given, kind.Params))
     except msgspec.ValidationError as e:

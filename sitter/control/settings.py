@@ -33,7 +33,7 @@ def settings(defaults: list[RuleDefaults], config: Config, where: str) -> dict[s
     known = [d.name for d in defaults]
     for name in config.rules:
         if name not in known:
-            raise unknown(name, known, where, "rule")
+            raise unknown(name, known, where, "rule", config.lines.get(f"rules.{name}"))
     out = {}
     for d in defaults:
         mine = config.rules.get(d.name)

@@ -3,6 +3,7 @@
 import pytest
 
 from sitter.config import Config, load, parse, parse_limit
+from sitter.control.ruleset import build
 from sitter.errors import ConfigError
 
 
@@ -48,3 +49,31 @@ def test_each_mistake_is_one_clear_sentence(text, says):
 def test_limits():
     assert parse_limit("3 per hour", "") == (3, 3600.0)
     assert parse_limit("", "") is None
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("# mine\n\nmdoe = 'guard'", r"has no setting 'mdoe' \(line 3\); did you mean mode\?"),
+        ("[rules.gpu_hot]\nmode = 'ask'\n[chekpoints]\n", r"'chekpoints' \(line 3\); did you mean checkpoints"),
+        ("[checkpoints] # of mine\n\n  healthy_step = 3", r"'healthy_step' \(line 3\); did you mean healthy_steps"),
+        ("notify.a.kind = 'ntfy'\nnotify.a.urll = 'x'", r"'urll' \(line 2\); did you mean url"),
+        ("[restart]\n'pauses' = 3", r"'pauses' \(line 2\); did you mean pause"),
+        ("restart = {pauses = 3}", r"'pauses'; did you mean pause"),
+    ],
+)
+def test_a_name_that_is_not_there_is_told_with_its_line(text, says):
+    with pytest.raises(ConfigError, match=says):
+        parse(text, "my.toml")
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("\n[rules.gpu_hott]\nmode = 'ask'", r"has no rule 'gpu_hott' \(line 2\); did you mean gpu_hot"),
+        ("[rules.gpu_hot]\nmode = 'ask'\ncelsiu = 80", r"has no parameter 'celsiu' \(line 3\); did you mean"),
+    ],
+)
+def test_so_are_rules_and_their_parameters(text, says):
+    with pytest.raises(ConfigError, match=says):
+        build(parse(text, "my.toml"), "my.toml")
