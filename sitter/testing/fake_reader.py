@@ -198,7 +198,7 @@ class FakeReader:
         actions = [a for a in found.finding.actions if not isinstance(a, model.Notification)]
         return [self._apply(action) for action in actions][-1]
 
-    def _apply(self, action: commands.AnyAction) -> model.Answered:
+    def _apply(self, action: commands.AnyAction | model.EndAndRestart) -> model.Answered:
         step = self.step
         match action:
             case commands.SetKnob():
@@ -218,6 +218,9 @@ class FakeReader:
             case commands.Stop():
                 self._hold("stopped")
                 done = _applied(step, "stopped")
+            case model.EndAndRestart():
+                self._hold("crashed")
+                done = _applied(step, "ended by the rule, to be started again")
             case _:
                 done = _applied(step, grammar.in_words(action))
         self._write("outcome", action=grammar.in_words(action), status=done.status, detail=done.text)

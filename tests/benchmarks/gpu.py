@@ -196,7 +196,7 @@ def measure(name: str, args: argparse.Namespace) -> None:
     capture, restore, nbytes = capture_seconds(watched, device)
 
     ring.due = due
-    ring.spent, ring._began = 0.0, ring._clock()
+    ring.spent, ring._ready_at = 0.0, ring._clock()
     began, taken = time.perf_counter(), ring._last_at
     snapshots = 0
     while time.perf_counter() - began < args.seconds:

@@ -86,7 +86,8 @@ class Mutator:
         r = self.random
         return r.choice((
             None, True, False, *WORDS, -1, -(1 << 63), float("nan"), float("inf"), -float("inf"), 1e308, 5e-324, "",
-            "\0", "a" * 5000, "[/b]", "\ud7ff\uffff", "../../etc/passwd", b"", b"\xff" * 100, [], [[]] * 3, {}, {"m": "ping"}, {"": {}}, [None] * 1000, self.deep(),
+            "\0", "a" * 5000, "[/b]", "\ud7ff\uffff", "../../etc/passwd", b"", b"\xff" * 100,
+            [], [[]] * 3, {}, {"m": "ping"}, {"": {}}, [None] * 1000, self.deep(),
         ))  # fmt: skip
 
     def deep(self) -> Any:
