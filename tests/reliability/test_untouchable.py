@@ -14,6 +14,7 @@ import pytest
 from sitter.locks import holder
 from sitter.store.reader import Reader
 from sitter_wire.places import RunDir
+from tests.reliability.figures import untouchable
 
 # A training of its own numbers: whatever we changed in them would show in the last digit.
 MODEL = """
@@ -232,3 +233,23 @@ def test_nothing_is_lost_by_killing_the_daemon(sitter, script, start, tmp_path):
 @pytest.mark.timeout(900)
 def test_nothing_is_lost_by_killing_the_daemon_a_hundred_times(sitter, script, start, tmp_path):
     print("points, kills:", kill_often(sitter, script, start, tmp_path, 100))
+
+
+@pytest.mark.parametrize("fault", untouchable.FAULTS, ids=lambda fault: fault.name)
+def test_training_is_untouched_by(fault):
+    row = untouchable.once(fault)
+    if "skipped" in row:
+        pytest.skip(row["skipped"])
+    # What a step costs is judged over longer phases, below: others load these cores, too, while the whole suite runs.
+    row["cpu_noise"] += 0.25 * row["cpu_alone_during"]
+    assert not untouchable.faults_of(row), row
+    assert row["same"] >= 10
+    assert row["steps"] > 50
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_training_is_untouched_by_each_fault_for_longer():
+    figures = untouchable.measure(2, print)
+    print("\n".join(untouchable.table(figures)))
+    assert not untouchable.broken(figures)
