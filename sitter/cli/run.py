@@ -48,6 +48,8 @@ def command(
     if why:
         raise LaunchError(why)  # before anything is made: a spelling mistake leaves no run behind
     run = prepare(words, name=name, rules=rules, mode=mode or "", then=then, restart=restart)
+    if name is not None and run.name != name:
+        click.echo(f"sitter: there is a run {name} already: this one is {run.name}", err=True)
     interrupts = Interrupts() if no_ui else None
     try:
         start_daemon(run)

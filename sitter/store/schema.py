@@ -129,11 +129,21 @@ def migrate(
             raise
 
 
+@contextlib.contextmanager
+def _opening(path: Path) -> Iterator[contextlib.ExitStack]:
+    """What goes wrong meanwhile, as StoreError; the connections that were put on the stack are closed then."""
+    with contextlib.ExitStack() as opened:
+        try:
+            yield opened
+        except (sqlite3.Error, OSError) as e:
+            raise store_error(e, path) from e
+        opened.pop_all()
+
+
 def open_writer(path: Path, migrations: Sequence[Sequence[str]] = MIGRATIONS) -> sqlite3.Connection:
     """The one connection that writes; the file is made, checked and brought up to date. Raises StoreError."""
-    connection: sqlite3.Connection | None = None
-    try:
-        connection = _connect(path)
+    with _opening(path) as opened:
+        connection = opened.enter_context(contextlib.closing(_connect(path)))
         _check(connection, path, len(migrations))
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = NORMAL")
@@ -145,14 +155,6 @@ def open_writer(path: Path, migrations: Sequence[Sequence[str]] = MIGRATIONS) ->
                 raise sqlite3.DatabaseError(f"malformed: {' '.join(found.split())}")
         migrate(connection, path, migrations)
         connection.execute("PRAGMA busy_timeout = 1000")  # whoever opens may wait; who writes tries again by itself
-    except (sqlite3.Error, OSError) as e:
-        if connection is not None:
-            connection.close()
-        raise store_error(e, path) from e
-    except StoreError:
-        if connection is not None:
-            connection.close()
-        raise
     return connection
 
 
@@ -160,30 +162,22 @@ def open_reader(path: Path) -> sqlite3.Connection:
     """A connection that cannot write. Raises StoreError where there is no history, or none that this version reads."""
     if not path.is_file():
         raise StoreError(f"there is no history at {path}: expected a run that has recorded something; look with `sitter ls`")
-    connection: sqlite3.Connection | None = None
     name = path.resolve().as_uri()
-    try:
+    with _opening(path) as opened:
         try:
-            connection = _connect(path, uri=f"{name}?mode=ro")
+            connection = opened.enter_context(contextlib.closing(_connect(path, uri=f"{name}?mode=ro")))
             version = _check(connection, path, len(MIGRATIONS))
         except sqlite3.OperationalError as e:
             if "unable to open" not in str(e) and "readonly" not in str(e):
                 raise
+            opened.close()
             # On a read-only place there is no -shm to share: then nobody writes there either, and it may be read as it lies.
-            connection = _connect(path, uri=f"{name}?mode=ro&immutable=1")
+            connection = opened.enter_context(contextlib.closing(_connect(path, uri=f"{name}?mode=ro&immutable=1")))
             version = _check(connection, path, len(MIGRATIONS))
         if version < len(MIGRATIONS):
             raise StoreError(f"{path} is from an older sitter (version {version}) or empty: a daemon brings it up to date when it opens it")
         connection.execute("PRAGMA query_only = ON")
         connection.execute("PRAGMA cache_size = -1024")
-    except sqlite3.Error as e:
-        if connection is not None:
-            connection.close()
-        raise store_error(e, path) from e
-    except StoreError:
-        if connection is not None:
-            connection.close()
-        raise
     return connection
 
 

@@ -33,6 +33,12 @@ def test_a_script_without_its_interpreter_is_told(sitter, tmp_path, first_line, 
     assert no_daemon(tmp_path / "sitter-runs" / "x")
 
 
+def test_a_name_that_is_taken_is_told_with_the_one_it_got(sitter, script):
+    words = ("run", "--no-ui", "--name", "x", "--", sys.executable, str(script("print('so far')\nraise SystemExit(7)\n")))
+    assert "already" not in sitter(*words).stderr
+    assert "sitter: there is a run x already: this one is x-2\n" in sitter(*words).stderr
+
+
 def test_a_training_that_ends_at_once_is_told_with_its_last_words(sitter, script, tmp_path):
     path = script("import json\nprint('reading')\njson.loads('{')\n")
     said = sitter.refused("run", "--name", "x", "--", sys.executable, str(path))
