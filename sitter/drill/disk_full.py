@@ -115,15 +115,17 @@ def full(status: Status) -> str:
     return next((w for w in status.warnings if "is full" in w), "")
 
 
-def fill(place: Path) -> None:
-    """To the last byte."""
-    with (place / "filler").open("wb", buffering=0) as file:
+def fill(place: Path) -> Path:
+    """To the last byte; with which file."""
+    filler = place / "filler"
+    with filler.open("wb", buffering=0) as file:
         size = 1 << 20
         while size >= 1:
             try:
                 file.write(b"x" * size)
             except OSError:
                 size //= 2
+    return filler
 
 
 def keep(small: Path, home: Path) -> None:

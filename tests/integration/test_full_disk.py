@@ -1,12 +1,12 @@
 """A full disk: training goes on, it is said, and once there is room again everything is as it should be."""
 
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from sitter.drill.disk_full import fill
 from sitter.store.reader import Reader
 from tests.integration.conftest import Shell
 
@@ -43,20 +43,6 @@ def small(tmp_path):
         pytest.skip("a small file system cannot be mounted here (that takes root), so no disk can be filled")
     yield place
     subprocess.run(["umount", "-l", place], check=True)
-
-
-def fill(place: Path) -> Path:
-    """To the last byte."""
-    filler = place / "filler"
-    with filler.open("wb", buffering=0) as file:
-        size = 1 << 20
-        while size >= 1:
-            try:
-                file.write(b"x" * size)
-            except OSError:
-                size //= 2
-    assert shutil.disk_usage(place).free < 4096
-    return filler
 
 
 def test_training_goes_on_while_the_disk_is_full_and_all_is_written_once_there_is_room(small, tmp_path, script):
