@@ -1,198 +1,35 @@
-"""The daemon of one run: ``python -m sitter.daemon RUN_DIRECTORY``. Wires the stages together, and turns the loop.
+"""The daemon of one run: ``python -m sitter.daemon RUN_DIRECTORY``. What it consists of stands in ``sitter.wiring``.
 
 It goes into the background once it answers (``--foreground`` stays); whoever started it learns from the exit code and one sentence on
 stderr whether it did: 0 it watches, 1 it could not, 2 the settings are wrong, 3 another daemon has the run.
 """
 
 import logging
-import os
-import secrets
 import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import zmq
-
-from sitter.actions.notify.notifier import Notifications
-from sitter.clock import Clock, SystemClock
-from sitter.config import Config, load
-from sitter.control.addresses import socket_places
-from sitter.control.agent_link import AgentLink
-from sitter.control.core import Core
-from sitter.control.demands import Reach
-from sitter.control.desk import Desk
-from sitter.control.ending import Ending
-from sitter.control.heart import Heart
-from sitter.control.history_desk import SETTLE_S, HistoryDesk
-from sitter.control.inbox import Inbox
-from sitter.control.loop import Loop
-from sitter.control.preset import preset_of
-from sitter.control.slept import Slept
-from sitter.control.succession import Succession
-from sitter.control.timers import Timers
+from sitter.clock import SystemClock
 from sitter.errors import DamagedError
-from sitter.host.sampler import HostSample, Sampler
-from sitter.locks import holder, take
-from sitter.paths import look, register
+from sitter.locks import holder, take_within
+from sitter.paths import register
 from sitter.store.aside import set_aside
-from sitter.store.reader import Reader
-from sitter.store.writer import Writer
 from sitter.supervise.background import serve_detached
-from sitter_wire.places import Endpoints, RunDir, check_own_run
-from sitter_wire.rundir import RunInfo
+from sitter.supervise.daemon_process import ANOTHER, is_daemon
+from sitter.wiring import Daemon
+from sitter_wire.places import RunDir
 
 log = logging.getLogger("sitter.daemon")
 
-ANOTHER = 3
-DAMAGED_S = 10
-"""So long a history that was found damaged is tried again; then this daemon leaves, and the agent starts another."""
-
-
-class Daemon:
-    """Composition root. Nothing is decided here."""
-
-    def __init__(self, run: RunDir, clock: Clock) -> None:
-        """Raises SitterError, PlaceError: the settings, the history, the sockets' place. Then nothing of it is left."""
-        self.run, self.clock = run, clock
-        info = look(run).info
-        check_own_run(run)
-        config = load(run.sitter_toml)
-        places = socket_places(run, info)
-        self.inbox, self.timers = Inbox(), Timers(clock)
-        self.loop = Loop(clock, self.inbox, self.timers)
-        self.context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        self.writer = Writer(run.history, on_commit=self._committed, clock=clock)
-        self.writer.start()
-        self.reader = Reader(run.history)
-        try:
-            self._compose(info, config, places)
-        except BaseException:
-            self.writer.close()
-            self.reader.close()
-            self.context.destroy(linger=0)
-            self.inbox.close()
-            raise
-
-    def _compose(self, info: RunInfo, config: Config, places: Endpoints) -> None:
-        run, clock = self.run, self.clock
-        self.notifications = Notifications(
-            config.notify, run.name, on_result=lambda *result: self.inbox.post(lambda: self.ending.notified(*result))
-        )
-        self.core = Core(
-            run=run,
-            info=info,
-            config=config,
-            preset=preset_of(info, config),
-            clock=clock,
-            writer=self.writer,
-            reader=self.reader,
-            send=lambda command: self.heart.order(command),
-            notify=self.notifications.send,
-            on_gone=lambda: self.ending.gone(),
-            post=self.inbox.post,
-            end=lambda action, finding: self.ending.end_to_restart(action, finding, self.inbox),
-        )
-        self.link = AgentLink(
-            self.context, places, on_shipment=self.loop.shipment, on_message=lambda message: self.heart.message(message)
-        )
-        self.heart = Heart(secrets.token_hex(8), self.core, self.link, clock)
-        self.ending = Ending(run, info, self.core, self.notifications, self.reader, clock)
-        self.slept = Slept(self.core)
-        self.succession = Succession(self.core, self.reader, clock, os.getpid())
-        self.history = HistoryDesk(lambda: Reader(run.history), self.inbox, lambda: self.writer.flush(SETTLE_S))
-        self.sampler = Sampler(run.path, clock, self._looked)
-        reach = Reach(
-            read=self.history.ask,
-            log=self.core.log_entry,
-            rules=self.core.rule_states,
-            stop_now=lambda answer: self.ending.stop_now(answer, self.inbox),
-            rollback_sent=self.core.rollback_sent,
-            unanswered=self.core.unanswered,
-            test_notify=lambda answer: self.ending.test_notify(answer, self.inbox),
-        )
-        self.desk = Desk(self.context, places, clock, self.core.demands(reach))
-        self.core.garbage = [self.link.garbage, self.desk.garbage]
-        self.stopping = False
-        self._damaged_for = 0
-
-    def serve(self) -> None:
-        """Until the training has ended, all is committed and no client is here, or SIGTERM."""
-        self.core.read_files(live=self.heart.live_session())
-        self.core.life.look()
-        self.succession.begin()
-        self.sampler.start()
-        self.loop.beat = self.timers.every(1.0, self._second)
-        self.timers.every(10.0, self.loop.rebind)
-        self.timers.every(60.0, self.history.check)
-        self.loop.begin(self.link, self.desk, self.heart)
-        while not self.stopping:
-            if self.loop.turn():
-                self.writer.leisure(False)  # somebody looks
-        self.ending.tick()  # an end that came within the last second is told before it leaves
-        self.succession.end()
-
-    def close(self) -> None:
-        """Commits everything; bounded in time, whatever hangs."""
-        self.sampler.close()
-        self.notifications.close(2.0)
-        self.inbox.run()  # what could not be sent any more is written down
-        self.history.close()
-        self.desk.close()
-        self.writer.close()
-        if self._damaged:
-            place = set_aside(self.run.history, self.clock.wall())
-            log.error("the damaged history is moved aside to %s; the next daemon begins a new one", place)
-        self.heart.ack(force=True)
-        self.link.close()
-        self.reader.close()
-        self.context.destroy(linger=200)
-        self.inbox.close()
-
-    def stop(self) -> None:
-        """From a signal handler."""
-        self.stopping = True
-        self.inbox.post(lambda: None)
-
-    def _second(self) -> None:
-        self.heart.ping()
-        self.slept.tick()
-        self.core.tick()
-        session = self.core.present.session
-        if session is not None:
-            self.sampler.watch(session.pid, session.start.gpus if session.start else [])
-        self.ending.tick()
-        self.succession.tick()
-        looking = self.desk.clients() > 0
-        self.writer.leisure(not looking)
-        self._damaged_for = self._damaged_for + 1 if self._damaged else 0
-        if self._damaged_for > DAMAGED_S:
-            log.error("the history stays damaged: leaving, so that it is moved aside and the next daemon begins a new one")
-            self.stopping = True
-        if self.ending.may_leave() and not looking:
-            log.info("the training has ended, all is committed, nobody is looking: leaving")
-            self.stopping = True
-
-    @property
-    def _damaged(self) -> bool:
-        return self.writer.damaged or self.history.damaged
-
-    def _looked(self, sample: HostSample) -> None:
-        (self.inbox.post if sample.alarms else self.inbox.leave)(lambda: self._sampled(sample))
-
-    def _sampled(self, sample: HostSample) -> None:
-        self.core.board.host, self.core.board.gpus = sample.host, sample.gpus
-        self.ending.alarms(sample.alarms)
-        self.writer.host(sample.time, sample.figures())
-
-    def _committed(self, done: dict[str, int]) -> None:
-        slow = self.writer.at_leisure
-        (self.inbox.leave if slow else self.inbox.post)(lambda: self.heart.committed(done, at_leisure=slow))
+READERS_S = 5.0
+"""So long a new daemon waits for commands that read the run's files; each has them for some milliseconds."""
 
 
 def watch(run: RunDir, ready: Callable[[], None]) -> int:
     """Take the run's lock and serve; ``ready`` is called once questions can be asked. Returns the exit code."""
-    lock = take(run.daemon_lock)
+    # A command that reads a run without a daemon has the lock for a moment, and must not be what leaves the run without one.
+    lock = take_within(run.daemon_lock, READERS_S, lambda pid: not is_daemon(pid))
     if lock is None:
         sys.stderr.write(f"sitter: another daemon (process {holder(run.daemon_lock)}) has the run {run.name}\n")
         return ANOTHER

@@ -10,6 +10,8 @@ import json
 import os
 import struct
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO
 
@@ -66,6 +68,17 @@ def holder(path: Path) -> int | None:
     finally:
         os.close(fd)
     return pid if kind != fcntl.F_UNLCK and pid > 0 else None
+
+
+def take_within(path: Path, seconds: float, gives_way: Callable[[int], bool]) -> IO[str] | None:
+    """Like ``take``; while another process has it that ``gives_way`` (by its pid) says will soon be done, it is asked again for so long."""
+    end = time.monotonic() + seconds
+    while (lock := take(path)) is None and time.monotonic() < end:
+        pid = holder(path)
+        if pid is not None and not gives_way(pid):
+            break
+        time.sleep(0.01)  # a lock that is given back tells nobody but who waits for it, and that wait has no end
+    return lock
 
 
 def take(path: Path) -> IO[str] | None:
