@@ -175,29 +175,30 @@ def test_a_killed_training_is_read_to_the_end_with_a_daemon_and_without(sitter, 
         assert losses in ([float(s) for s in range(last + 1)], [float(s) for s in range(last + 2)])
 
 
+READS = """
+    import pathlib, sys, time
+    from sitter.locks import take
+    while True:                       # what a command does that reads the files of a run, again and again
+        lock = take(pathlib.Path(sys.argv[1]))
+        time.sleep(0.03)
+        if lock is not None:
+            lock.close()
+        time.sleep(0.005)
+"""
+
+
 def test_who_only_reads_does_not_keep_a_daemon_from_starting(sitter, script, start, tmp_path):
     training = start(sys.executable, "-u", str(script(TRAINING)))  # with daemon=False
     training.stdout.readline()
     run = RunDir(tmp_path / "sitter-runs" / "x")
-    sitter.until(lambda s: s["step"] > 20)
-    enough = threading.Event()
-
-    def look_on() -> None:
-        while not enough.is_set():
-            sitter("status")
-
-    looking = [threading.Thread(target=look_on) for _ in range(2)]
-    for thread in looking:
-        thread.start()
-    try:
-        for _ in range(3):
-            start_daemon(run)
-            assert holder(run.daemon_lock) is not None
-            kill_daemon(run, signal.SIGKILL)
-    finally:
-        enough.set()
-        for thread in looking:
-            thread.join()
+    reader = start(sys.executable, str(script(READS, "reads.py")), str(run.daemon_lock))
+    until(lambda: holder(run.daemon_lock) == reader.pid)
+    for _ in range(3):
+        start_daemon(run)
+        pid = holder(run.daemon_lock)
+        assert pid not in (None, reader.pid)
+        os.kill(pid, signal.SIGKILL)
+        until(lambda: holder(run.daemon_lock) in (None, reader.pid))
 
 
 def test_the_run_outlives_the_terminal_it_was_started_from(sitter, script, tmp_path):
