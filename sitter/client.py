@@ -10,6 +10,7 @@ import zmq
 
 from sitter import model
 from sitter.errors import DaemonError, UsageError
+from sitter.locks import holder
 from sitter_wire import codec, queries, rundir
 from sitter_wire.messages import MAX_FRAME
 from sitter_wire.places import Endpoints, PlaceError, RunDir
@@ -23,6 +24,9 @@ REPLY_TYPES: dict[type[queries.Query], Any] = {
     queries.GetRules: list[model.RuleState],
 }
 """Whatever is not listed answers with ``model.Answered``."""
+PATIENT = (queries.Act, queries.StopNow)
+"""What is waited for long, and what a daemon takes with it when it dies: so it is looked at whether it lives."""
+LOOK_MS = 300
 
 
 def endpoints(run: RunDir) -> Endpoints:
@@ -50,8 +54,9 @@ class Client:
     def ask(self, query: queries.AnyQuery, timeout: float = 5.0) -> Any:
         """The answer, of the type in ``REPLY_TYPES``. ``timeout`` in seconds, on top of what an ``Act`` waits itself.
 
-        Raises DaemonError where nobody answers in time, UsageError where the question was wrong.
+        Raises DaemonError where nobody answers in time, or the daemon died with an order of ours; UsageError where the question was wrong.
         """
+        watcher = holder(self._run.daemon_lock) if isinstance(query, PATIENT) else None
         if isinstance(query, queries.Act):
             timeout += query.wait
         with self._lock:
@@ -59,11 +64,16 @@ class Client:
             socket = self._connected()
             try:
                 socket.send(codec.encode(queries.Request(id=self._n, query=query)), zmq.DONTWAIT)
-                reply = self._reply(socket, timeout)
+                reply = self._reply(socket, timeout, watcher)
             except zmq.Again:
                 reply = None
             if reply is None:
                 self._drop()
+                if watcher is not None and holder(self._run.daemon_lock) != watcher:
+                    raise DaemonError(
+                        f"the daemon of {self._run.name} ended while this was on its way; "
+                        f"what became of it, if anything, stands in `sitter logbook -r {self._run.name}`"
+                    )
                 raise DaemonError(
                     f"no daemon answers for run {self._run.name}; `sitter attach -r {self._run.path}` starts one"
                 )
@@ -76,10 +86,13 @@ class Client:
                 f"the daemon answers in a form this version does not know ({e}); restart it or upgrade sitter"
             ) from e
 
-    def _reply(self, socket: "zmq.Socket[bytes]", timeout: float) -> queries.Reply | None:
+    def _reply(self, socket: "zmq.Socket[bytes]", timeout: float, watcher: int | None) -> queries.Reply | None:
+        """None in the end, or as soon as ``watcher`` is not the run's daemon any more: the next one knows nothing of who asked."""
         until = time.monotonic() + timeout
         while (left := until - time.monotonic()) > 0:
-            if not socket.poll(max(1, int(left * 1000))):
+            if not socket.poll(max(1, int(left * 1000) if watcher is None else min(LOOK_MS, int(left * 1000)))):
+                if watcher is not None and holder(self._run.daemon_lock) != watcher and not socket.poll(0):
+                    return None
                 continue
             try:
                 reply = codec.reply(socket.recv())
