@@ -1,6 +1,7 @@
 """The daemon's end of the link: PULL for shipments, ROUTER for the agent's control thread. Garbage is counted, dropped, said once."""
 
 import logging
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,6 +22,9 @@ AGENT = b"agent"
 """The fixed identity of the one live agent, so that a new daemon can speak first."""
 AT_ONCE = 64
 """Messages taken from one socket before the others have their turn."""
+TURN_S = 0.05
+"""So long shipments are taken before the others have their turn: one may hold thousands of records, and while a daemon catches up there is
+always another."""
 NOW, MORE = int(zmq.DONTWAIT), int(zmq.DONTWAIT) | int(zmq.SNDMORE)
 READABLE = int(zmq.POLLIN)
 
@@ -72,7 +76,8 @@ class AgentLink:
         return [path.name for socket, path in self._both() if rebind(socket, path, self._bound)]
 
     def take_shipments(self) -> None:
-        """What waits on the PULL, up to ``AT_ONCE``."""
+        """What waits on the PULL, up to ``AT_ONCE``, and for ``TURN_S``."""
+        until = time.monotonic() + TURN_S
         for parts in waiting(self.data):
             try:
                 header, raw = codec.shipment(parts)
@@ -81,6 +86,8 @@ class AgentLink:
                 self._garbage(e)
             except Exception as e:  # noqa: BLE001 — a bug of ours must not end the daemon
                 note(e)
+            if time.monotonic() > until:
+                return
 
     def take_messages(self) -> None:
         """What waits on the ROUTER, up to ``AT_ONCE``."""
