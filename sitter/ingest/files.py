@@ -6,7 +6,8 @@ from pathlib import Path
 import msgspec
 
 from sitter_wire.codec import GarbageError
-from sitter_wire.records import DROPPED, MAGIC, Record, SegmentHeader, read_segment_header, scan_segment
+from sitter_wire.events import Hole
+from sitter_wire.records import DROPPED, MAGIC, Happening, Record, SegmentHeader, read_segment_header, scan_segment
 
 SUFFIX = ".rec"
 
@@ -23,16 +24,17 @@ class SegmentRead(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def sessions(recorder: Path) -> list[Path]:
-    """Session folders, oldest first by their first segment's wall clock (the id itself is random)."""
-    found: list[tuple[int, str, Path]] = []
+    """Session folders, oldest first: by the branch that their first record names, since a run never gives a number twice, and the wall
+    clock may have been turned back in between; by that clock where they name the same."""
+    found: list[tuple[int, int, str, Path]] = []
     try:
         folders = [p for p in recorder.iterdir() if p.is_dir()]
     except OSError:
         return []
     for folder in folders:
-        began = next((h.wall_ns for h in map(_header, segments(folder)) if h is not None), 0)
-        found.append((began, folder.name, folder))
-    return [folder for _, _, folder in sorted(found)]
+        branch, began = next((told for told in map(_began, segments(folder)) if told is not None), (-1, 0))
+        found.append((branch, began, folder.name, folder))
+    return [folder for *_, folder in sorted(found)]
 
 
 def segments(folder: Path) -> list[Path]:
@@ -96,6 +98,20 @@ def unreadable(recorder: Path) -> list[str]:
             except (OSError, GarbageError) as e:
                 told.append(f"what {path} holds is not read: {e}")
     return told
+
+
+def _began(path: Path) -> tuple[int, int] | None:
+    """(Branch of its first record that has one, wall clock) of a segment; None where it has no such record, or cannot be read."""
+    try:
+        with path.open("rb") as file:
+            data = file.read(1 << 20)
+        header = read_segment_header(data)
+    except (OSError, GarbageError):
+        return None
+    for record in scan_segment(data, header):
+        if record is not None and not (isinstance(record, Happening) and isinstance(record.event, Hole)):
+            return record.branch, header.wall_ns
+    return None
 
 
 def _header(path: Path) -> SegmentHeader | None:

@@ -49,7 +49,7 @@ def names(connection: sqlite3.Connection) -> Names:
     """From what the newest session said; without that, ``val_loss`` is the goal where there is one."""
     known = {name for group in groups(connection) for name in group.names}
     row = connection.execute(
-        "SELECT about FROM sessions WHERE about IS NOT NULL ORDER BY wall_ns DESC, id DESC LIMIT 1"
+        "SELECT about FROM sessions WHERE about IS NOT NULL ORDER BY id DESC LIMIT 1"
     ).fetchone()
     goal = _start.decode(row[0]).goal if row else None
     loss = "loss" if "loss" in known or "train_loss" not in known else "train_loss"

@@ -120,10 +120,11 @@ class Reader:
     def sessions(self) -> list[SessionRow]:
         """Every session, oldest first."""
         with self._reading() as c:
-            rows = c.execute("SELECT session, wall_ns, mono_ns, pid, host, last_seq, about FROM sessions ORDER BY wall_ns, id").fetchall()
+            order = Clocks(c).order
+            rows = c.execute("SELECT id, session, wall_ns, mono_ns, pid, host, last_seq, about FROM sessions").fetchall()
             return [
                 SessionRow(session, wall_ns, mono_ns, pid, host, last_seq, _start.decode(about) if about else None)
-                for session, wall_ns, mono_ns, pid, host, last_seq, about in rows
+                for _, session, wall_ns, mono_ns, pid, host, last_seq, about in sorted(rows, key=lambda row: order[row[0]])
             ]
 
     def branches(self) -> list[BranchRow]:

@@ -1,22 +1,29 @@
 """Time in the history: monotonic times of sessions as wall times, and which step the run was at at a given time."""
 
+import math
 import sqlite3
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
 
+import msgspec
+
 from sitter.store.lines import Stretch
 from sitter.store.series import GroupRow, Points, chunk_points, entries, groups, open_points
+from sitter_wire.events import SessionStart
+
+_start = msgspec.msgpack.Decoder(SessionStart)
 
 
 class Clocks:
     """Sessions' wall/monotonic clock pairs. Session 0 is the machine's own figures, whose times are wall times already."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
-        rows = connection.execute("SELECT id, session, wall_ns, mono_ns FROM sessions").fetchall()
-        self.names = {number: name for number, name, _, _ in rows}
-        self._offset: dict[int, int] = {number: wall - mono for number, _, wall, mono in rows}
-        self.order = {number: (wall, number) for number, _, wall, _ in rows}
-        self.start_ns = min((wall for _, _, wall, _ in rows), default=0)
+        rows = connection.execute("SELECT id, session, wall_ns, mono_ns, about FROM sessions").fetchall()
+        self.names = {number: name for number, name, *_ in rows}
+        self._offset: dict[int, int] = {number: wall - mono for number, _, wall, mono, _ in rows}
+        self.order = _order([(number, wall, about) for number, _, wall, _, about in rows])
+        """By session: sorts as they began."""
+        self.start_ns = min((wall for _, _, wall, *_ in rows), default=0)
         """Wall clock at the begin of the first session."""
 
     def offset_ns(self, session: int) -> int:
@@ -31,6 +38,16 @@ class Clocks:
         """Hours since the run began."""
         shift = self._offset.get(session, 0) - self.start_ns
         return [(t * 1000 + shift) / 3.6e12 for t in times_us]
+
+
+def _order(sessions: Sequence[tuple[int, int, bytes | None]]) -> dict[int, tuple[int, int]]:
+    """By the branch that each began, for a run never gives a number twice, and the wall clock may have been turned back in between; by
+    that clock where the first record of one is not known. Only of the one that came last it may be on its way."""
+    told = {number: (_start.decode(about).branch if about else None, wall) for number, wall, about in sessions}
+    last = max(told, default=0)
+    by_branch = all(branch is not None or number == last for number, (branch, _) in told.items())
+    keys = {n: ((math.inf if branch is None else branch) if by_branch else 0, wall, n) for n, (branch, wall) in told.items()}
+    return {number: (rank, number) for rank, number in enumerate(sorted(keys, key=keys.__getitem__))}
 
 
 def busiest(connection: sqlite3.Connection, known: Sequence[GroupRow]) -> GroupRow | None:

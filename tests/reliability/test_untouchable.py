@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import statistics
+import struct
 import subprocess
 import sys
 import time
@@ -245,6 +246,28 @@ def test_training_is_untouched_by(fault):
     assert not untouchable.faults_of(row), row
     assert row["same"] >= 10
     assert row["steps"] > 50
+
+
+SESSIONS = """
+    import sitter_agent, sys
+    agent = sitter_agent.start(name="x", daemon=False)
+    for step in agent.steps(int(sys.argv[1])):
+        agent.log(loss=float(step))
+"""
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["the first is in the history", "both are in files"])
+def test_the_newest_session_is_the_one_that_began_last_though_the_clock_was_turned_back(sitter, script, start, tmp_path, known):
+    path, run, offset = str(script(SESSIONS)), tmp_path / "sitter-runs" / "x", tmp_path / "offset"
+    offset.write_bytes(struct.pack("<q", -untouchable.A_DAY_S))
+    env = {"LD_PRELOAD": str(untouchable.turned_back(tmp_path)), "CLOCK_OFFSET": str(offset), "SITTER_RUN": str(run)}
+    for steps, more in ((300, {}), (40, env)):
+        assert start(sys.executable, path, str(steps), **more).wait(30) == 0
+        if known:
+            sitter.status()
+    for _ in range(2):  # as it is taken in, and as the history has it
+        status = sitter.status()
+        assert (status["branch"], status["step"], status["total"]) == (1, 40, 40)
 
 
 @pytest.mark.slow
