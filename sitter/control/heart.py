@@ -5,7 +5,6 @@ import logging
 from sitter.clock import Clock
 from sitter.control.agent_link import AgentLink
 from sitter.control.core import Core
-from sitter.locks import holder, session_of
 from sitter_wire.commands import Command, Outcome, Rollback
 from sitter_wire.messages import Ack, Answer, AnyMessage, Hello, Order, Ping, Pong, ShipmentHeader, Stacks
 
@@ -29,11 +28,11 @@ class Heart:
         self._ack_due = False
 
     def live_session(self) -> str | None:
-        """The session whose records will come by themselves: that of whoever holds the agent's lock. Its files are not read meanwhile: one
-        that logs faster than they are read would keep a new daemon from answering anybody."""
-        lock = self._core.run.agent_lock
+        """The session whose records will come by themselves, as far as it is known before the agent has spoken. (Who holds the agent's lock
+        is not enough: one that hangs ships nothing, and what it left in its files is all there is to judge by.)"""
+        session = self._core.present.session
         self._core.life.look()
-        return session_of(lock) if holder(lock) is not None else None
+        return session.id if session is not None and self._core.life.pid == session.pid else None
 
     # -- to the agent ------------------------------------------------------------------------------------------------------
 

@@ -47,7 +47,7 @@ MEASUREMENTS = (
     Measurement("garbage", "nonsense on every socket: no crash, no growth, right messages answered", "garbage", 5000, 100_000),
     Measurement("files", "damaged segments, checkpoints, databases, settings: read, or refused", "garbage_files", 1500, 100_000),
     Measurement("untouchable", "daemon, disk, history, clock, sockets fail: the same steps, the same bits", "untouchable", 1, 2),
-    Measurement("long", "millions of steps, a hundred clients, daemons replaced: memory and handles flat", "long", 150_000, 3_000_000),
+    Measurement("long", "millions of steps, a hundred clients, daemons replaced: memory and handles flat", "long", 75_000, 3_000_000),
 )
 
 

@@ -34,7 +34,7 @@ from tests.reliability.figures.untouchable import until
 
 RATE = 12_000
 """Steps a second, two records each. It could log ten times as fast; the daemon shows its rules some 35,000 records a second on one core,
-and beyond that the recorder's cap would be what is measured."""
+and beyond that the recorder's cap would be what is measured. Half as many in a short run, which shares its cores with other tests."""
 CLIENTS, REPLACED = 100, 5
 SCREEN_EVERY = 10
 COLUMNS = 400
@@ -112,7 +112,8 @@ def measure(count: int, say: Callable[[str], object]) -> dict[str, Any]:
     os.environ |= {"SITTER_RUNTIME_DIR": str(base / "r"), "XDG_STATE_HOME": str(base / "state")}
     for name in ("SITTER", "SITTER_RUN"):
         os.environ.pop(name, None)
-    training = subprocess.Popen([sys.executable, "-c", TRAINING, str(count), str(RATE)], cwd=base, stdout=subprocess.PIPE, text=True)
+    rate = RATE if count >= 1_000_000 else RATE // 2
+    training = subprocess.Popen([sys.executable, "-c", TRAINING, str(count), str(rate)], cwd=base, stdout=subprocess.PIPE, text=True)
     run = RunDir(base / "sitter-runs" / "idle")
     try:
         assert training.stdout is not None
@@ -168,7 +169,8 @@ def live(run: RunDir, training: "subprocess.Popen[str]", count: int, say: Callab
                     screen.close()
                 else:
                     frames.append((stored(run), visit(run)))
-                say(f"{stored(run):,} of {count:,} steps, {clients} clients, {replaced} daemons replaced, daemon {sum(daemon.mb[-1:]):.0f} MB")
+                mb = sum(daemon.mb[-1:])
+                say(f"{stored(run):,} of {count:,} steps, {clients} clients, {replaced} daemons replaced, daemon {mb:.0f} MB")
             else:
                 time.sleep(0.02)
         took = time.monotonic() - began

@@ -466,7 +466,11 @@ def test_a_pong_costs_the_training_next_to_nothing(agent, daemon):
 
 
 def test_signals_end_the_sleep_of_the_training_and_not_ours(agent):
-    blocked = int(next(line.split()[1] for line in control_thread_status() if line.startswith("SigBlk")), 16)
+    def mask() -> int:
+        return int(next(line.split()[1] for line in control_thread_status() if line.startswith("SigBlk")), 16)
+
+    until(mask)  # a thread that is just beginning has not yet got there
+    blocked = mask()
     for held in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGALRM):
         assert blocked >> (held - 1) & 1
     assert not blocked >> (signal.SIGSEGV - 1) & 1
