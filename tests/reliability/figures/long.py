@@ -43,9 +43,6 @@ SETTLED = 0.25
 """Of the steps: after it no daemon is replaced any more, so that the second and the last quarter are of one and the same process."""
 MAY_GROW_MB = {"agent": 8.0, "daemon": 16.0}
 """Between the second and the last quarter: a page cache of SQLite's that fills, an arena of the allocator's."""
-YOUNG_MB = 40.0
-"""In a short run the daemon is some seconds old: its caches fill, and where it gets little of a core up to 20 MiB of records wait in it
-(``store.writer.MOST``). Such a run shows handles and quickness, and of memory only that it is bounded."""
 LONG = 1_000_000
 MAY_GROW_HANDLES = 3
 FIRST_FRAME_S = 1.0
@@ -240,7 +237,6 @@ def broken(figures: dict[str, Any]) -> list[str]:
     out = []
     for who, may in MAY_GROW_MB.items():
         w = figures[who]
-        may = may if figures["steps"] >= LONG else YOUNG_MB
         if w["mb_late"] - w["mb_early"] > may:
             out.append(f"the {who} grew from {w['mb_early']:.0f} to {w['mb_late']:.0f} MB")
         if w["handles_late"] - w["handles_early"] > MAY_GROW_HANDLES:
