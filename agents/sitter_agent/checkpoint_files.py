@@ -136,7 +136,7 @@ def write_durably(
         tmp.replace(path)
         sync_directory(path.parent)
         return out.sha.hexdigest(), out.size, verified
-    except BaseException:
+    except BaseException:  # an interrupt, too, leaves no half file behind; it is raised again
         tmp.unlink(missing_ok=True)
         raise
     finally:
@@ -156,7 +156,7 @@ def write_text(path: Path, text: bytes) -> None:
             os.fsync(file.fileno())
         tmp.replace(path)
         sync_directory(path.parent)
-    except BaseException:
+    except BaseException:  # an interrupt, too, leaves no half file behind; it is raised again
         tmp.unlink(missing_ok=True)
         raise
 

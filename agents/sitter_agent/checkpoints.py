@@ -169,7 +169,7 @@ class Vault:
                 path, lambda f: adapter.save(s.captured, f, job.meta), full_check=job.full_check,
                 first=lambda *found: write_text(sidecar_of(path), msgspec.json.encode(side_of(*found))),
             )  # fmt: skip
-        except BaseException:
+        except BaseException:  # an interrupt, too, leaves no sidecar of a file that is not there; it is raised again
             sidecar_of(path).unlink(missing_ok=True)
             raise
         return read_sidecar(path)

@@ -119,7 +119,7 @@ class Recorder(Rotation):
                     self._next = seq + 1
                     try:
                         pack_into(mapped, at, word, step, branch, now, *numbers, seq)
-                    except BaseException:
+                    except BaseException:  # what a signal handler raises: the reserved slot becomes a hole, and it is raised again
                         self._holes.append((view, at, length, seq))  # type: ignore[arg-type]
                         self._fill_holes()
                         raise
@@ -213,7 +213,7 @@ class Recorder(Rotation):
                 self._next = seq + 1
                 try:
                     pack_blob(view, at, schema, step, branch, now, payload, seq)  # type: ignore[arg-type]
-                except BaseException:
+                except BaseException:  # what a signal handler raises: the reserved slot becomes a hole, and it is raised again
                     self._holes.append((view, at, length, seq))  # type: ignore[arg-type]
                     self._fill_holes()
                     raise

@@ -1,5 +1,6 @@
 """What a fault is: something to plant, what must be noticed of it, and what must hold at the end."""
 
+import abc
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -33,7 +34,7 @@ class Ended(Struct, frozen=True):
     steps_lost: int
 
 
-class Fault:
+class Fault(abc.ABC):
     """One drill. The three methods are called in turn, each raises ``Failed`` with what was expected and did not come."""
 
     name: ClassVar[str]
@@ -56,14 +57,14 @@ class Fault:
         """The directory in which the drill is held. Raises NotHeldError where it cannot be had."""
         yield Path.cwd()
 
+    @abc.abstractmethod
     def plant(self, scene: Scene) -> Planted:
         """Once the training is under way and there is something to go back to."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def notice(self, scene: Scene, planted: Planted) -> Noticed:
         """What must be noticed."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def hold(self, scene: Scene, planted: Planted) -> Ended:
         """What must hold at the end."""
-        raise NotImplementedError

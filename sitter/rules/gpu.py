@@ -1,6 +1,6 @@
 """What the rules about GPUs share: which of them are this run's, and one latch for each."""
 
-
+import abc
 
 from sitter.model import Finding, GpuNow, Proposable
 from sitter.rules.base import RECOVERED, Rule, RuleParams
@@ -18,7 +18,7 @@ def of_run(view: RunView) -> list[GpuNow]:
     return view.gpus
 
 
-class GpuRule(Rule):
+class GpuRule(Rule, abc.ABC):
     """A rule that looks at each of the run's GPUs every second."""
 
     def __init__(self, params: RuleParams | None = None) -> None:
@@ -26,21 +26,21 @@ class GpuRule(Rule):
         self._latches: dict[str, Latch] = {}
         self._times = 0
 
+    @abc.abstractmethod
     def lasts(self) -> float:
         """Seconds that the condition must last."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def holds(self, gpu: GpuNow, view: RunView, is_on: bool) -> bool | None:
         """The condition, now; None where the driver does not say."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def text(self, gpu: GpuNow) -> str:
         """One sentence for people."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def over(self, gpu: GpuNow) -> str:
         """The same when it is over."""
-        raise NotImplementedError
 
     def proposes(self, text: str) -> list[Proposable]:
         """What is proposed."""
