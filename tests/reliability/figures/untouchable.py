@@ -22,6 +22,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from sitter.drill.disk_full import fill
 from sitter.errors import SitterError
 from sitter.locks import holder
 from sitter.store.reader import Reader
@@ -194,15 +195,7 @@ def replaced(scene: Scene) -> Undo:
 
 def disk_full(scene: Scene) -> Undo:
     """To the last byte."""
-    filler = scene.cwd["with"] / "filler"
-    with filler.open("wb", buffering=0) as file:
-        size = 1 << 20
-        while size >= 1:
-            try:
-                file.write(b"x" * size)
-            except OSError:
-                size //= 2
-    return filler.unlink
+    return fill(scene.cwd["with"]).unlink
 
 
 LOCKER = """
