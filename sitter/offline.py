@@ -64,6 +64,7 @@ class Offline:
         core.life.look()
         reach = Reach(
             read=self._read,
+            when_safe=lambda told: told(self._writer.flush()),
             log=core.log_entry,
             rules=core.rule_states,
             stop_now=self._no_daemon,

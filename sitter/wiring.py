@@ -92,6 +92,7 @@ class Daemon:
         self.sampler = Sampler(run.path, clock, self._looked)
         reach = Reach(
             read=self.history.ask,
+            when_safe=lambda told: self.writer.when_safe(lambda safe: self.inbox.post(lambda: told(safe))),
             log=self.core.log_entry,
             rules=self.core.rule_states,
             stop_now=lambda answer: self.ending.stop_now(answer, self.inbox),

@@ -15,6 +15,7 @@ from sitter.grammar import spelled
 from sitter.model import Answered
 from sitter_wire import commands, queries
 
+NOT_SAFE = "; the history cannot be written now: should the daemon end before it can, this is forgotten"
 STOP_PATIENCE_S = 60.0
 """A stop that is not applied by then says so and offers --now."""
 
@@ -24,6 +25,8 @@ class Reach:
     """What the demands need from the daemon around them."""
 
     read: Callable[[queries.Query, Answer], None]
+    when_safe: Callable[[Callable[[bool], None]], None]
+    """Calls back once what was kept and logged until now is on disk, or cannot be written."""
     log: Callable[..., None]
     rules: Callable[[], list[Any]]
     stop_now: Callable[[Answer], None]
@@ -56,6 +59,10 @@ class Demands:
             self._reach.read(query, answer)
         else:
             handler(self, query, answer)
+
+    def _promise(self, text: str, answer: Answer) -> None:
+        """Answer that it is done, once no kill can undo it: what somebody was told before they left must hold with the next daemon."""
+        self._reach.when_safe(lambda safe: answer(Answered(status="applied", text=text if safe else text + NOT_SAFE)))
 
     def _status(self, query: queries.GetStatus, answer: Answer) -> None:
         self._life.look()  # a second may have passed since the last time, and a whole training can end in it
@@ -124,7 +131,7 @@ class Demands:
 
     def _proposal_answer(self, id_: str, found: bool, text: str, answer: Answer) -> None:
         if found:
-            answer(Answered(status="applied", text=f"{id_} {text}"))
+            self._promise(f"{id_} {text}", answer)
             return
         known = ", ".join(self._dispatcher.proposals) or "none is open"
         answer(Answered(status="rejected", text=f"no open proposal {id_!r}; open: {known}"))
@@ -140,14 +147,14 @@ class Demands:
         self._dispatcher.snooze(query.rule, query.seconds)
         text = f"{query.rule} proposes nothing for {human(query.seconds)}; its findings are still written down"
         self._reach.log("command", rule=query.rule, action="snooze", status="applied", detail=text)
-        answer(Answered(status="applied", text=text))
+        self._promise(text, answer)
 
     def _mode(self, query: queries.SetMode, answer: Answer) -> None:
         before = self._dispatcher.preset
         self._dispatcher.set_preset(query.mode)
         text = f"mode {query.mode} (was {before})"
         self._reach.log("command", action="mode", status="applied", detail=text)
-        answer(Answered(status="applied", text=text))
+        self._promise(text, answer)
 
     def _note(self, query: queries.AddNote, answer: Answer) -> None:
         text = query.text.strip()
@@ -157,7 +164,7 @@ class Demands:
         self._reach.log(
             "note", step=self._present.step, branch=self._present.branch, status="operator", detail=text[:4000]
         )
-        answer(Answered(status="applied", text="noted"))
+        self._promise("noted", answer)
 
     def _notify(self, query: queries.TestNotify, answer: Answer) -> None:
         self._reach.test_notify(answer)

@@ -1,6 +1,7 @@
 """What a new daemon knows of the time before it, and what it does not."""
 
 import contextlib
+import queue
 import time
 
 import msgspec
@@ -18,7 +19,7 @@ from sitter_wire import rundir
 from sitter_wire.commands import Outcome, Pause, Rollback
 from sitter_wire.events import CheckpointWritten, Done, Restored, SessionStart
 from sitter_wire.messages import Pong
-from sitter_wire.queries import Act
+from sitter_wire.queries import Act, AddNote, Approve, SetMode, Snooze, Veto
 from sitter_wire.records import Happening, Point
 
 
@@ -66,6 +67,16 @@ def begun(core, *records, **more):
 
 def trouble(rule="guard", **more):
     return Finding(rule=rule, severity="critical", step=5, branch=0, onset=4, text="it is bad", key=f"{rule}:0:4", **more)
+
+
+def demands(core):
+    """What clients may ask of this core."""
+    return core.demands(
+        Reach(
+            read=None, when_safe=core.writer.when_safe, log=core.log_entry, rules=core.rule_states, stop_now=None,
+            rollback_sent=core.rollback_sent, unanswered=core.unanswered, test_notify=None,
+        )
+    )  # fmt: skip
 
 
 def logbook(core):
@@ -200,11 +211,7 @@ def test_an_incident_of_the_guard_ends_with_its_process(daemons):
 
 def test_a_rollback_of_the_operators_that_nobody_answers_does_not_blind_the_guard(daemons):
     core, answers = begun(daemons()), []
-    reach = Reach(
-        read=None, log=core.log_entry, rules=core.rule_states, stop_now=None, rollback_sent=core.rollback_sent, unanswered=core.unanswered,
-        test_notify=None,
-    )  # fmt: skip
-    core.demands(reach)(Act(action=Rollback()), answers.append)
+    demands(core)(Act(action=Rollback()), answers.append)
     (standing,) = core.orders.standing()
     standing.done[0](None)
     assert [answer.status for answer in answers] == ["unanswered"]
@@ -213,6 +220,28 @@ def test_a_rollback_of_the_operators_that_nobody_answers_does_not_blind_the_guar
     assert core.incidents.open
     core.writer.flush()
     assert [e.status for e in Reader(core.run.history).logbook() if e.kind == "outcome"] == ["unanswered"]
+
+
+@pytest.mark.parametrize(
+    ("word", "told"),
+    [
+        (Snooze(rule="gpu_hot", seconds=3600.0), "gpu_hot proposes nothing for 1 h"),
+        (SetMode(mode="watch"), "mode watch"),
+        (AddNote(text="gone to bed"), "gone to bed"),
+        (Approve(id="p1"), "by the operator"),
+        (Veto(id="p1"), "by the operator"),
+    ],
+)
+def test_what_the_operator_was_answered_is_on_disk_by_then(daemons, word, told):
+    core = begun(daemons(), point(2, 1, loss=2.0))
+    core.writer.leisure(True)
+    core.dispatcher.settings["guard"] = msgspec.structs.replace(core.dispatcher.settings["guard"], mode="ask")
+    core.flow.finding(trouble(actions=[Rollback()]))
+    answered = queue.SimpleQueue()
+    demands(core)(word, lambda answer: answered.put((answer, [line.detail for line in logbook(core)])))  # as a SIGKILL now would leave it
+    answer, lines = answered.get(timeout=60)
+    assert answer.status == "applied"
+    assert any(told in line for line in lines)
 
 
 @pytest.mark.parametrize("status", ["applied", "rejected"])

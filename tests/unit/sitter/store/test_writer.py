@@ -267,6 +267,32 @@ def test_a_locked_history_is_waited_for_and_nothing_is_lost(store: Any, until: U
     assert [line.detail for line in store.reader.logbook()] == ["kept"]
 
 
+def test_what_is_promised_is_told_to_be_safe_once_it_is_on_disk_and_unsafe_where_it_cannot_be(store: Any, until: Until) -> None:
+    told: list[bool] = []
+    store.writer.leisure(True)
+
+    def promise(value: int) -> None:
+        """Tells what another process would read at that moment."""
+        store.writer.set("promise", value)
+        store.writer.when_safe(lambda safe: told.append(safe and store.reader.get("promise") == value))
+
+    promise(1)
+    until(lambda: told == [True])
+    other = sqlite3.connect(store.path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    promise(2)
+    until(lambda: told == [True, False])
+    promise(3)  # it is known by now that nothing can be written: nobody waits for that
+    assert told == [True, False, False]
+    other.execute("ROLLBACK")
+    other.close()
+    until(lambda: store.writer.trouble is None)
+    assert store.reader.get("promise") == 3
+    store.writer.close()
+    promise(4)
+    assert told == [True, False, False, False]
+
+
 def test_a_full_disk_is_waited_for_and_nothing_is_lost(store: Any, until: Until) -> None:
     assert store.writer.flush()
     # SQLite itself says "database or disk is full" at this bound, by the same path as for ENOSPC.
