@@ -104,13 +104,16 @@ class Segment:
 
 
 def delete_foreign(path: Path) -> None:
-    """Remove a segment of a session that is over, and leave word of how far its records are gone. Raises OSError where it stays."""
+    """Remove a segment of a session that is over, and leave word of how far its records are gone. Raises OSError where it stays.
+
+    A line more for each: two threads of the training, or a handler in the midst of one, may do this at the same time, and of a number that
+    is read, compared and written again the greater one was seen to be lost.
+    """
     last = _last_seq(path)
-    word = path.parent / DROPPED
     try:
-        if last > (int(word.read_text(encoding="ascii")) if word.exists() else 0):
-            word.write_text(f"{last}\n", encoding="ascii")
-    except (OSError, ValueError):
+        with (path.parent / DROPPED).open("ab", buffering=0) as word:
+            word.write(b"%d\n" % last)
+    except OSError:
         pass  # they go uncounted: the cap comes first
     path.unlink(missing_ok=True)
 

@@ -10,6 +10,8 @@ from sitter_wire.events import Hole
 from sitter_wire.records import DROPPED, MAGIC, Happening, Record, SegmentHeader, read_segment_header, scan_segment
 
 SUFFIX = ".rec"
+DIGITS = 19
+"""Of a sequence number, fewer; a longer word is none."""
 
 
 class SegmentRead(msgspec.Struct, frozen=True, kw_only=True):
@@ -78,11 +80,13 @@ def read(folder: Path, after: int = 0) -> Iterator[SegmentRead]:
 
 
 def dropped(folder: Path) -> int:
-    """The last record of the session that a later one has deleted to keep the recorder's cap; 0 for none."""
+    """The last record of the session that a later one has deleted to keep the recorder's cap; 0 for none. Asked after its segments were
+    read: whoever deletes them does it at any time, the last of them included, and leaves word before."""
     try:
-        return int((folder / DROPPED).read_text(encoding="ascii"))
-    except (OSError, ValueError):
+        lines = (folder / DROPPED).read_bytes().split()
+    except OSError:
         return 0
+    return max((int(line) for line in lines if line.isdigit() and len(line) < DIGITS), default=0)
 
 
 def unreadable(recorder: Path) -> list[str]:

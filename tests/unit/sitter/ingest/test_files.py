@@ -1,6 +1,9 @@
 """What a recorder's files hold, and what they no longer hold."""
 
 import random
+import shutil
+import sys
+from collections.abc import Callable
 
 import pytest
 
@@ -48,6 +51,44 @@ def test_whoever_deletes_a_segment_of_a_session_that_is_over_leaves_word_how_far
     assert files.dropped(folder) == end
 
 
+def interrupted(work: Callable[[], object], at: int, by: Callable[[], object]) -> bool:
+    """``work``, with ``by`` in the midst of ``delete_foreign``, before its line number ``at``: as another thread, or a handler, comes
+    between. False where it has fewer lines."""
+    lines = 0
+
+    def line(frame, event, arg):
+        nonlocal lines
+        lines += event == "line"
+        if event == "line" and lines == at:
+            sys.settrace(None)
+            by()
+        return line
+
+    before = sys.gettrace()
+    sys.settrace(lambda frame, event, arg: line if frame.f_code is delete_foreign.__code__ else None)
+    try:
+        work()
+    finally:
+        sys.settrace(before)
+    return lines >= at
+
+
+def test_of_two_that_delete_at_the_same_time_neither_loses_the_others_word(folder):
+    """The training thread and the control thread both make room; seen once in ten runs at the cap."""
+    read = list(files.read(folder))
+    end, at = read[2].records[-1].seq, 1
+    while True:
+        copy = folder.with_name(f"copy{at}")
+        shutil.copytree(folder, copy)
+        first, second, third = files.segments(copy)[:3]
+        delete_foreign(first)
+        if not interrupted(lambda: delete_foreign(second), at, lambda: delete_foreign(third)):  # noqa: B023 — called at once
+            break
+        assert files.dropped(copy) == end, f"line {at}"
+        at += 1
+    assert at > 3
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_a_torn_last_record_makes_no_number_up(folder, seed):
     whole = list(files.read(folder))[-1]
@@ -65,5 +106,8 @@ def test_a_torn_last_record_makes_no_number_up(folder, seed):
 def test_what_says_how_far_it_reached_may_be_anything(folder):
     (folder / "dropped").write_bytes(b"\xffx")
     assert files.dropped(folder) == 0
+    (folder / "dropped").write_bytes(b"12\n" + b"9" * 40 + b"\n-5 0x7\n7")
+    assert files.dropped(folder) == 12
+    (folder / "dropped").write_bytes(b"\xffx")
     delete_foreign(files.segments(folder)[0])
     assert len(files.segments(folder)) == 7
