@@ -54,6 +54,7 @@ class Flow:
         present = self._present
         if present.session is None or present.session.id != session:
             present.session = Session(id=session, pid=pid)
+            present.last_safe_point = None  # another process's says nothing of how long this one has been at it
         known = present.session
         if known.clock is None and clock is not None and clock != (0, 0):
             known.clock = (clock[0] / 1e9, clock[1] / 1e9)

@@ -17,6 +17,7 @@ from sitter.store.writer import Writer
 from sitter_wire import rundir
 from sitter_wire.commands import Rollback
 from sitter_wire.events import KnobChanged, KnobDeclared, KnobSpec, LoopStart, SessionStart
+from sitter_wire.messages import Pong
 from sitter_wire.records import Happening, Point
 
 
@@ -126,3 +127,13 @@ def test_a_run_that_finished_without_a_finite_loss_is_not_called_well(core, loss
     core.life.state = lambda: "finished"
     core.flow.records("s", [made.event(start()), made.point(0, loss=2.0), made.point(1, loss=loss)])
     assert core.board.status().verdict == verdict
+
+
+def test_a_process_that_was_started_again_is_not_as_old_as_the_last_safe_point_of_the_one_before(core):
+    now = time.monotonic()
+    core.flow.records("s", [Records().event(start())])
+    core.present.pinged(Pong(session="s", pid=1, n=1, step=9, micro=9, branch=0, safe_point_at=now - 4000.0, written=1, dropped=0), now)
+    core.flow.session("next", (time.time_ns(), time.monotonic_ns()))
+    core.present.pinged(Pong(session="next", pid=2, n=1, step=9, micro=9, branch=1, safe_point_at=None, written=1, dropped=0), now)
+    core.tick()
+    assert core.view.safe_point_age is None, "else its start is taken for a step that does not end, and ended where `do` says so"
