@@ -49,4 +49,9 @@ def mishaps() -> list[str]:
     if not _seen:
         return []
     count, last = next(reversed(_seen.values()))
-    return [f"the daemon failed {sum(n for n, _ in _seen.values())} times in a task of its own ({last}, {count} times); see its daemon.log"]
+    total = sum(n for n, _ in _seen.values())
+    return [f"the daemon failed {_times(total)} in a task of its own ({last}, {_times(count)}); see its daemon.log"]
+
+
+def _times(n: int) -> str:
+    return "once" if n == 1 else f"{n} times"

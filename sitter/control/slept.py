@@ -35,8 +35,8 @@ class Slept:
         if slept > SLEPT_S:
             self._note("host slept", f"host slept {human(slept)}; the training stood still with it, and goes on")
         if stood > STOOD_S:
-            # What the agent said last is so much older than it would be, had anybody asked.
-            present.pong_at = None if present.pong_at is None else present.pong_at + stood
+            # What the agent said last is so much older than it would be, had anybody asked; what has come since is as new as it can be.
+            present.pong_at = None if present.pong_at is None else min(mono, present.pong_at + stood)
             present.last_safe_point = None if present.last_safe_point is None else min(mono, present.last_safe_point + stood)
             self._note("daemon stood", f"the daemon did not run for {human(stood)}: it was stopped, or its machine was")
 

@@ -107,3 +107,8 @@ def test_from_the_agents_side(tmp_path, caplog):
         socket.close(0)
     link.close()
     context.destroy(0)
+
+
+def test_one_is_called_once():
+    mishaps.guarded(fails)
+    assert mishaps.mishaps() == ["the daemon failed once in a task of its own (RuntimeError: a bug, once); see its daemon.log"]

@@ -36,3 +36,11 @@ def test_a_daemon_that_stood_makes_nobody_look_silent():
 
 def test_a_busy_machine_is_neither():
     assert look((100.0, 100.0), (120.0, 121.0), (121.0, 122.0)).lines == []
+
+
+def test_what_came_before_the_clock_was_looked_at_is_of_now_and_not_of_the_future():
+    core, left = Written(), iter([(100.0, 100.0), (400.0, 400.0)])
+    slept = Slept(core, lambda: next(left))
+    core.present.pong_at, core.present.last_safe_point = 399.9, 399.8  # the pong that waited was read first
+    slept.tick()
+    assert (core.present.pong_at, core.present.last_safe_point) == (400.0, 400.0), "in the future it would hide a hang for five minutes"
