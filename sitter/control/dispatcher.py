@@ -1,5 +1,6 @@
 """From finding to action: mode, snooze, budget, cool-down, delay, answer. A rule never acts; this decides, and says so."""
 
+import logging
 import math
 from collections import deque
 from typing import Protocol
@@ -9,6 +10,8 @@ import msgspec
 from sitter.clock import Clock, human
 from sitter.control.settings import RuleSetting, effective
 from sitter.model import EntryKind, Finding, Incident, Mode, Preset, Proposal
+
+log = logging.getLogger(__name__)
 
 LONGEST_SNOOZE_S = 366 * 86400.0
 COOL_DOWN_S = 60.0
@@ -209,7 +212,11 @@ class Dispatcher:
         """What an earlier daemon kept. A delay that ran out while none lived is not made up for: it is ``skipped``."""
         now = self._clock.wall()
         for raw in kept.get("proposals") or []:  # type: ignore[attr-defined]
-            proposal = msgspec.convert(raw, Proposal)
+            try:
+                proposal = msgspec.convert(raw, Proposal)
+            except msgspec.ValidationError as e:  # of another version
+                log.warning("a proposal that an earlier daemon made is not understood: %s", e)
+                continue
             if proposal.finding.rule not in self.settings:
                 continue
             if proposal.due is not None and proposal.due <= now:

@@ -1,5 +1,6 @@
 """Which checkpoints are good, and which of these is the best by the goal."""
 
+import math
 from collections.abc import Callable
 
 import msgspec
@@ -31,7 +32,7 @@ class Judge:
         self._goal = self._present.goal[0]
         for info in self._on_line():
             score = reader.value_at(self._goal, info.step)
-            if score is not None:
+            if score is not None and math.isfinite(score):
                 self._scores[info.path] = score
 
     def look(self) -> None:

@@ -1,6 +1,7 @@
 """What a new daemon is told of the past: its last points and events, as they were made, with acting off (PROTOCOL, present and past)."""
 
 from collections.abc import Callable
+from typing import get_args
 
 from sitter.control.incidents import Incidents
 from sitter.control.present import GOALS, Present
@@ -9,8 +10,12 @@ from sitter.rules.base import gave_up, recovered
 from sitter.rules.engine import Engine
 from sitter.rules.view import Sample
 from sitter.store.reader import Reader
+from sitter_wire.events import AnyEvent, SnapshotTaken
 from sitter_wire.records import Happening
 
+SNAPSHOT = str(SnapshotTaken.__struct_config__.tag)
+LASTING = [str(kind.__struct_config__.tag) for kind in get_args(AnyEvent) if kind is not SnapshotTaken]
+"""Events of which there are few, and of which the oldest still counts."""
 WARM_UP_POINTS = 5000
 """Points of the past that a new daemon shows its rules, so that they know what is usual."""
 
@@ -53,13 +58,14 @@ class Recall:
 
 
 def _past(reader: Reader, session: str) -> list[Sample | Happening]:
-    """Interleaved as they were made: a restore between two points changes what the second may be compared with."""
-    told: list[tuple[int, Sample | Happening]] = [
-        (stored.happening.seq, stored.happening) for stored in reader.events() if stored.session == session
-    ]
+    """Interleaved as they were made: a restore between two points changes what the second may be compared with. Snapshots only from the
+    first of the points on: there are up to some a second, for days, and at an earlier one the rules remember nothing yet."""
+    points = [point for point in reader.tail(WARM_UP_POINTS) if point.session == session]
+    events = list(reader.events(LASTING))
+    if points:
+        events += reader.events([SNAPSHOT], after=reader.event_before(session, points[0].seq))
+    told: list[tuple[int, Sample | Happening]] = [(e.happening.seq, e.happening) for e in events if e.session == session]
     told += [
-        (point.seq, Sample(step=point.step, branch=point.branch, time=point.time / 1e9, values=point.values))
-        for point in reader.tail(WARM_UP_POINTS)
-        if point.session == session
+        (point.seq, Sample(step=point.step, branch=point.branch, time=point.time / 1e9, values=point.values)) for point in points
     ]
     return [item for _, item in sorted(told, key=lambda t: t[0])]

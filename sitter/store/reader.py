@@ -166,6 +166,15 @@ class Reader:
                 return
             after = rows[-1][0]
 
+    def event_before(self, session: str, seq: int) -> int:
+        """``id`` of the last event of a session below a sequence number, for ``events(after=…)``; 0 where there is none."""
+        with self._reading() as c:
+            row = c.execute(
+                "SELECT id FROM events WHERE session = (SELECT id FROM sessions WHERE session = ?) AND seq < ? ORDER BY seq DESC LIMIT 1",
+                (session, seq),
+            ).fetchone()
+            return int(row[0]) if row else 0
+
     def logbook(self, after: int = 0, limit: int = 1000) -> list[LogEntry]:
         """Lines with ``id`` > after, oldest first; the newest ``limit`` of them, at most 100,000."""
         with self._reading() as c:

@@ -1,6 +1,7 @@
 """What a new daemon knows of the time before it, and what it does not."""
 
 import contextlib
+import math
 import queue
 import time
 
@@ -9,15 +10,17 @@ import pytest
 
 from sitter.clock import SystemClock
 from sitter.config import load
+from sitter.control import recall
 from sitter.control.core import Core
 from sitter.control.demands import Reach
+from sitter.control.recall import WARM_UP_POINTS
 from sitter.model import Finding
 from sitter.paths import look
 from sitter.store.reader import Reader
 from sitter.store.writer import Writer
 from sitter_wire import rundir
 from sitter_wire.commands import Outcome, Pause, Rollback
-from sitter_wire.events import CheckpointWritten, Done, Restored, SessionStart
+from sitter_wire.events import CheckpointWritten, Done, Restored, SessionStart, SnapshotTaken
 from sitter_wire.messages import Pong
 from sitter_wire.queries import Act, AddNote, Approve, SetMode, Snooze, Veto
 from sitter_wire.records import Happening, Point
@@ -281,3 +284,33 @@ def test_a_delay_is_not_over_before_the_present_is_known(daemons):
     core.tick()
     assert not core.dispatcher.proposals
     assert core.orders.standing(Pause)
+
+
+def test_a_proposal_that_is_not_understood_keeps_no_daemon_from_starting(daemons):
+    core = begun(daemons(), point(2, 1, loss=2.0))
+    understood = {"id": "p2", "finding": trouble("gpu_hot"), "made": 1.0, "due": None}
+    core.keep("proposals", [{"id": "p1", "finding": "of another version"}, understood])
+    assert list(daemons().dispatcher.proposals) == ["p2"]
+
+
+def test_a_checkpoint_at_which_the_goal_was_not_a_number_is_not_the_best(daemons):
+    core = daemons()
+    core._judge._healthy_steps = 3
+    records = [point(2, 4, val_loss=math.nan), checkpoint(3, 5), *(point(i, i + 2, loss=2.0) for i in range(4, 14))]
+    records += [point(14, 17, val_loss=2.0), checkpoint(15, 18), *(point(i, i + 3, loss=2.0) for i in range(16, 30))]
+    begun(core, *records, goal="val_loss", better="lower")
+    assert best(core) == [18]
+    assert all(c.good for c in core.present.checkpoints.values())
+    assert best(daemons()) == [18]
+
+
+def test_snapshots_of_weeks_are_not_read_again(daemons):
+    def taken(seq, step):
+        return event(seq, step, SnapshotTaken(slot=0, branch=0, step=step, bytes=1, seconds=0.0))
+
+    records = [taken(2 + i, 1) for i in range(50)] + [point(52 + i, 2 + i, loss=2.0) for i in range(WARM_UP_POINTS)]
+    last = records[-1]
+    begun(daemons(), *records, taken(last.seq + 1, last.step), goal="val_loss", better="lower")
+    with contextlib.closing(Reader(daemons().run.history)) as reader:
+        told = [item.event for item in recall._past(reader, "s") if isinstance(item, Happening)]
+    assert [type(e) for e in told] == [SessionStart, SnapshotTaken]
