@@ -11,27 +11,31 @@ from collections.abc import Callable
 from pathlib import Path
 
 from sitter.clock import SystemClock
-from sitter.errors import DamagedError
+from sitter.errors import DaemonError, DamagedError
 from sitter.locks import holder, take_within
 from sitter.paths import register
 from sitter.store.aside import set_aside
 from sitter.supervise.background import serve_detached
-from sitter.supervise.daemon_process import ANOTHER, is_daemon
+from sitter.supervise.daemon_process import ANOTHER
 from sitter.wiring import Daemon
 from sitter_wire.places import RunDir
 
 log = logging.getLogger("sitter.daemon")
 
-READERS_S = 5.0
-"""So long a new daemon waits for commands that read the run's files; each has them for some milliseconds."""
+READERS_S = 10.0
+"""So long a new daemon waits for commands that read the run's files, while a training waits for it. Each has them for some milliseconds,
+for seconds on a host that swaps, and for long where its output waits for a pager: then the agent starts a daemon once it has left."""
 
 
 def watch(run: RunDir, ready: Callable[[], None]) -> int:
     """Take the run's lock and serve; ``ready`` is called once questions can be asked. Returns the exit code."""
     # A command that reads a run without a daemon has the lock for a moment, and must not be what leaves the run without one.
-    lock = take_within(run.daemon_lock, READERS_S, lambda pid: not is_daemon(pid))
+    lock = take_within(run.daemon_lock, READERS_S)
     if lock is None:
-        sys.stderr.write(f"sitter: another daemon (process {holder(run.daemon_lock)}) has the run {run.name}\n")
+        pid = holder(run.daemon_lock)
+        if pid is None:
+            raise DaemonError(f"a command that reads the run {run.name} has kept its lock for {READERS_S:.0f} s: end it, or let it go on")
+        sys.stderr.write(f"sitter: another daemon (process {pid}) has the run {run.name}\n")
         return ANOTHER
     clock = SystemClock()
     try:

@@ -2,6 +2,9 @@
 
 A POSIX lock goes when its process closes ANY descriptor of that file. So what this process holds is remembered here, and asked about
 without opening the file again.
+
+Whoever holds such a lock has the whole file. A command that only reads a run without a daemon keeps every daemon out for that moment, and
+must not be taken for one: it locks all but the first byte, so that the first byte is the holder's alone.
 """
 
 import errno
@@ -11,9 +14,8 @@ import os
 import struct
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import IO
+from typing import IO, NamedTuple
 
 from sitter_wire.places import check_lock_file, small_file
 
@@ -21,22 +23,27 @@ from sitter_wire.places import check_lock_file, small_file
 _FLOCK = "hhqqi4x" if sys.platform.startswith("linux") else "qqihh"
 
 
-_MINE: dict[tuple[int, int], IO[str]] = {}
+class _Held(NamedTuple):
+    file: IO[str]
+    reads: bool
+
+
+_MINE: dict[tuple[int, int], _Held] = {}
 """By device and inode. A file that was closed meanwhile does not count."""
 
 
-def _mine(path: Path) -> bool:
+def _mine(path: Path) -> _Held | None:
     try:
         found = path.stat()
     except OSError:
-        return False
-    file = _MINE.get((found.st_dev, found.st_ino))
-    return file is not None and not file.closed
+        return None
+    held = _MINE.get((found.st_dev, found.st_ino))
+    return held if held is not None and not held.file.closed else None
 
 
 def session_of(path: Path) -> str | None:
     """The session that an agent.lock names; None where it says nothing, or this process holds it (reading would give it back)."""
-    if _mine(path):
+    if _mine(path) is not None:
         return None
     try:
         found = json.loads(small_file(path, 4096))["session"]
@@ -46,22 +53,22 @@ def session_of(path: Path) -> str | None:
 
 
 def holder(path: Path) -> int | None:
-    """Pid of the process that holds the lock on ``path``; None where nobody does or the file is not there.
+    """Pid of the process that holds the lock on ``path``; None where nobody does, or only who reads, or the file is not there.
 
     Asks without taking it, so that whoever wants it at the same moment is not refused because of us.
     """
-    if _mine(path):
-        return os.getpid()
+    if (mine := _mine(path)) is not None:
+        return None if mine.reads else os.getpid()
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # should somebody have put a pipe there
     except OSError:
         return None
     try:
         if sys.platform.startswith("linux"):
-            answer = fcntl.fcntl(fd, fcntl.F_GETLK, struct.pack(_FLOCK, fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0))
+            answer = fcntl.fcntl(fd, fcntl.F_GETLK, struct.pack(_FLOCK, fcntl.F_WRLCK, os.SEEK_SET, 0, 1, 0))
             kind, _, _, _, pid = struct.unpack(_FLOCK, answer)
         else:
-            answer = fcntl.fcntl(fd, fcntl.F_GETLK, struct.pack(_FLOCK, 0, 0, 0, fcntl.F_WRLCK, os.SEEK_SET))
+            answer = fcntl.fcntl(fd, fcntl.F_GETLK, struct.pack(_FLOCK, 0, 1, 0, fcntl.F_WRLCK, os.SEEK_SET))
             _, _, pid, kind, _ = struct.unpack(_FLOCK, answer)
     except OSError:
         return None
@@ -70,33 +77,31 @@ def holder(path: Path) -> int | None:
     return pid if kind != fcntl.F_UNLCK and pid > 0 else None
 
 
-def take_within(path: Path, seconds: float, gives_way: Callable[[int], bool]) -> IO[str] | None:
-    """Like ``take``; while another process has it that ``gives_way`` (by its pid) says will soon be done, it is asked again for so long."""
+def take_within(path: Path, seconds: float, *, reads: bool = False) -> IO[str] | None:
+    """Like ``take``; while only who reads is in the way, who will soon be done, it is asked again for so long."""
     end = time.monotonic() + seconds
-    while (lock := take(path)) is None and time.monotonic() < end:
-        pid = holder(path)
-        if pid is not None and not gives_way(pid):
-            break
+    while (lock := take(path, reads=reads)) is None and time.monotonic() < end and holder(path) is None:
         time.sleep(0.01)  # a lock that is given back tells nobody but who waits for it, and that wait has no end
     return lock
 
 
-def take(path: Path) -> IO[str] | None:
-    """The open, locked file, or None where another process (or this one) has it; closing it gives the lock back.
+def take(path: Path, *, reads: bool = False) -> IO[str] | None:
+    """The open, locked file, or None where another process (or this one) has it; closing it gives the lock back. ``reads``: only to keep
+    others out for a moment; nobody sees a holder in it.
 
     Raises OSError where it cannot be opened or locked at all, or is no file of ours.
     """
-    if _mine(path):
+    if _mine(path) is not None:
         return None
     check_lock_file(path)
     file = path.open("a+", encoding="ascii")
     try:
-        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB, 0, 1 if reads else 0, os.SEEK_SET)
     except OSError as e:
         file.close()
         if e.errno in (errno.EACCES, errno.EAGAIN):
             return None
         raise
-    held = os.fstat(file.fileno())
-    _MINE[held.st_dev, held.st_ino] = file
+    found = os.fstat(file.fileno())
+    _MINE[found.st_dev, found.st_ino] = _Held(file, reads)
     return file

@@ -14,7 +14,7 @@ from sitter.control.desk import Answer, Refused
 from sitter.control.history_desk import look_up
 from sitter.control.preset import preset_of
 from sitter.errors import DaemonError, UsageError
-from sitter.locks import holder, take
+from sitter.locks import holder, take_within
 from sitter.model import Answered
 from sitter.paths import look
 from sitter.store.reader import Reader
@@ -22,12 +22,16 @@ from sitter.store.writer import Writer
 from sitter_wire import queries
 from sitter_wire.places import RunDir, check_own_run
 
+OTHERS_S = 15.0
+"""So long other commands that read the same run are waited for, one after the other."""
+
 
 class Offline:
     """Has the client's ``ask``."""
 
     def __init__(self, run: RunDir) -> None:
-        """Raises DaemonError where a daemon has just taken the run, StoreError where the history cannot be read."""
+        """Raises DaemonError where a daemon has just taken the run or another command keeps it, StoreError where the history cannot be
+        read."""
         info, clock = look(run).info, SystemClock()
         config = load(run.sitter_toml)
         self._scratch: tempfile.TemporaryDirectory[str] | None = None
@@ -35,14 +39,14 @@ class Offline:
         history = run.history
         try:
             check_own_run(run)  # else whatever we wrote there would be in its owner's way
-            self._lock = take(run.daemon_lock)
+            self._lock = take_within(run.daemon_lock, OTHERS_S, reads=True)
         except OSError:
             history = self._copy(run)
         else:
             if self._lock is None:
-                raise DaemonError(
-                    f"a daemon (process {holder(run.daemon_lock)}) has just taken run {run.name}: ask again"
-                )
+                pid = holder(run.daemon_lock)
+                who = "another command that reads" if pid is None else f"a daemon (process {pid}) has just taken"
+                raise DaemonError(f"{who} run {run.name}{' keeps it' if pid is None else ''}: ask again")
         self._writer = Writer(history, on_commit=lambda _: None, clock=clock)
         self._writer.start()
         self._reader = Reader(history)

@@ -115,7 +115,7 @@ class Launcher:
         last = max(self._heard() or 0.0, self._started)
         if now - last < SILENT_S or (self._thread is not None and self._thread.is_alive()):
             return
-        if is_held(self._run.daemon_lock):  # stopped or very busy, but there
+        if is_held(self._run.daemon_lock, by_readers=True):  # stopped or very busy, but there; or a command reads, and will leave
             return
         if self.restarts >= RESTARTS:
             self.enabled = False
@@ -157,8 +157,11 @@ class Launcher:
         return f"the daemon did not start (exit code {code}): {_last_line(self._run.daemon_log, at)}"
 
 
-def is_held(lock: Path) -> bool:
-    """Whether another process holds this POSIX lock. Only asks, so whoever wants it at this moment is not refused because of us."""
+def is_held(lock: Path, *, by_readers: bool = False) -> bool:
+    """Whether another process holds this POSIX lock. Only asks, so whoever wants it at this moment is not refused because of us.
+
+    A command that only reads the run keeps daemons out for that time, and watches nothing: it locks all but the first byte.
+    """
     if not sys.platform.startswith("linux"):
         return False  # then the daemon itself finds out, and says so by its exit code
     try:
@@ -166,7 +169,7 @@ def is_held(lock: Path) -> bool:
     except OSError:
         return False
     try:
-        answer = fcntl.fcntl(fd, fcntl.F_GETLK, struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0))
+        answer = fcntl.fcntl(fd, fcntl.F_GETLK, struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, 0, 0 if by_readers else 1, 0))
         return int(struct.unpack("hhqqi4x", answer)[0]) != fcntl.F_UNLCK
     except OSError:
         return False

@@ -6,8 +6,6 @@ import signal
 import subprocess
 import sys
 
-import psutil
-
 from sitter.errors import ConfigError, DaemonError
 from sitter.locks import holder
 from sitter_wire.places import RunDir
@@ -42,16 +40,6 @@ def start_daemon(run: RunDir) -> None:
             else f"the daemon for {run.name} could not be started; see {run.daemon_log}"
         )
         raise ConfigError(text) if done.returncode == ConfigError.exit_code else DaemonError(text)
-
-
-def is_daemon(pid: int) -> bool:
-    """Whether this process is some run's daemon, by its command line; True where that cannot be told."""
-    try:
-        return "sitter.daemon" in psutil.Process(pid).cmdline()
-    except psutil.NoSuchProcess:
-        return False
-    except psutil.Error:
-        return True
 
 
 def stop_daemon(run: RunDir) -> None:

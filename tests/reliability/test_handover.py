@@ -3,15 +3,20 @@
 import json
 import os
 import pty
+import select
 import signal
 import sys
 import threading
 import time
 from pathlib import Path
 
-from sitter.locks import holder
+import pytest
+
+from sitter.locks import holder, take
 from sitter.store.reader import Reader
 from sitter.supervise.daemon_process import start_daemon
+from sitter_agent.launcher import is_held
+from sitter_wire import rundir
 from sitter_wire.places import RunDir
 
 TRAINING = """
@@ -179,7 +184,7 @@ READS = """
     import pathlib, sys, time
     from sitter.locks import take
     while True:                       # what a command does that reads the files of a run, again and again
-        lock = take(pathlib.Path(sys.argv[1]))
+        lock = take(pathlib.Path(sys.argv[1]), reads=True)
         time.sleep(0.03)
         if lock is not None:
             lock.close()
@@ -191,14 +196,37 @@ def test_who_only_reads_does_not_keep_a_daemon_from_starting(sitter, script, sta
     training = start(sys.executable, "-u", str(script(TRAINING)))  # with daemon=False
     training.stdout.readline()
     run = RunDir(tmp_path / "sitter-runs" / "x")
-    reader = start(sys.executable, str(script(READS, "reads.py")), str(run.daemon_lock))
-    until(lambda: holder(run.daemon_lock) == reader.pid)
+    start(sys.executable, str(script(READS, "reads.py")), str(run.daemon_lock))
+    until(lambda: is_held(run.daemon_lock, by_readers=True))
     for _ in range(3):
         start_daemon(run)
         pid = holder(run.daemon_lock)
-        assert pid not in (None, reader.pid)
+        assert pid is not None
         os.kill(pid, signal.SIGKILL)
-        until(lambda: holder(run.daemon_lock) in (None, reader.pid))
+        until(lambda: holder(run.daemon_lock) is None)
+    assert sitter.status()["daemon"] is None, "nor is it taken for one"
+
+
+def test_a_training_that_starts_while_a_command_reads_its_run_is_watched(sitter, script, start, tmp_path):
+    run = rundir.create(tmp_path / "sitter-runs", "x", command=["x"], supervised=False, sockets="", version="0")
+    with take(run.daemon_lock, reads=True):
+        training = start(sys.executable, "-u", str(script(TRAINING.replace("daemon=False, ", ""))), SITTER_RUN=str(run.path))
+        until(lambda: run.daemon_log.exists() or select.select([training.stdout], [], [], 0)[0])  # a daemon is started, or is not
+    assert "guard on" in training.stdout.readline()
+    watcher = holder(run.daemon_lock)
+    assert watcher is not None
+    assert sitter.until(lambda s: s["state"] == "running")["daemon"]["pid"] == watcher
+
+
+@pytest.mark.slow
+def test_a_command_that_keeps_a_run_delays_its_daemon_and_no_more(sitter, script, start, tmp_path):
+    run = rundir.create(tmp_path / "sitter-runs", "x", command=["x"], supervised=False, sockets="", version="0")
+    with take(run.daemon_lock, reads=True):  # its output waits for a pager, say
+        training = start(sys.executable, "-u", str(script(TRAINING.replace("daemon=False, ", ""))), SITTER_RUN=str(run.path))
+        assert "nobody is watching: the daemon did not start" in (line := training.stdout.readline())
+        assert "a command that reads" in line
+    assert any("the daemon was gone and is started again" in line for line in training.stdout)
+    assert sitter.until(lambda s: s["state"] == "running")["daemon"] is not None
 
 
 def test_the_run_outlives_the_terminal_it_was_started_from(sitter, script, tmp_path):

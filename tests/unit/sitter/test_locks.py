@@ -3,8 +3,12 @@
 import os
 import subprocess
 import sys
+import threading
+
+import pytest
 
 from sitter.locks import holder, take, take_within
+from sitter_agent.launcher import is_held
 
 
 def seen_from_outside(path) -> str:
@@ -23,28 +27,45 @@ def test_asking_about_ones_own_lock_does_not_give_it_away(tmp_path):
     assert seen_from_outside(path).startswith("None <")
 
 
-def test_a_daemon_waits_for_who_only_reads(tmp_path):
-    path = tmp_path / "daemon.lock"
-    reader = subprocess.Popen(
-        [sys.executable, "-c", "import sys, time; from pathlib import Path; from sitter.locks import take\n"
-         f"lock = take(Path({str(path)!r})); print('has it', flush=True); sys.stdin.readline()"],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+def another(path, *, reads: bool) -> subprocess.Popen:
+    """A process that has the lock until its stdin says something."""
+    code = f"import sys; from pathlib import Path; from sitter.locks import take; lock = take(Path({str(path)!r}), reads={reads})"
+    process = subprocess.Popen(
+        [sys.executable, "-c", f"{code}; print('has it', flush=True); sys.stdin.readline()"], stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE, text=True,
     )  # fmt: skip
+    assert process.stdout.readline() == "has it\n"
+    return process
+
+
+@pytest.mark.parametrize("reads", [False, True])
+def test_who_only_reads_is_waited_for_and_seen_by_nobody(tmp_path, reads):
+    path = tmp_path / "daemon.lock"
+    reader = another(path, reads=True)
     try:
-        assert reader.stdout.readline() == "has it\n"
-        assert take_within(path, 5.0, lambda pid: False) is None, "another daemon: at once"
-        asked = []
-
-        def gives_way(pid: int) -> bool:
-            asked.append(pid)
-            if len(asked) == 3:
-                reader.stdin.write("enough\n")
-                reader.stdin.flush()
-            return True
-
-        lock = take_within(path, 10.0, gives_way)
+        assert holder(path) is None, "taken for a daemon, it would keep one from being started"
+        assert not is_held(path)
+        assert is_held(path, by_readers=True)
+        assert take(path, reads=reads) is None
+        leaves = threading.Timer(0.1, reader.communicate, ["enough\n"])
+        leaves.start()
+        lock = take_within(path, 60.0, reads=reads)
+        leaves.join()
         assert lock is not None
-        assert set(asked) == {reader.pid}
+        assert seen_from_outside(path) == (f"{None if reads else os.getpid()} None")
         lock.close()
     finally:
-        reader.communicate()
+        reader.kill()
+        reader.wait()
+
+
+@pytest.mark.parametrize("reads", [False, True])
+def test_a_daemon_is_waited_for_by_nobody(tmp_path, reads):
+    path = tmp_path / "daemon.lock"
+    daemon = another(path, reads=False)
+    try:
+        assert holder(path) == daemon.pid
+        assert is_held(path)
+        assert take_within(path, 1e9, reads=reads) is None
+    finally:
+        daemon.communicate("enough\n")
