@@ -10,7 +10,8 @@ from sitter.supervise.death import Death, examine, in_words
 from sitter.supervise.pending import Attempt, read_attempts
 
 TOLD = "attempts_told"
-"""Kept in the history: unix seconds of the last attempt's end that is in the logbook."""
+"""Kept in the history: when those attempts began, in unix seconds, that are in the logbook. (When the last of them ended would not do: the
+clock may be turned back.)"""
 XID_S = 300.0
 """A GPU error so long before the end is named beside it."""
 KEPT_ALARMS = 20
@@ -21,7 +22,7 @@ class Obituary:
 
     def __init__(self, core: Core, reader: Reader, clock: Clock) -> None:
         self._core, self._clock = core, clock
-        self._told = float(reader.get(TOLD) or 0.0)
+        self._told: list[float] = list(reader.get(TOLD) or [])
         self._stamp = 0
         self._alarms: list[tuple[float, str]] = []
 
@@ -39,10 +40,11 @@ class Obituary:
         if stamp == self._stamp:
             return
         self._stamp = stamp
-        for attempt in read_attempts(core.run).attempts:
-            if attempt.ended is not None and attempt.then and attempt.ended > self._told:
-                self._told = attempt.ended
-                core.keep(TOLD, attempt.ended)
+        attempts = read_attempts(core.run).attempts
+        for attempt in attempts:
+            if attempt.ended is not None and attempt.then and attempt.started not in self._told:
+                self._told = [a.started for a in attempts if a.started in (*self._told, attempt.started)]
+                core.keep(TOLD, self._told)
                 self._restarted(attempt)
 
     def _restarted(self, attempt: Attempt) -> None:

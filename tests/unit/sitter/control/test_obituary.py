@@ -1,0 +1,66 @@
+"""What the logbook says of attempts that were followed by another."""
+
+import contextlib
+import json
+
+import pytest
+
+from sitter.clock import SystemClock
+from sitter.config import load
+from sitter.control.core import Core
+from sitter.control.obituary import Obituary
+from sitter.paths import look
+from sitter.store.reader import Reader
+from sitter.store.writer import Writer
+from sitter_wire import rundir
+
+
+@pytest.fixture
+def run(tmp_path):
+    return rundir.create(tmp_path, "t", command=["x"], supervised=True, sockets="", version="0")
+
+
+@contextlib.contextmanager
+def daemon(run):
+    """One daemon's core and obituary; what it wrote is committed when it is left."""
+    writer = Writer(run.history, on_commit=lambda _: None, clock=SystemClock())
+    writer.start()
+    with contextlib.closing(Reader(run.history)) as reader, contextlib.closing(writer):
+        core = Core(
+            run=run, info=look(run).info, config=load(run.sitter_toml), preset="guard", clock=SystemClock(), writer=writer, reader=reader,
+            send=lambda _: True, notify=lambda *_: None, on_gone=lambda: None,
+        )  # fmt: skip
+        yield Obituary(core, reader, SystemClock())
+
+
+def attempts(run, *spans):
+    """As the parent writes them: each crashed and was followed by another."""
+    listed = [{"pid": 7, "started": began, "ended": ended, "code": 1, "then": "restarting in 0:05 (1 of 9)"} for began, ended in spans]
+    (run.path / "attempts.json").write_text(json.dumps({"of": 9, "attempts": listed}))
+
+
+def crashes(run):
+    with contextlib.closing(Reader(run.history)) as reader:
+        return len([line for line in reader.logbook() if line.status == "crashed"])
+
+
+def test_each_is_told_once_also_where_the_clock_was_turned_back_between_them(run):
+    with daemon(run) as obituary:
+        attempts(run, (10_000.0, 10_100.0))
+        obituary.tick()
+        obituary.tick()
+        attempts(run, (10_000.0, 10_100.0), (6_500.0, 6_600.0))
+        obituary.tick()
+    assert crashes(run) == 2
+    with daemon(run) as obituary:
+        obituary.tick()
+    assert crashes(run) == 2
+
+
+def test_those_of_the_next_sitter_run_are_others(run):
+    with daemon(run) as obituary:
+        attempts(run, (10_000.0, 10_100.0), (10_200.0, 10_300.0))
+        obituary.tick()
+        attempts(run, (10_400.0, 10_500.0))
+        obituary.tick()
+    assert crashes(run) == 3

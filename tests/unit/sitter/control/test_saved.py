@@ -1,0 +1,96 @@
+"""``[checkpoints] after``: once for every checkpoint, and nothing about it is left unsaid."""
+
+import contextlib
+import time
+
+import pytest
+
+from sitter.clock import SystemClock
+from sitter.config import parse
+from sitter.control.core import Core
+from sitter.control.saved import Saved
+from sitter.model import CheckpointInfo
+from sitter.paths import look
+from sitter.store.reader import Reader
+from sitter.store.writer import Writer
+from sitter_wire import rundir
+
+DEADLINE_S = 60.0
+
+
+@pytest.fixture
+def run(tmp_path):
+    return rundir.create(tmp_path, "t", command=["x"], supervised=True, sockets="", version="0")
+
+
+@contextlib.contextmanager
+def daemon(run, command):
+    """One daemon's core and what it does about checkpoints; what it wrote is committed when it is left."""
+    writer = Writer(run.history, on_commit=lambda _: None, clock=SystemClock())
+    writer.start()
+    with contextlib.closing(Reader(run.history)) as reader, contextlib.closing(writer):
+        core = Core(
+            run=run, info=look(run).info, config=parse(f'[checkpoints]\nafter = "{command}"\n', "sitter.toml"), preset="guard",
+            clock=SystemClock(), writer=writer, reader=reader, send=lambda _: True, notify=lambda *_: None, on_gone=lambda: None,
+        )  # fmt: skip
+        yield core, Saved(core, reader, SystemClock())
+
+
+def written(core, step, at):
+    """The agent's word of a checkpoint."""
+    path = f"checkpoints/{step}-0.pt"
+    (core.run.path / path).write_bytes(b"x")
+    info = CheckpointInfo(branch=0, step=step, path=path, bytes=1, good=False, verified=True, time=at)
+    core.present.checkpoints[path] = info
+    core.writer.checkpoint(info)
+
+
+def until_idle(saved):
+    deadline = time.monotonic() + DEADLINE_S
+    saved.tick()
+    while saved.busy:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+        saved.tick()
+
+
+def outcomes(run):
+    with contextlib.closing(Reader(run.history)) as reader:
+        return [(line.step, line.status) for line in reader.logbook() if line.kind == "outcome"]
+
+
+def test_once_for_each_also_where_the_clock_was_turned_back_between_them(run):
+    with daemon(run, "echo {step} >> copied") as (core, saved):
+        written(core, 10, 10_000.0)
+        until_idle(saved)
+        written(core, 20, 6_400.0)
+        until_idle(saved)
+    with daemon(run, "echo {step} >> copied") as (_, saved):
+        until_idle(saved)
+    assert (run.path / "copied").read_text().split() == ["10", "20"]
+    assert outcomes(run) == [(10, "applied"), (20, "applied")]
+
+
+def test_one_whose_daemon_ends_before_it_is_not_left_unsaid(run):
+    with daemon(run, "while [ ! -e go ]; do sleep 0.05; done; echo {step} >> copied") as (core, saved):
+        written(core, 10, 10_000.0)
+        saved.tick()
+        assert saved.busy
+    with daemon(run, "true") as (_, saved):
+        until_idle(saved)
+    (run.path / "go").touch()
+    deadline = time.monotonic() + DEADLINE_S
+    while not (run.path / "copied").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    assert outcomes(run) == [(10, "unanswered")]
+
+
+def test_what_could_not_be_kept_up_with_is_left_out_once(run):
+    with daemon(run, "echo {step} >> copied") as (core, saved):
+        for step in range(10, 60, 10):
+            written(core, step, 10_000.0 + step)
+        until_idle(saved)
+    with daemon(run, "echo {step} >> copied") as (_, saved):
+        until_idle(saved)
+    assert (run.path / "copied").read_text().split() == ["30", "40", "50"]
