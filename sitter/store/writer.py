@@ -22,6 +22,7 @@ from sitter.model import CheckpointInfo, Incident, LogEntry
 from sitter.store.growing import Growing, Statement
 from sitter.store.known_session import KnownSession
 from sitter.store.pace import Pace
+from sitter.store.promises import Promises
 from sitter.store.schema import open_writer, store_error
 from sitter_wire.events import Hole, Restored, SessionStart
 from sitter_wire.records import Happening, Point, Record
@@ -73,11 +74,9 @@ class Writer:
         self._waiting_records = 0
         self._kept = 0
         self._refused: dict[str, int] = {}
-        self._closing = False
-        self._ended = False
-        self._hurry = False
+        self._closing = self._ended = self._hurry = False
         self._given, self._done = 0, 0
-        self._awaited: deque[tuple[int, Callable[[bool], None]]] = deque()
+        self._promises = Promises()
         # The thread's own. What follows from records is never given up; the daemon's own words are, when there is no end of them.
         self._unapplied: deque[tuple[str, Any, Any]] = deque()
         self._derived: list[Statement] = []
@@ -189,9 +188,8 @@ class Writer:
         """Commits soon, and tells whether all that was given until now is on disk; False as soon as it turns out that it cannot be written.
         ``told`` is called once, from the writer's thread, or at once where nothing can be written. For what is promised to somebody."""
         with self._changed:
-            in_vain = self._ended or self.trouble is not None
-            if not in_vain:
-                self._awaited.append((self._given, told))
+            if not (in_vain := self._ended or self.trouble is not None):
+                self._promises.add(self._given, told)
                 self._hurry = True
                 self._changed.notify_all()
         if in_vain:
@@ -242,18 +240,7 @@ class Writer:
             with self._changed:
                 self._ended = True
                 self._changed.notify_all()
-            self._tell(safe=False)
-
-    def _tell(self, *, safe: bool) -> None:
-        """Those that wait: all of them that it cannot be written, else those whose part is written."""
-        with self._changed:
-            due = [told for goal, told in self._awaited if not safe or goal <= self._done]
-            self._awaited = deque((goal, told) for goal, told in self._awaited if safe and goal > self._done)
-        for told in due:
-            try:
-                told(safe)
-            except Exception:
-                log.exception("telling what is safe")
+            self._promises.broken()
 
     def _wait(self, retry: float) -> None:
         """Until a commit is due or there is hurry; after a failure ``retry`` seconds."""
@@ -374,7 +361,7 @@ class Writer:
             self._kept = 0
             self._done = self._taken
             self._changed.notify_all()
-        self._tell(safe=True)
+        self._promises.kept(self._done)
         try:
             self._on_commit(advanced)
         except Exception:
@@ -397,7 +384,7 @@ class Writer:
         if excess > 0:
             del self._words[:excess]
             self.dropped += excess
-        self._tell(safe=False)
+        self._promises.broken()
 
     def _write(self, statements: list[Statement]) -> None:
         """In order. One that can never be stored (a lone surrogate, a number too large) is given up, not tried for ever."""
