@@ -14,6 +14,7 @@ from sitter.control import recall
 from sitter.control.core import Core
 from sitter.control.demands import Reach
 from sitter.control.recall import WARM_UP_POINTS
+from sitter.control.succession import Succession
 from sitter.model import Finding
 from sitter.paths import look
 from sitter.store.reader import Reader
@@ -314,3 +315,19 @@ def test_snapshots_of_weeks_are_not_read_again(daemons):
     with contextlib.closing(Reader(daemons().run.history)) as reader:
         told = [item.event for item in recall._past(reader, "s") if isinstance(item, Happening)]
     assert [type(e) for e in told] == [SessionStart, SnapshotTaken]
+
+
+@pytest.mark.parametrize(("living", "told"), [("s", 1), ("another", 0)])
+def test_only_of_a_training_that_did_go_on_is_it_said_that_it_did(daemons, living, told):
+    """A reboot, or the out-of-memory killer, ends daemon and training; what is started then is another."""
+    core = begun(daemons())
+    core.run.agent_lock.write_text('{"session": "s"}')
+    with contextlib.closing(Reader(core.run.history)) as reader:
+        before = Succession(core, reader, SystemClock(), 17)
+        before.begin()
+        before.tick()
+    core = daemons()
+    core.run.agent_lock.write_text(f'{{"session": "{living}"}}')
+    with contextlib.closing(Reader(core.run.history)) as reader:
+        Succession(core, reader, SystemClock(), 18).begin()
+    assert len([name for name, text, _ in core.told if name == "daemon_gone" and "the training went on" in text]) == told
