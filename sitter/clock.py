@@ -29,9 +29,16 @@ class SystemClock:
         return time.time()
 
 
+UNKNOWN = "unknown"
+
+
 def iso(wall: float) -> str:
-    """Unix seconds as ISO 8601 with the local offset, to the second."""
-    return datetime.datetime.fromtimestamp(wall).astimezone().isoformat(timespec="seconds")
+    """Unix seconds as ISO 8601 with the local offset, to the second; ``UNKNOWN`` where no calendar has such a day: of a damaged file, or an
+    end that lies thousands of years ahead."""
+    try:
+        return datetime.datetime.fromtimestamp(wall).astimezone().isoformat(timespec="seconds")
+    except (OverflowError, OSError, ValueError):
+        return UNKNOWN
 
 
 _UNITS = {"s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}

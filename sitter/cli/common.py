@@ -10,7 +10,7 @@ import click
 import msgspec
 
 from sitter.client import Client
-from sitter.clock import iso
+from sitter.clock import UNKNOWN, iso
 from sitter.grammar import USAGE, demand_in_words, parse_all
 from sitter.model import Answered
 from sitter.offline import Offline
@@ -124,7 +124,8 @@ def _plain(value: Any, name: str) -> Any:
         if not math.isfinite(value):
             return "nan" if math.isnan(value) else "inf" if value > 0 else "-inf"
         if name in TIMES:
-            return iso(value)
+            at = iso(value)
+            return None if at == UNKNOWN else at
     return value
 
 
