@@ -1,0 +1,1 @@
+"""The user's own rules: an expression over signals, written in ``sitter.toml``."""
