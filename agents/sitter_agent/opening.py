@@ -308,7 +308,7 @@ def _gpus(model: Any) -> list[str]:
     torch = sys.modules.get("torch")
     found: dict[str, None] = {}
     with contextlib.suppress(Exception):
-        if torch is None or not torch.cuda.is_available():
+        if torch is None or not torch.cuda.is_initialized():  # a model on a GPU has; asking more would start its driver
             return []
         models = model.values() if isinstance(model, dict) else [model]
         for m in models:

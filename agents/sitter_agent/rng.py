@@ -14,7 +14,7 @@ def capture() -> dict[str, Any]:
     torch = sys.modules.get("torch")
     if torch is not None and hasattr(torch, "get_rng_state"):
         states["torch"] = torch.get_rng_state()
-        if torch.cuda.is_available() and torch.cuda.is_initialized():
+        if torch.cuda.is_initialized():  # asking whether there is a GPU would start its driver, which a forked child could not use then
             states["cuda"] = torch.cuda.get_rng_state_all()
     return states
 
@@ -127,4 +127,4 @@ def _is_generator(value: object) -> bool:
 
 
 def _tensor(torch: Any, text: str) -> Any:
-    return torch.tensor(list(bytes.fromhex(text)), dtype=torch.uint8)
+    return torch.tensor(list(bytes.fromhex(text)), dtype=torch.uint8, device="cpu")

@@ -38,7 +38,9 @@ class Pending:
             # Converted on the GPU first: a non_blocking copy between types goes through pageable memory, which waits.
             number = value.detach().reshape(()).to(torch.float64)
             if self._buffers is None:  # once and for all: pinning memory may make the GPU's streams wait for each other
-                self._buffers = list(torch.empty(MAX_PENDING, dtype=torch.float64, pin_memory=True).unbind())
+                with torch.inference_mode(False):  # made in a script's inference mode, none of it could be written outside
+                    made = torch.empty(MAX_PENDING, dtype=torch.float64, pin_memory=True, device="cpu")
+                    self._buffers = list(made.unbind())
             buffer = self._buffers.pop()
             buffer.copy_(number, non_blocking=True)
             event = torch.cuda.Event()

@@ -49,7 +49,7 @@ def named(value: Any) -> dict[str, Any]:
 def gather_rng(into: Gathered) -> dict[str, Any]:
     """The generators of torch: CPU, and every CUDA device where CUDA has been used."""
     found: dict[str, Any] = {"torch": into.add(torch.get_rng_state(), "rng/torch")}
-    if torch.cuda.is_available() and torch.cuda.is_initialized():
+    if torch.cuda.is_initialized():
         states = torch.cuda.get_rng_state_all()
         found["cuda"] = [into.add(state, f"rng/cuda{i}") for i, state in enumerate(states)]
     return found

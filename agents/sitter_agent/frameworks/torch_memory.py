@@ -95,6 +95,11 @@ def copy_out(live: dict[str, Tensor], pool: dict[str, Tensor], staging: "Staging
 
     A tensor that stands under two paths is copied once.
     """
+    with torch.inference_mode(False), torch.no_grad():  # memory made in a script's inference mode could not be written outside of it
+        return _copied(live, pool, staging)
+
+
+def _copied(live: dict[str, Tensor], pool: dict[str, Tensor], staging: "Staging | None") -> dict[str, Tensor]:
     host: dict[str, Tensor] = {}
     done: dict[int, Tensor] = {}
     taken: set[int] = set()
@@ -114,11 +119,10 @@ def copy_out(live: dict[str, Tensor], pool: dict[str, Tensor], staging: "Staging
             taken.add(id(copied))
             done[id(tensor)] = copied
         host[path] = copied
-    with torch.no_grad():
-        if near[0]:
-            torch._foreach_copy_(near[1], near[0])
-        if far[0]:
-            _from_device(far[0], far[1], staging)
+    if near[0]:
+        torch._foreach_copy_(near[1], near[0])
+    if far[0]:
+        _from_device(far[0], far[1], staging)
     return host
 
 
@@ -188,7 +192,7 @@ class Staging:
     def __init__(self, size: int = STAGING_BYTES) -> None:
         self.half = size // 2
         pin = torch.cuda.is_available()
-        self._buffer = torch.empty(self.half * 2, dtype=torch.uint8, pin_memory=pin)
+        self._buffer = torch.empty(self.half * 2, dtype=torch.uint8, pin_memory=pin, device="cpu")
         self._events: list[Any] = [None, None]
 
     def fetch(self, sources: list[Tensor], targets: list[Tensor]) -> None:

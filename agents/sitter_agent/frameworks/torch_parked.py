@@ -22,6 +22,9 @@ MARGIN = 256 << 20
 KIND = "cuda"
 """Of the device that is freed."""
 
+NO_ROOM: Any = getattr(torch, "OutOfMemoryError", torch.cuda.OutOfMemoryError)
+"""Under its older name before torch 2.5."""
+
 Grow = Callable[[torch.UntypedStorage, int], None]
 
 
@@ -31,6 +34,7 @@ class Parked:
     def __init__(self, tensors: Iterable[Tensor], grow: Grow = lambda storage, n: storage.resize_(n)) -> None:
         self._kind, self._grow = KIND, grow
         self._tensors = [t for t in {id(t): t for t in tensors}.values() if _movable(t, KIND)]
+        self._devices = {t.device for t in self._tensors}
         self._storages = {s._cdata: s for s in (t.untyped_storage() for t in self._tensors) if s.resizable() and s.nbytes() >= LEAST}
         self.nbytes = sum(s.nbytes() for s in self._storages.values())
         self._host: dict[int, Tensor] = {}
@@ -44,9 +48,9 @@ class Parked:
         self._settle()
         before = self._held()
         copies: dict[int, Tensor] = {}
-        with torch.no_grad():
+        with torch.inference_mode(False), torch.no_grad():
             for key, storage in self._storages.items():
-                copies[key] = torch.empty(storage.nbytes(), dtype=torch.uint8)
+                copies[key] = torch.empty(storage.nbytes(), dtype=torch.uint8, device="cpu")
                 copies[key].copy_(_bytes(storage))
         self._settle()
         self._host = copies
@@ -66,7 +70,7 @@ class Parked:
                     self._grow(storage, len(host))
                     _bytes(storage).copy_(host)
             self._settle()
-        except torch.OutOfMemoryError as e:
+        except NO_ROOM as e:
             for storage in grown:
                 storage.resize_(0)
             self._give_back()
@@ -81,15 +85,18 @@ class Parked:
             for t in self._tensors:
                 host = hosts.get(t.untyped_storage()._cdata)
                 if host is not None:
-                    t.data = torch.empty(0, dtype=t.dtype).set_(host, t.storage_offset(), t.size(), t.stride())
+                    t.data = torch.empty(0, dtype=t.dtype, device="cpu").set_(host, t.storage_offset(), t.size(), t.stride())
         self._host.clear()
 
     def _held(self) -> int:
-        return int(torch.cuda.memory_reserved()) if self._kind == "cuda" else sum(s.nbytes() for s in self._storages.values())
+        if self._kind == "cuda":
+            return sum(torch.cuda.memory_reserved(device) for device in self._devices)
+        return sum(s.nbytes() for s in self._storages.values())
 
     def _settle(self) -> None:
         if self._kind == "cuda":
-            torch.cuda.synchronize()
+            for device in self._devices:
+                torch.cuda.synchronize(device)
 
     def _give_back(self) -> None:
         if self._kind == "cuda":

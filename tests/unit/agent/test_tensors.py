@@ -38,8 +38,8 @@ class SlowDevice(types.ModuleType):
             def query(self):
                 return self.n <= device.arrived
 
-        self.empty = lambda n, dtype, pin_memory: types.SimpleNamespace(unbind=lambda: [Buffer() for _ in range(n)])
-        self.no_grad = contextlib.nullcontext
+        self.empty = lambda n, dtype, pin_memory, device: types.SimpleNamespace(unbind=lambda: [Buffer() for _ in range(n)])
+        self.no_grad = self.inference_mode = contextlib.nullcontext
         self.capturing = False
         self.cuda = types.SimpleNamespace(
             Event=Event, device=lambda d: contextlib.nullcontext(), is_current_stream_capturing=lambda: self.capturing
