@@ -236,6 +236,8 @@ class Core:
         view.state = self.life.state()
         view.in_session = self.life.alive
         view.started = p.session.clock[1] if p.session and p.session.clock else None
+        if self.life.silent_yet:
+            view.started, view.safe_point_age = self.life.since, None
 
     def demands(self, reach: Reach) -> Demands:
         """What clients may ask and demand of this run."""

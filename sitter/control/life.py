@@ -31,6 +31,8 @@ class Life:
         self._run, self._clock, self._present = run, clock, present
         self._supervised, self._on_gone = supervised, on_gone
         self.pid: int | None = None
+        self.since: float | None = None
+        """Monotonic seconds at which this process was seen for the first time."""
         self.gone_at: float | None = None
         self.exit: ExitNow | None = None
         self.restart: RestartNow | None = None
@@ -52,7 +54,7 @@ class Life:
             pid = process.pid if process is not None and process.alive() else None
         if pid is not None:
             if pid != self.pid:
-                self.pid, self.gone_at, self.exit = pid, None, None
+                self.pid, self.since, self.gone_at, self.exit = pid, self._clock.monotonic(), None, None
                 self.stalled = False
                 self._present.pong_at = None  # another process's last word is no silence of this one
             self.restart = None
@@ -64,6 +66,12 @@ class Life:
             self._on_gone()
         if self.gone_at is not None and self.exit is None:
             self.exit = read_exit(self._run, self.started())
+
+    @property
+    def silent_yet(self) -> bool:
+        """A process lives that has not said anything, such as one that imports: what is known of the present is an earlier one's."""
+        session = self._present.session
+        return self.alive and (session is None or (self._present.pong_at is None and session.pid not in (0, self.pid)))
 
     @property
     def alive(self) -> bool:

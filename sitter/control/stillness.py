@@ -105,10 +105,10 @@ class Stillness:
     def take(self) -> None:
         """The stacks are wanted: by the control thread where it answers, else from outside. Called every second until they are there."""
         now, session = self._clock.monotonic(), self._present.session
-        if session is None or self._outside:
+        if self._outside:
             return
         silent = self._view.agent_age
-        if self._asked_at is None and silent is not None and silent < SILENT_S:
+        if session is not None and self._asked_at is None and silent is not None and silent < SILENT_S:
             self._asked_at = now
             self._asked = self._orders.give(DumpStacks(), session=session.id, by="rule:stalled", wait=ANSWER_S).id
         elif self._asked_at is None or now - self._asked_at > ANSWER_S:

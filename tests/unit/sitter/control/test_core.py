@@ -10,6 +10,7 @@ import pytest
 from sitter.clock import SystemClock
 from sitter.config import load
 from sitter.control.core import Core
+from sitter.locks import take
 from sitter.model import Finding
 from sitter.paths import look
 from sitter.store.reader import Reader
@@ -137,3 +138,19 @@ def test_a_process_that_was_started_again_is_not_as_old_as_the_last_safe_point_o
     core.present.pinged(Pong(session="next", pid=2, n=1, step=9, micro=9, branch=1, safe_point_at=None, written=1, dropped=0), now)
     core.tick()
     assert core.view.safe_point_age is None, "else its start is taken for a step that does not end, and ended where `do` says so"
+
+
+def test_a_process_that_has_not_spoken_yet_is_as_old_as_itself(core):
+    now = time.monotonic()
+    core.flow.session("s", None).clock = (time.time() - 5000.0, now - 5000.0)
+    core.flow.records("s", [Records().event(start())])
+    core.present.pinged(Pong(session="s", pid=1, n=1, step=9, micro=9, branch=0, safe_point_at=now - 4000.0, written=1, dropped=0), now)
+    with take(core.run.agent_lock):
+        core.tick()
+        assert (core.view.safe_point_age, core.view.agent_age) == (None, None), "an earlier process's"
+        assert core.view.started >= now, "else its imports are taken for a step that does not end, and ended where `do` says so"
+        core.present.pinged(
+            Pong(session="s", pid=1, n=2, step=9, micro=9, branch=0, safe_point_at=now - 4000.0, written=1, dropped=0), time.monotonic()
+        )
+        core.tick()
+        assert core.view.safe_point_age >= 4000.0, "it speaks: what it says is its own, whatever its number is seen from here"
