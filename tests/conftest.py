@@ -18,7 +18,12 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
     """Before pytest-xdist looks at its options."""
     if together.wanted(config):
         config.option.numprocesses = together.workers()
-        config.option.dist = "worksteal"
+        config.option.dist = "loadgroup"  # what is marked as one group is run by one worker, the rest by whoever is free
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Also where pytest-xdist, whose mark this is, is not installed."""
+    config.addinivalue_line("markers", "xdist_group(name): tests that share what is dear to make, and so run on one worker")
 
 
 @pytest.fixture(autouse=True)

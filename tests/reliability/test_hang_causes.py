@@ -1,11 +1,11 @@
 """A training that does not go on is told apart by cause, with the line it stands on, its stacks taken before anything is said.
 
-All trainings stand at the same time, each with a daemon of its own: what is waited for is time, not a core. Defaults are shortened, so the
-figures here are those of the tests; ``python tests/benchmarks/hangs.py`` prints the time to notice with the real ones.
+All trainings stand at the same time, each with a daemon of its own: what is waited for is time, not a core. Each stops, dies or stands by
+itself at one place of its script, so that nobody has to wait for it to get there. Defaults are shortened, so the figures here are those of
+the tests; ``python tests/benchmarks/hangs.py`` prints the time to notice with the real ones.
 """
 
 import contextlib
-import json
 import os
 import signal
 import subprocess
@@ -16,7 +16,17 @@ from pathlib import Path
 
 import pytest
 
+from sitter.cli.common import asking, settle
+from sitter.errors import SitterError
+from sitter.model import LogEntry, Status
+from sitter.paths import look
+from sitter.supervise.process import TrainingProcess
 from sitter.supervise.witness import by_py_spy
+from sitter_wire.places import RunDir
+from sitter_wire.queries import GetLogbook, GetStatus
+
+pytestmark = pytest.mark.xdist_group("hangs")
+"""All on one worker: each would otherwise start all the trainings."""
 
 RULES = """
 [rules.stalled]
@@ -75,10 +85,43 @@ for step in agent.steps(10_000):
         parse()
 """
 
-STEPS = """
+STOPS = """
 for step in agent.steps(1_000_000):
     agent.log(loss=1.0)
-    time.sleep(0.01)  # here
+    time.sleep(0.01)
+    if step == STAND:
+        os.kill(os.getpid(), signal.SIGSTOP)  # here
+"""
+
+DIES = STOPS.replace("SIGSTOP", "SIGKILL")
+
+STOPS_IN_START = """
+import os, signal
+import sitter_agent
+from sitter_agent.launcher import Launcher
+
+start = Launcher.start
+
+def and_stop(launcher):
+    why = start(launcher)
+    os.kill(os.getpid(), signal.SIGSTOP)  # here
+    return why
+
+Launcher.start = and_stop  # then its daemon watches, and nobody is there yet to answer it
+sitter_agent.start(name="r")
+"""
+
+STOPS_BEFORE_ITS_FIRST_STEP = """
+import os, signal
+import sitter_agent
+
+agent = sitter_agent.start(name="r")
+os.kill(os.getpid(), signal.SIGSTOP)  # here
+"""
+
+STOPS_IN_ITS_IMPORTS = """
+import os, signal
+os.kill(os.getpid(), signal.SIGSTOP)  # here
 """
 
 LOCKED = """
@@ -139,29 +182,42 @@ for step in agent.steps(10_000):
 
 BODIES = {
     "sleeps": SLEEPS, "holds the lock": HOLDS, "before its first answer": AT_ONCE, "regex": MATCHES, "deadlock": LOCKED, "stdin": TYPES,
-    "loader": LOADS, "busy": COMPUTES, "stopped": STEPS, "killed": STEPS,
+    "loader": LOADS, "busy": COMPUTES, "stopped": STOPS, "killed": DIES,
 }  # fmt: skip
+EARLY = {
+    "stopped in start": STOPS_IN_START, "stopped before its first step": STOPS_BEFORE_ITS_FIRST_STEP,
+    "stopped in its imports": STOPS_IN_ITS_IMPORTS,
+}  # fmt: skip
+"""Whole scripts, the last of them under ``sitter run``: of a process that has not yet said anything only a parent can tell."""
 
 
 class Training:
     """One script with its run directory, and what its logbook says."""
 
-    def __init__(self, place: Path, body: str, rules: str = "") -> None:
+    def __init__(self, place: Path, script: str, rules: str = "", under: tuple[str, ...] = ()) -> None:
+        """``under``: the command that starts it."""
         place.mkdir()
-        self.place, self.run = place, place / "sitter-runs" / "r"
-        self.source = textwrap.dedent(HEAD + body).splitlines()
+        self.place, self.run = place, RunDir(place / "sitter-runs" / "r")
+        self.source = textwrap.dedent(script).splitlines()
         (place / "train.py").write_text("\n".join(self.source), encoding="utf-8")
         (place / "sitter.toml").write_text(RULES + rules, encoding="utf-8")
         self.process = subprocess.Popen(
-            [sys.executable, "train.py"], cwd=place, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            [*under, sys.executable, "train.py"], cwd=place, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
             env={**os.environ, "OMP_NUM_THREADS": "1"}, start_new_session=True,
         )  # fmt: skip
 
-    def sitter(self, *words: str) -> str:
-        return subprocess.run(
-            [sys.executable, "-m", "sitter.cli.main", words[0], "-r", str(self.run), *words[1:], "--json"], cwd=self.place,
-            capture_output=True, text=True, check=False, timeout=60, stdin=subprocess.DEVNULL,
-        ).stdout  # fmt: skip
+    def logbook(self) -> list[LogEntry]:
+        with contextlib.suppress(SitterError), asking(look(self.run)) as asked:
+            settle(asked)
+            found: list[LogEntry] = asked.ask(GetLogbook(), 30.0)
+            return found
+        return []  # there is no run yet
+
+    def status(self) -> Status | None:
+        with contextlib.suppress(SitterError), asking(look(self.run)) as asked:
+            found: Status = asked.ask(GetStatus(), 30.0)
+            return found
+        return None
 
     @property
     def line(self) -> str:
@@ -169,41 +225,35 @@ class Training:
         number = next(i for i, line in enumerate(self.source, 1) if line.endswith("# here"))
         return f"train.py:{number} in "
 
-    def found(self, timeout: float = 60.0) -> dict:
+    def found(self, timeout: float = 100.0) -> LogEntry:
         """The rule's finding, as the logbook has it."""
         end, lines = time.monotonic() + timeout, []
         while time.monotonic() < end:
-            lines = [json.loads(line) for line in self.sitter("logbook").splitlines()]
+            lines = self.logbook()
             for line in lines:
-                if line["kind"] == "finding" and line["rule"] == "stalled":
+                if line.kind == "finding" and line.rule == "stalled":
                     return line
-            time.sleep(0.5)
-        raise AssertionError(f"nothing was found within {timeout} s; the logbook: {lines[-5:]}")
+            time.sleep(0.2)
+        raise AssertionError(f"nothing was found within {timeout} s; {self.status()}; the logbook: {lines[-5:]}")
 
-    def until(self, state: str) -> None:
-        """The state becomes this one within seconds."""
-        end = time.monotonic() + 20
-        while (found := self.status()["state"]) != state and time.monotonic() < end:
-            time.sleep(0.3)
-        assert found == state
-
-    def status(self) -> dict:
-        return json.loads(self.sitter("status"))
+    def until(self, *states: str) -> None:
+        """The state becomes one of these."""
+        end = time.monotonic() + 60
+        while ((status := self.status()) is None or status.state not in states) and time.monotonic() < end:
+            time.sleep(0.1)
+        assert status is not None
+        assert status.state in states
 
     def report(self) -> str:
         """The newest stack report."""
-        reports = [p for p in (self.place / "sitter-runs" / "r" / "reports").glob("stacks-*-*.txt") if "T" not in p.name]
+        reports = [p for p in self.run.reports.glob("stacks-*-*.txt") if "T" not in p.name]
         return max(reports, key=lambda p: p.stat().st_mtime).read_text(encoding="utf-8")
 
-    def has_steps(self) -> bool:
-        try:
-            return (self.status().get("step") or 0) >= 20
-        except json.JSONDecodeError:
-            return False
-
     def end(self) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self.process.pid, signal.SIGKILL)  # with the loader's worker, which would sleep on
+        child = TrainingProcess.find(self.run)
+        for pid in {self.process.pid} | ({child.pid} if child is not None else set()):
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(pid, signal.SIGKILL)  # with the loader's worker, which would sleep on
         self.process.communicate()
 
 
@@ -214,12 +264,10 @@ def trainings(tmp_path_factory):
     made = {}
     try:
         for name, body in BODIES.items():
-            made[name] = Training(place / name.replace(" ", "-"), body)
-        for name, number in (("stopped", signal.SIGSTOP), ("killed", signal.SIGKILL)):
-            end = time.monotonic() + 40
-            while not made[name].has_steps() and time.monotonic() < end:
-                time.sleep(0.2)
-            made[name].process.send_signal(number)
+            made[name] = Training(place / name.replace(" ", "-"), HEAD + body)
+        for name, script in EARLY.items():
+            under = (sys.executable, "-m", "sitter.cli.main", "run", "--name", "r", "--no-ui", "--") if name.endswith("imports") else ()
+            made[name] = Training(place / name.replace(" ", "-"), script, under=under)
         yield made
     finally:
         for training in made.values():
@@ -238,16 +286,21 @@ def trainings(tmp_path_factory):
         ("loader", "waits for input: the loader brings no batch, and its 1 worker process stands still"),
         ("busy", "is slow: it is busy"),
         ("stopped", "the process is stopped by a signal"),
+        *((name, "the process is stopped by a signal") for name in EARLY),
     ],
 )
 def test_the_cause_and_the_line_are_said(trainings, name, says):
     training = trainings[name]
     found = training.found()
-    assert says in found["detail"]
-    if name != "stopped" or by_py_spy(training.process.pid):  # who is stopped answers nobody: only a look from outside sees the line
-        assert training.line in found["detail"]
+    assert says in found.detail
+    process = TrainingProcess.find(training.run) or training.process
+    if "stopped" not in name or by_py_spy(process.pid):  # who is stopped answers nobody: only a look from outside sees the line
+        assert training.line in found.detail
         assert training.line in training.report()
-    training.until("hung" if name in ("holds the lock", "before its first answer", "regex", "stopped") else "stalled")
+    if "stopped" in name:
+        training.until("hung", "stalled")  # whether its control thread was there yet, the daemon may not know
+    else:
+        training.until("hung" if name in ("holds the lock", "before its first answer", "regex") else "stalled")
     assert training.process.poll() is None, "a look from outside must end nothing"
 
 
@@ -256,23 +309,23 @@ def test_a_stop_by_a_signal_is_over_when_it_goes_on(trainings):
     training.found()
     training.process.send_signal(signal.SIGCONT)
     training.until("running")
-    assert training.status()["incidents"]["open"] == 0
+    assert training.status().incidents.open == 0
 
 
 def test_gone_is_said_as_gone(trainings):
     training = trainings["killed"]
     training.until("crashed")
-    assert not [line for line in training.sitter("logbook").splitlines() if json.loads(line)["rule"] == "stalled"]
+    assert not [line for line in training.logbook() if line.rule == "stalled"]
 
 
 @pytest.mark.slow
 def test_a_rule_may_end_it_so_that_it_is_started_again(tmp_path):
-    training = Training(tmp_path / "r", LOCKED, 'do = "restart"\n')
+    training = Training(tmp_path / "r", HEAD + LOCKED, 'do = "restart"\n')
     try:
         training.found()
         training.process.wait(60)  # SIGTERM waits 20 s for a safe point that does not come
         training.until("crashed")
-        told = [json.loads(line) for line in training.sitter("logbook").splitlines()]
-        assert any(t["action"] and "stop --now" in t["action"] and t["status"] == "applied" for t in told), told[-6:]
+        told = training.logbook()
+        assert any("stop --now" in t.detail and t.status == "applied" for t in told), told[-6:]
     finally:
         training.end()
