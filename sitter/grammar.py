@@ -31,11 +31,11 @@ def number(text: str, what: str) -> float:
     return x
 
 
-def step(text: str) -> int:
-    """A step: ``1200``, ``12,340``, ``12.5k``. Raises UsageError."""
+def step(text: str, what: str = "a step such as 12,340 or 12.5k") -> int:
+    """A step, or ``what`` else is counted: ``1200``, ``12,340``, ``12.5k``. Raises UsageError."""
     found = _STEP.fullmatch(text.strip().replace(",", "").replace("_", ""))
     if not found:
-        raise UsageError(f"expected a step such as 12,340 or 12.5k, found {text!r}")
+        raise UsageError(f"expected {what}, found {text!r}")
     return round(float(found[1]) * {"": 1, "k": 1_000, "M": 1_000_000}[found[2]])
 
 
@@ -103,7 +103,7 @@ def _checkpoint(words: Sequence[str]) -> list[queries.AnyQuery]:
 
 def _drop(words: Sequence[str]) -> list[queries.AnyQuery]:
     (n,) = _exactly(words, "drop", 1)
-    batches = step(n)
+    batches = step(n, "a number of batches such as 3")
     if batches < 1:
         raise UsageError("drop needs at least 1 batch: `drop 3` discards the next three")
     return [queries.Act(action=commands.DropBatches(count=batches))]

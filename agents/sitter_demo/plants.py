@@ -12,9 +12,9 @@ SPIKE_GAIN = 100.0
 GRADIENT_FACTOR = 1e4
 PLANTS = re.compile(r"(?P<kind>nan|spike|grad)@(?P<at>\d+|told):(?P<turns>\d+)|(?P<rate>lr)@(?P<rate_at>\d+|told)")
 BY_NOBODY = {
-    "nan": "the inputs of {turns} batches were made NaN, as from a broken shard",
-    "spike": f"the inputs of {{turns}} batches were made {SPIKE_GAIN:.0f} × too large",
-    "grad": f"the gradients of {{turns}} steps were made {GRADIENT_FACTOR:,.0f} × too large",
+    "nan": "the inputs of {turns} were made NaN, as from a broken shard",
+    "spike": f"the inputs of {{turns}} were made {SPIKE_GAIN:.0f} × too large",
+    "grad": f"the gradients of {{turns}} were made {GRADIENT_FACTOR:,.0f} × too large",
     "lr": f"the script multiplied its learning rate by {RATE_FACTOR:.0f}",
 }
 
@@ -92,4 +92,9 @@ class Plants:
             self.place = None  # before this process was started again
             return
         self.told = self.turn
-        drill.tell(self.place, drill.PLANTED, step=step, at=time.time(), what=BY_NOBODY[kind].format(turns=plant[1]))
+        drill.tell(self.place, drill.PLANTED, step=step, at=time.time(), what=BY_NOBODY[kind].format(turns=_turns(kind, plant[1])))
+
+
+def _turns(kind: str, n: int) -> str:
+    what = ("step", "steps") if kind == "grad" else ("batch", "batches")
+    return f"{n} {what[n != 1]}"

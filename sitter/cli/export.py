@@ -9,6 +9,9 @@ from sitter.paths import find
 from sitter.store.export import FORMATS, export
 from sitter.store.reader import Reader
 
+TO_STDOUT = "csv"
+"""What is written to stdout where no place is named, so that it is no place for a word of ours; the other formats are files."""
+
 
 @click.command("export", short_help="Write the signals as CSV or for TensorBoard.")
 @run_option
@@ -25,6 +28,6 @@ def command(run: str | None, form: str, output: Path | None, abandoned: bool) ->
             written = export(reader, form, output, abandoned=abandoned, run=found.info.name)
         finally:
             reader.close()
-    if output is not None:
+    if output is not None or form != TO_STDOUT:
         click.echo(written, err=True)
     return 0

@@ -64,8 +64,10 @@ def check(file: Path) -> int:
     """Say what is wrong in a sitter.toml, where, and the nearest right name. Exit code 0 if it can be used."""
     try:
         text = file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as e:
-        raise ConfigError(f"cannot read {file}: {e}") from e
+    except OSError as e:
+        raise ConfigError(f"cannot read {file}: {e.strerror}; name a file that can be read") from e
+    except UnicodeDecodeError as e:
+        raise ConfigError(f"{file} is not UTF-8 text ({e.reason} at byte {e.start}); save it as that") from e
     config = parse(text, str(file))
     check_all(config, str(file))
     click.echo(

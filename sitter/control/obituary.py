@@ -53,8 +53,7 @@ class Obituary:
             core.run.train_log, code=attempt.code, number=attempt.signal, pid=attempt.pid, ended=attempt.ended, span=attempt.log,
             oom_kills=attempt.oom_kills, error=attempt.error,
         )  # fmt: skip
-        at = f"step {attempt.step:,}" if attempt.step is not None else "no step"
-        text = f"{core.run.name}: crashed at {at}, {self._with_xids(death, attempt.ended)}"
+        text = f"{core.run.name}: crashed {_at(attempt.step)}, {self._with_xids(death, attempt.ended)}"
         self._write(text, death, step=attempt.step, time=attempt.ended)
         branch = core.present.branch
         core.log_entry("restart", step=attempt.step, branch=branch, status="restarting", detail=attempt.then, time=attempt.ended)
@@ -65,7 +64,7 @@ class Obituary:
     def last(self, state: State, exit_: ExitNow | None, step: int | None) -> str:
         """Write down the last end; the sentence that notifications carry."""
         core = self._core
-        began = f"{core.run.name}: {state} at step {f'{step:,}' if step is not None else 'unknown'}"
+        began = f"{core.run.name}: {state} {_at(step)}"
         exit_ = exit_ or ExitNow(code=None, signal=None)
         why = f"; {exit_.given_up}" if exit_.given_up else ""
         if state != "crashed":
@@ -94,3 +93,6 @@ class Obituary:
         if death.kernel:
             self._core.log_entry("note", step=step, branch=branch, status="kernel", detail="\n".join(death.kernel), time=time)
 
+
+def _at(step: int | None) -> str:
+    return "before it told a step" if step is None else f"at step {step:,}"

@@ -54,7 +54,9 @@ class Death(Struct, frozen=True):
     xids: tuple[int, ...] = ()
 
     def sentence(self) -> str:
-        """Both in one."""
+        """Both in one, and nothing twice."""
+        if self.how in self.cause:
+            return self.cause
         return f"{self.how}: {self.cause}" if self.cause else self.how
 
 

@@ -54,7 +54,7 @@ def test_set_takes_several_knobs_in_their_order() -> None:
         ("rollback --replay=1", "does not know"),
         ("drop", "expected `drop N`, found 0 words"),
         ("drop 0", "at least 1"),
-        ("drop x", "expected a step"),
+        ("drop x", "expected a number of batches"),
         ("stop now", "does not know 'now'"),
         ("pause please", "does not know"),
         ("approve", "approve ID"),

@@ -9,6 +9,7 @@ from sitter.clock import SystemClock
 from sitter.config import load
 from sitter.control.core import Core
 from sitter.control.obituary import Obituary
+from sitter.model import ExitNow
 from sitter.paths import look
 from sitter.store.reader import Reader
 from sitter.store.writer import Writer
@@ -64,3 +65,10 @@ def test_those_of_the_next_sitter_run_are_others(run):
         attempts(run, (10_400.0, 10_500.0))
         obituary.tick()
     assert crashes(run) == 3
+
+
+def test_a_process_that_told_no_step_is_said_to_have_told_none(run):
+    how = ExitNow(code=3, signal=None, time=10.0, error="the training ended at once (after 2.1 s) with exit code 3: no such file")
+    with daemon(run) as obituary:
+        told = obituary.last("crashed", how, None)
+    assert told == "t: crashed before it told a step, the training ended at once (after 2.1 s) with exit code 3: no such file"
