@@ -202,28 +202,33 @@ class Flow:
         )
 
     def _checkpoint_failed(self, h: Happening, event: events.CheckpointFailed, late: bool) -> None:
-        self._log("checkpoint", step=event.step, branch=event.branch, status="failed", detail=event.why)
+        self._log("checkpoint", step=event.step, branch=event.branch, status="failed", detail=event.why, time=self._when(h, late))
 
     def _checkpoint_removed(self, h: Happening, event: events.CheckpointRemoved, late: bool) -> None:
         self._present.checkpoints.pop(event.path, None)
         self._writer.forget_checkpoint(event.path)
 
     def _done(self, h: Happening, event: events.Done, late: bool) -> None:
-        self.outcome(event.outcome)
+        self.outcome(event.outcome, self._when(h, late))
 
     def _paused(self, h: Happening, event: events.Paused, late: bool) -> None:
-        self._log(
-            "note", step=h.step, branch=h.branch, status="paused" if event.paused else "goes on", detail=event.why
-        )
+        status = "paused" if event.paused else "goes on"
+        self._log("note", step=h.step, branch=h.branch, status=status, detail=event.why, time=self._when(h, late))
 
     def _remark(self, h: Happening, event: events.Remark, late: bool) -> None:
-        self._log("note", step=h.step, branch=h.branch, status=event.level, detail=event.text)
+        self._log("note", step=h.step, branch=h.branch, status=event.level, detail=event.text, time=self._when(h, late))
 
     def _goodbye(self, h: Happening, event: events.GoodBye, late: bool) -> None:
-        self._log("note", step=h.step, branch=h.branch, status="loop ended", detail=event.how)
+        self._log("note", step=h.step, branch=h.branch, status="loop ended", detail=event.how, time=self._when(h, late))
 
     def _preempted(self, h: Happening, event: events.Preempted, late: bool) -> None:
-        self._log("note", step=h.step, branch=h.branch, status="preempted", detail=f"{event.signal}: {event.text}")
+        detail = f"{event.signal}: {event.text}"
+        self._log("note", step=h.step, branch=h.branch, status="preempted", detail=detail, time=self._when(h, late))
+
+    def _when(self, h: Happening, late: bool) -> float | None:
+        """Unix seconds at which it was, where that was a while ago; None: now."""
+        session = self._present.session
+        return session.wall(h.time) if late and session is not None else None
 
     _HANDLERS: dict[type[events.Event], Callable[..., None]] = {  # noqa: RUF012 — a table, never changed
         events.SessionStart: _session_start,
@@ -240,19 +245,19 @@ class Flow:
 
     # -- outcomes --------------------------------------------------------------------------------------------------------
 
-    def outcome(self, outcome: Outcome) -> None:
-        """By the recorder (lasting) or by the socket (fast); the second of the two is nothing new."""
+    def outcome(self, outcome: Outcome, time: float | None = None) -> None:
+        """By the recorder (lasting) or by the socket (fast); the second of the two is nothing new. ``time``: unix seconds; None: now."""
         if self._orders.known(outcome.id):
             return
         command = self._orders.outcome(outcome)
-        self.concluded(command, outcome)
+        self.concluded(command, outcome, time)
 
     def sessions_over(self, living: Collection[str | None]) -> None:
         """All that sessions other than ``living`` have written is read, and they write no more: what they never answered has expired."""
         for command, outcome in self._orders.over(living, self._present.step or 0, self._present.branch or 0):
             self.concluded(command, outcome)
 
-    def concluded(self, command: Command | None, outcome: Outcome) -> None:
+    def concluded(self, command: Command | None, outcome: Outcome, time: float | None = None) -> None:
         """Into the logbook; and a restore that did not happen lets the guard trip again."""
         action = spelled(command.action) if command else None
         by = command.by if command else "operator"
@@ -265,6 +270,7 @@ class Flow:
             action=action,
             status=outcome.status,
             detail=outcome.text,
+            time=time,
         )
         if command is not None and isinstance(command.action, Rollback) and outcome.status != "applied":
             self._engine.restoring(False)

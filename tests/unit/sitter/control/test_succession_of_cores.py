@@ -21,7 +21,18 @@ from sitter.store.reader import Reader
 from sitter.store.writer import Writer
 from sitter_wire import rundir
 from sitter_wire.commands import Outcome, Pause, Rollback
-from sitter_wire.events import CheckpointWritten, Done, Restored, SessionStart, SnapshotTaken
+from sitter_wire.events import (
+    CheckpointFailed,
+    CheckpointWritten,
+    Done,
+    GoodBye,
+    Paused,
+    Preempted,
+    Remark,
+    Restored,
+    SessionStart,
+    SnapshotTaken,
+)
 from sitter_wire.messages import Pong
 from sitter_wire.queries import Act, AddNote, Approve, SetMode, Snooze, Veto
 from sitter_wire.records import Happening, Point
@@ -77,7 +88,7 @@ def demands(core):
     """What clients may ask of this core."""
     return core.demands(
         Reach(
-            read=None, when_safe=core.writer.when_safe, log=core.log_entry, rules=core.rule_states, stop_now=None,
+            read=None, when_safe=core.writer.when_safe, log=core.log_entry, rules=core.rule_states, stop=None, stop_now=None,
             rollback_sent=core.rollback_sent, unanswered=core.unanswered, test_notify=None,
         )
     )  # fmt: skip
@@ -331,3 +342,20 @@ def test_only_of_a_training_that_did_go_on_is_it_said_that_it_did(daemons, livin
     with contextlib.closing(Reader(core.run.history)) as reader:
         Succession(core, reader, SystemClock(), 18).begin()
     assert len([name for name, text, _ in core.told if name == "daemon_gone" and "the training went on" in text]) == told
+
+
+def test_what_a_training_said_while_nobody_was_there_stands_under_its_own_time(daemons):
+    core, hour = begun(daemons()), 3600.0
+    said = [
+        Remark(level="warning", text="a word"), Paused(paused=True, why="asked"), Preempted(signal="SIGTERM", text="received"),
+        CheckpointFailed(branch=0, step=1, why="no room"), GoodBye(how="left early"),
+        Done(outcome=Outcome(id="a", status="applied", step=1, branch=0, text="done")),
+    ]  # fmt: skip
+    then = time.monotonic_ns() - int(hour * 1e9)
+    core.flow.records("s", [Happening(2 + i, 1, 0, then, what) for i, what in enumerate(said)], past=True)
+    core.flow.records("s", [event(9, 2, Remark(level="info", text="and now"))])
+    core.writer.flush()
+    *old, new = [time.time() - line.time for line in logbook(core) if line.step]
+    assert len(old) == len(said)
+    assert all(abs(age - hour) < hour / 10 for age in old)
+    assert new < hour / 10
