@@ -25,6 +25,7 @@ COMMANDS: dict[str, str] = {
         "snooze": "snooze",
         "mode": "mode",
         "rules": "rules",
+        "replay": "replay",
         "export": "export",
         "notify": "notify",
         "drill": "drill",

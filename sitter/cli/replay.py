@@ -1,0 +1,104 @@
+"""``sitter replay``: rules tried on the past."""
+
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+
+from sitter.cli.common import asking, counted, json_option, print_json_line, settle
+from sitter.clock import human
+from sitter.config import Config, load, parse
+from sitter.errors import ConfigError, UsageError
+from sitter.paths import find
+from sitter.replay.from_csv import from_csv
+from sitter.replay.from_run import from_run
+from sitter.replay.player import Player
+from sitter.replay.record import MARKED, Record
+from sitter.replay.story import Story
+from sitter.store.reader import Reader
+from sitter.tui.chart import Look, draw
+from sitter.tui.lines import text_of, to_ascii
+
+HEIGHT = 14
+MOST_LINES = 60
+"""Findings that are listed; the rest are counted, and ``--json`` has them."""
+
+
+@click.command("replay", short_help="Try the rules on a recorded run or a CSV.")
+@click.argument("what", metavar="FILE_OR_RUN")
+@click.option(
+    "--rules", type=click.Path(dir_okay=False, path_type=Path), help="A sitter.toml; without it that of the run, else the defaults."
+)
+@json_option
+def command(what: str, rules: Path | None, as_json: bool) -> int:
+    """Tell the rules a recorded run, or a CSV, as it would have come live, and say what they would have found and done.
+
+    A CSV has a column `step` and any of train_loss (or loss), val_loss, lr, grad_norm, and others that your own rules name; an empty field
+    was not logged, `nan` was NaN. Nothing is changed anywhere.
+    """
+    for story, config, where in _stories(what, rules):
+        record = Record()
+        player = Player(config, where)
+        for line in player.play(story if as_json else record.heard(story)):
+            if as_json:
+                print_json_line(line)
+            else:
+                record.lines.append(line)
+        if not as_json:
+            _show(record, story, where)
+    return 0
+
+
+def _stories(what: str, rules: Path | None) -> Iterator[tuple[Story, Config, str]]:
+    """One; what was opened for it is closed afterwards."""
+    path = Path(what)
+    if path.is_file():
+        yield from_csv(path), *_config(rules, None)
+        return
+    if path.suffix.lower() == ".csv":
+        raise UsageError(f"no file {what}; expected a CSV, or the name or directory of a run")
+    found = find(what, acts=False)
+    with asking(found) as asked:
+        settle(asked)
+    reader = Reader(found.run.history)
+    try:
+        yield from_run(reader, found.info.name), *_config(rules, found.run.sitter_toml)
+    finally:
+        reader.close()
+
+
+def _config(rules: Path | None, own: Path | None) -> tuple[Config, str]:
+    if rules is None:
+        return (load(own), str(own)) if own is not None and own.exists() else (Config(), "the defaults")
+    try:
+        return parse(rules.read_text(encoding="utf-8"), str(rules)), str(rules)
+    except (OSError, UnicodeDecodeError) as e:
+        raise ConfigError(f"cannot read {rules}: {e}") from e
+
+
+def _show(record: Record, story: Story, where: str) -> None:
+    """The sums, the curve with the findings on it, the findings."""
+    width = max(60, min(shutil.get_terminal_size((100, 24)).columns, 160))
+    counts = record.counts()
+    took = f" in {human(record.seconds)}" if story.timed else ""
+    ends = "".join(f" · {name} {v[0]:.4g} → {v[1]:.4g}" for name in ("loss", "val_loss") if (v := record.ends(name)) is not None)
+    click.echo(f"{story.name}: steps {record.first or 0:,} to {record.last:,}{took}{ends}")
+    found = ", ".join(f"{counts[s]} {s}" for s in ("critical", "warning", "info"))
+    click.echo(f"rules of {where}: {counted(len(record.lines), 'finding')} ({found}); would have acted {counts['acts']} × unasked, "
+               f"and asked {counts['asks']} ×")  # fmt: skip
+    if record.samples:
+        click.echo()
+        ascii_only = (sys.stdout.encoding or "").lower().replace("-", "") not in ("utf8", "utf16")
+        drawn = text_of(draw(record.curves(), Look(goal="val_loss", ascii=ascii_only), width, HEIGHT))
+        click.echo(to_ascii(drawn) if ascii_only else drawn)
+    shown = [line for line in record.lines if line.severity in MARKED or line.action is not None]
+    if shown:
+        click.echo()
+    for line in shown[:MOST_LINES]:
+        what = "acts" if line.acts else "asks" if line.action is not None and line.mode == "ask" else line.mode
+        does = f" → {line.action}" if line.action is not None else ""
+        click.echo(f"{line.step:>10,}  {line.severity:<8}  {line.rule:<16} {what:<5}  {line.text}{does}")
+    if len(shown) > MOST_LINES:
+        click.echo(f"  … and {len(shown) - MOST_LINES:,} more: `--json` has them all")
