@@ -88,7 +88,7 @@ class Guard(Rule):
         p = self.params
         self._bars = Bars(
             p.z, p.grad_factor, p.loss_factor, p.initial_factor, p.suspicion_z, p.high_factor, p.shift_factor,
-            p.rate_factor, p.arm_points, p.early_points
+            p.rate_factor, p.arm_points, p.early_points, max(0.0, min(p.z, p.suspicion_z)),
         )  # fmt: skip
         self.memory: Signs = Signs()
         self.response = Response()
@@ -146,7 +146,11 @@ class Guard(Rule):
             return self._tripped(sign, sample, view) if sign.acts else self._note(sign, sample)
         if response.trouble and signs.clean >= CLEAN_POINTS:
             return self._recovered(sample)
-        return self._queued() or self._rate_back(sample, view) or self._reaction(sample)
+        if self._say:
+            return self._queued()
+        if response.want == 1.0 and signs.held == 1.0 and self._said_reaction:
+            return None  # as nearly always
+        return self._rate_back(sample, view) or self._reaction(sample)
 
     def tick(self, view: RunView, now: float) -> Finding | None:
         """Says what an event brought up, also where no point follows."""

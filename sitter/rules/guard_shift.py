@@ -53,10 +53,11 @@ class Level:
         """Time to look, and enough to look at."""
         return self._points % EVERY == 0 and len(self._past) >= WINDOW and len(self._new) >= NEW_POINTS
 
-    def shift(self) -> Shift:
-        """How the last points stand to those before."""
+    def shift(self, factor: float = 0.0) -> Shift | None:
+        """How the last points stand to those before; None where that is not more than ``factor`` × as high."""
         rise = median(sorted(self._new)) - self._past.centre
-        return Shift(math.exp(min(700.0, rise)), rise / (self._past.sigma * MEDIAN_SIGMA), self._steps[0])
+        times = math.exp(min(700.0, rise))
+        return Shift(times, rise / (self._past.sigma * MEDIAN_SIGMA), self._steps[0]) if times > factor else None
 
     def clear(self) -> None:
         """Begin anew."""

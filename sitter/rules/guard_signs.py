@@ -41,6 +41,8 @@ class Bars(NamedTuple):
     rate_factor: float
     arm_points: int
     early_points: int
+    lowest_z: float
+    """Nothing is said of a value whose z is not above this."""
 
 
 class Sign(NamedTuple):
@@ -126,36 +128,46 @@ class Signs:
                 self.level.clear()
             return None
         self.not_positive = max(0, self.not_positive - 1)
-        if self.initial is None:
-            self.initial = loss
+        initial = self.initial = loss if self.initial is None else self.initial
         x, usual = math.log(loss), self.loss
-        sign, high = None, False
-        z = usual.z(x) if len(usual) >= bars.early_points else 0.0
-        if len(usual) >= bars.arm_points:
-            self.odd = self.loss_odd = z > bars.suspicion_z
-            self.far.append(z > bars.z)
-            high = self.odd and x - usual.centre > math.log(bars.high_factor)
-            self.high.append(high)
-            if (z > bars.z and sum(self.far) >= 2) or (high and sum(self.high) >= HIGH_POINTS):
-                sign = Sign("loss", "loss", loss, math.exp(x - usual.centre), z)
-        if z > bars.z and x - usual.centre > math.log(bars.loss_factor) and loss > bars.initial_factor * self.initial:
-            self.odd = self.loss_odd = True
-            sign = Sign("loss", "loss", loss, math.exp(x - usual.centre), z)
+        sign, high, seen = None, False, len(usual)
+        if seen < bars.early_points or usual.is_usual(x, bars.lowest_z):
+            if seen >= bars.arm_points:
+                self.far.append(False)
+                self.high.append(False)
+        else:
+            sign, high = self._stands_out(loss, x, initial, bars)
         sign = self._level(step, x, bars, frozen) if sign is None else sign
         self.held_out = self.held_out + 1 if high else 0
         if not frozen and not 0 < self.held_out <= HELD_OUT:
             usual.push(x)
-        if sign is not None and loss <= bars.initial_factor * self.initial and self.rate.was_raised(bars.rate_factor):
+        if sign is not None and loss <= bars.initial_factor * initial and self.rate.was_raised(bars.rate_factor):
             return sign._replace(acts=False, why_not="the schedule has just raised the rate to where it has been before")
         return None if self.not_positive else sign
+
+    def _stands_out(self, loss: float, x: float, initial: float, bars: Bars) -> tuple[Sign | None, bool]:
+        """A loss that may be more than usual: the sign, and whether it is suspiciously high."""
+        usual, sign, high = self.loss, None, False
+        z, above = usual.z(x), x - usual.centre
+        if len(usual) >= bars.arm_points:
+            self.odd = self.loss_odd = z > bars.suspicion_z
+            self.far.append(z > bars.z)
+            high = self.odd and above > math.log(bars.high_factor)
+            self.high.append(high)
+            if (z > bars.z and sum(self.far) >= 2) or (high and sum(self.high) >= HIGH_POINTS):
+                sign = Sign("loss", "loss", loss, math.exp(above), z)
+        if z > bars.z and above > math.log(bars.loss_factor) and loss > bars.initial_factor * initial:
+            self.odd = self.loss_odd = True
+            sign = Sign("loss", "loss", loss, math.exp(above), z)
+        return sign, high
 
     def _level(self, step: int, x: float, bars: Bars, frozen: bool) -> Sign | None:
         level = self.level
         level.push(step, x, frozen=frozen)
         if level.is_due:
-            shift = level.shift()
-            self.shifted = shift.factor > bars.shift_factor and shift.z > bars.z
-            if self.shifted:
+            shift = level.shift(bars.shift_factor)
+            self.shifted = shift is not None and shift.z > bars.z
+            if shift is not None and self.shifted:
                 return Sign("loss", "loss", math.exp(x), shift.factor, shift.z, since=shift.since)
         return None
 
@@ -187,9 +199,11 @@ class Signs:
         if grad > 0.0:
             x = math.log(grad)
             if len(usual) >= bars.arm_points:
-                z, factor = usual.z(x), math.exp(min(700.0, x - usual.centre))
-                odd = z > bars.suspicion_z and factor > GRAD_ODD
-                spike = z > bars.z and factor > bars.grad_factor
+                spike = False
+                if not usual.is_usual(x, bars.lowest_z):
+                    z, factor = usual.z(x), math.exp(min(700.0, x - usual.centre))
+                    odd = z > bars.suspicion_z and factor > GRAD_ODD
+                    spike = z > bars.z and factor > bars.grad_factor
                 self.spikes.append(spike)
                 if spike:
                     sign = self._spike(Sign("grad", "grad_norm", grad, factor, z), view)

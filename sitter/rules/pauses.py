@@ -40,9 +40,10 @@ class Pauses:
         """One pause that the run has come back from."""
         if not 0.0 < seconds < math.inf:
             return
-        place = math.floor(math.log(seconds) / _WIDTH)
-        self.bins[place] = self.bins.get(place, 0) + 1
-        self.longest = max(self.longest, seconds)
+        bins, place = self.bins, math.floor(math.log(seconds) / _WIDTH)
+        bins[place] = bins.get(place, 0) + 1
+        if seconds > self.longest:
+            self.longest = seconds
         self._bound = None
 
     def recall(self, longest: float, bins: dict[int, int]) -> None:

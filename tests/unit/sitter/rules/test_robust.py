@@ -26,6 +26,29 @@ def test_median_and_mad_are_those_of_the_last_window(xs: list[float]) -> None:
         assert robust.sigma >= MAD_TO_SIGMA * mad
 
 
+@given(values, st.floats(-50, 50), st.sampled_from([0.0, 0.5, 4.0, 8.0]))
+def test_what_is_called_usual_has_no_z_above_the_bar(xs: list[float], value: float, bar: float) -> None:
+    robust = Robust()
+    for x in xs:
+        if robust.is_usual(x, bar):
+            assert robust.z(x) <= bar
+        robust.push(x)
+    if robust.is_usual(value, bar):
+        assert robust.z(value) <= bar
+
+
+def test_once_the_noise_is_known_nearly_all_ordinary_values_need_no_z() -> None:
+    rng = random.Random(3)
+    robust = Robust()
+    usual = 0
+    for i in range(20 * WINDOW):
+        x = rng.gauss(0.0, 0.1)
+        usual += i > WINDOW and robust.is_usual(x, 4.0)
+        robust.push(x)
+    assert usual > 0.99 * 19 * WINDOW
+    assert not Robust(least=0.0).is_usual(1.0, 4.0), "of a noise that is not known nothing can be said"
+
+
 def test_a_quiet_stretch_does_not_make_the_next_ordinary_value_look_extreme() -> None:
     rng = random.Random(3)
     robust = Robust()
