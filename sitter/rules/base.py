@@ -37,7 +37,8 @@ class Case:
 
 
 class Rule:
-    """Base of all rules. ``observe`` runs on every logged point and must be O(1); ``tick`` once a second.
+    """Base of all rules. ``observe`` runs on every logged point that holds one of ``signals`` and must be O(1); ``tick`` once a second.
+    What a rule leaves as it is here costs nothing.
 
     What a rule remembers of the signals lies in ``self.memory`` and is copied at every snapshot and gone back to on a restore. What it
     remembers of itself (what it has said, what was tried) lies elsewhere in ``self`` and is not rewound.
@@ -56,6 +57,9 @@ class Rule:
 
     default_limit: ClassVar[str] = ""
     """Budget, such as ``3 per hour``; empty: none."""
+
+    signals: tuple[str, ...] | None = None
+    """``observe`` wants the points that hold one of these, and is not called for others; None: it wants every point."""
 
     FIRES: ClassVar[tuple[Case, ...]] = ()
     QUIET: ClassVar[tuple[Case, ...]] = ()
@@ -150,6 +154,11 @@ class Rule:
 RECOVERED = "recovered"
 """Evidence ``recovered: 1`` says that the trouble with the finding's key is over. ``recovered: 0`` says that it stayed, and is now
 taken for usual: the incident ends without a recovery."""
+
+
+def changes(rule: Rule, method: str) -> bool:
+    """Whether this rule has a ``method`` of its own."""
+    return method in vars(rule) or getattr(type(rule), method) is not getattr(Rule, method)
 
 
 def recovered(finding: Finding) -> bool:

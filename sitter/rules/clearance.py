@@ -17,13 +17,10 @@ class Clearance:
         self.clear: tuple[int, int] | None = None
         self.troubled: int | None = None
         """Last step of the present branch that was suspicious."""
+        self.branch: int | None = None
+        """The present one."""
         self._line: list[tuple[int, int]] = []  # (branch, the last step that it took over from the one before)
         self._recent: list[int] = []
-
-    @property
-    def branch(self) -> int | None:
-        """The present one."""
-        return self._line[-1][0] if self._line else None
 
     def begin(self, branch: int, step: int, *, parent: int | None = None, trusted: bool = False) -> None:
         """``branch`` goes on from ``step`` of ``parent`` (None: of the branch before). ``trusted``: that state was clear."""
@@ -34,6 +31,7 @@ class Clearance:
             self._line.pop()  # branches that began after that step are no part of the line any more
         self._line.append((branch, step))
         del self._line[:-LINE]
+        self.branch = branch
         self._recent.clear()
         self.troubled = None
         if trusted:

@@ -3,12 +3,13 @@
 import logging
 import time
 from collections import OrderedDict
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import msgspec
 
 from sitter.model import Finding
-from sitter.rules.base import Rule
+from sitter.rules.base import Rule, changes
 from sitter.rules.clearance import Clearance
 from sitter.rules.guard_signs import is_training_loss
 from sitter.rules.view import RunView, Sample
@@ -21,12 +22,29 @@ COPIES = 64
 """Copies of the rules' memory that are kept for snapshots; those that belong to a checkpoint come on top, at most as many."""
 
 
+TIMED = 17
+"""One point in so many is timed: to look at the clock for each rule and point would cost as much as most rules do. A prime number, since
+points of several kinds take turns."""
+
+MOST_ROUTES = 1024
+"""Sets of names that are remembered. A script that makes up names for ever costs time, and no memory."""
+
+
 class Timing(msgspec.Struct):
-    """What a rule has cost. Seconds."""
+    """What a rule has cost. Seconds, of those ``calls`` that were timed."""
 
     calls: int = 0
     seconds: float = 0.0
     worst: float = 0.0
+
+
+class Route(NamedTuple):
+    """Who is asked about points with certain names: the rules that want them, those of these that judge whether they are healthy, and all
+    that may have a trip open."""
+
+    asked: tuple[tuple[Rule, Callable[[Sample, RunView], Finding | None]], ...]
+    judges: tuple[Rule, ...]
+    tripping: tuple[Rule, ...]
 
 
 class Engine:
@@ -45,37 +63,38 @@ class Engine:
         self._seen: set[str] = set()
         self._points = 0
         self._pending: list[Finding] = []
+        self._routes: dict[tuple[str, ...], Route] = {}
+        self._having: dict[str, tuple[Rule, ...]] = {}
 
     # -- in --------------------------------------------------------------------------------------------------------------
 
     def observe(self, sample: Sample, late: bool = False) -> list[Finding]:
         """One logged point. ``late``: it is the past; what is found is marked so and proposes nothing."""
-        if not self._is_present(sample):
+        if sample.branch != self.clearance.branch and not self._begins(sample):
             return []
         self._points += 1
-        self._seen.update(sample.values)
-        self.view.step, self.view.branch, self.view.late = sample.step, sample.branch, late
+        names = tuple(sample.values)
+        route = self._routes.get(names) or self._route(names)
+        view = self.view
+        view.step, view.branch, view.late = sample.step, sample.branch, late
         if self._restoring:
             return []
         findings, self._pending = self._pending, []
-        judged = odd = False
-        for rule in self.rules:
-            if rule.name in self.broken:
-                continue
-            began = time.perf_counter()
+        timed, began = self._points % TIMED == 0, 0.0
+        for rule, observe in route.asked:
+            if timed:
+                began = time.perf_counter()
             try:
-                found = rule.observe(sample, self.view)
+                found = observe(sample, view)
             except Exception as e:  # noqa: BLE001 — one bad rule must not end the daemon
                 findings.append(self._switched_off(rule, e))
                 continue
-            self._took(rule.name, began)
+            if timed:
+                self._took(rule.name, began)
             if found is not None:
                 findings.append(found)
-            suspicious = rule.suspicious
-            if suspicious is not None:
-                judged, odd = True, odd or suspicious
-        if judged:
-            self.clearance.point(sample.step, odd=odd, open_trip=self.open_trip)
+        if route.judges:
+            self._judge(sample, route)
         if late:
             self._past = True
             return [as_late(f) for f in findings]
@@ -104,7 +123,7 @@ class Engine:
             self._restoring = False
         elif isinstance(event, SessionStart):
             self._new_session(event, h.step)
-        for rule in self._working():
+        for rule in self._with("happened"):
             try:
                 rule.happened(h, self.view)
             except Exception as e:  # noqa: BLE001
@@ -117,7 +136,7 @@ class Engine:
             self._restoring = True
             return
         self._restoring = False
-        for rule in self._working():
+        for rule in self._with("refused"):
             try:
                 rule.refused(self.view)
             except Exception as e:  # noqa: BLE001
@@ -133,7 +152,7 @@ class Engine:
     @property
     def open_trip(self) -> bool:
         """Trouble is open: nothing is cleared, no snapshot should be taken."""
-        return any(rule.open_trip for rule in self.rules if rule.name not in self.broken)
+        return any([rule.open_trip for rule in self._with("open_trip")])
 
     def clear(self) -> tuple[int, int] | None:
         """Snapshots up to (branch, step) may be trusted; None: none yet."""
@@ -170,20 +189,50 @@ class Engine:
 
     # -- inside ----------------------------------------------------------------------------------------------------------
 
-    def _is_present(self, sample: Sample) -> bool:
-        """False for a branch that was left. One that is newer than any event said (its event was lost) begins here."""
+    def _judge(self, sample: Sample, route: Route) -> None:
+        """What the rules that were asked think of it."""
+        judged = odd = open_trip = False
+        for rule in route.judges:
+            suspicious = rule.suspicious
+            if suspicious is not None and rule.name not in self.broken:
+                judged, odd = True, odd or suspicious
+        if judged:
+            for rule in route.tripping:
+                open_trip = open_trip or rule.open_trip
+            self.clearance.point(sample.step, odd=odd, open_trip=open_trip)
+
+    def _begins(self, sample: Sample) -> bool:
+        """A sample of another branch than the present one. False: that was left. One that is newer than any event said (its event was lost)
+        begins here."""
         present = self.clearance.branch
         if present is None or sample.branch > present:
             self.clearance.begin(sample.branch, sample.step)
             return True
-        return sample.branch == present
+        return False
+
+    def _route(self, names: tuple[str, ...]) -> Route:
+        """For points with these names; found once, and anew when a rule is switched off."""
+        self._seen.update(names)
+        wanting = [r for r in self._with("observe") if r.signals is None or not set(r.signals).isdisjoint(names)]
+        asked, judges = tuple((r, r.observe) for r in wanting), tuple(r for r in wanting if changes(r, "suspicious"))
+        route = Route(asked, judges, self._with("open_trip"))
+        if len(self._routes) < MOST_ROUTES:
+            self._routes[names] = route
+        return route
 
     def _working(self) -> list[Rule]:
         return [rule for rule in self.rules if rule.name not in self.broken]
 
+    def _with(self, method: str) -> tuple[Rule, ...]:
+        """Those of them that do something there."""
+        found = self._having.get(method)
+        if found is None:
+            found = self._having[method] = tuple(r for r in self._working() if changes(r, method))
+        return found
+
     def _each(self, method: str, *args: Any) -> list[Finding]:
         findings, self._pending = self._pending, []
-        for rule in self._working():
+        for rule in self._with(method):
             began = time.perf_counter()
             try:
                 found = getattr(rule, method)(*args)
@@ -204,6 +253,8 @@ class Engine:
     def _switched_off(self, rule: Rule, error: Exception) -> Finding:
         why = f"{type(error).__name__}: {error}"
         self.broken[rule.name] = why
+        self._routes.clear()
+        self._having.clear()
         log.error("rule %s raised and is switched off", rule.name, exc_info=error)
         return Finding(
             rule=rule.name, severity="warning", step=self.view.step or 0, branch=self.view.branch, onset=self.view.step or 0,
@@ -255,4 +306,3 @@ class Engine:
 def as_late(finding: Finding) -> Finding:
     """Of the past: it proposes nothing."""
     return msgspec.structs.replace(finding, actions=[], evidence={**finding.evidence, "late": 1})
-

@@ -32,6 +32,7 @@ class GpuIdle(GpuRule):
     title: ClassVar[str] = "GPU idle"
     default_mode = "act"  # it only tells somebody
     default_limit: ClassVar[str] = "6 per day"
+    signals = ("data_wait",)
 
     class Params(Rule.Params, frozen=True):
         """When."""

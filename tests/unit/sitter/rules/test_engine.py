@@ -6,7 +6,7 @@ import pytest
 
 from sitter.model import Finding
 from sitter.rules.base import Rule, gave_up, recovered
-from sitter.rules.engine import COPIES, Engine
+from sitter.rules.engine import COPIES, TIMED, Engine
 from sitter.rules.guard import SETTLE_POINTS, Guard
 from sitter.rules.view import RunView, Sample
 from sitter_wire.commands import Outcome, Rollback, SetKnob
@@ -552,7 +552,65 @@ def test_a_rule_that_raises_is_switched_off_with_one_sentence_and_the_others_go_
     found = run.points(60)
     assert [f.text for f in found] == ["rule broken failed and is switched off until the daemon starts again: ZeroDivisionError: by nature"]
     assert rollbacks(run.points(3, loss=NAN))
-    assert run.engine.timings["guard"].calls == 63
+    assert run.engine.timings["guard"].calls == 63 // TIMED
+
+
+class OfValLoss(Rule):
+    """Counts.
+
+    What it is asked.
+    """
+
+    name = "of_val_loss"
+    title = "counts"
+    signals = ("val_loss", "val_acc")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: list[int] = []
+
+    def observe(self, sample: Sample, view: RunView) -> Finding | None:
+        self.asked.append(sample.step)
+        if len(self.asked) == 5:
+            raise ZeroDivisionError("by nature")
+        return None
+
+
+def test_a_rule_is_asked_only_about_points_with_its_signals_and_no_more_once_it_is_switched_off() -> None:
+    rule = OfValLoss()
+    engine = Engine([rule, Guard()], RunView(in_session=True, state="running"))
+    for i in range(200):
+        engine.observe(Sample(i, 0, i * 0.1, {"loss": 2.0, "val_loss": 2.0} if i % 20 == 19 else {"loss": 2.0}))
+        if i == 50:
+            engine.observe(Sample(i, 0, i * 0.1, {"val_acc": 0.5}))
+    assert rule.asked == [19, 39, 50, 59, 79]
+    assert "of_val_loss" in engine.broken
+    assert engine.clear() == (0, 196)
+
+
+def test_what_a_rule_leaves_as_it_is_is_not_called(monkeypatch: pytest.MonkeyPatch) -> None:
+    def called(*args: object) -> None:
+        raise AssertionError("in vain")
+
+    for method in ("observe", "tick", "happened", "standing", "refused"):
+        monkeypatch.setattr(Rule, method, called)
+    run = Run(Quiet())
+    run.points(40)
+    run.engine.tick(1.0)
+    run.engine.restoring(False)
+    run.engine.catch_up_ended()
+    run.snapshot()
+    assert not run.engine.broken
+
+
+class Quiet(Rule):
+    """Does nothing.
+
+    At all.
+    """
+
+    name = "quiet"
+    title = "quiet"
 
 
 def test_it_says_what_it_watches_and_where_it_is_blind() -> None:
