@@ -11,6 +11,9 @@ from sitter.control.ruleset import check as check_all
 from sitter.errors import ConfigError
 from sitter.model import RuleState
 from sitter.paths import find
+from sitter.rules.own.expression import OTHERS
+from sitter.rules.own.facts import names as fact_names
+from sitter.rules.own.series import SERIES
 from sitter_wire.queries import GetRules
 
 
@@ -73,6 +76,16 @@ def check(file: Path) -> int:
     click.echo(
         f"{file} is right: mode {config.mode}, {counted(len(config.rules), 'rule')} changed, {counted(len(config.notify), 'notifier')}"
     )
+    return 0
+
+
+@command.command("functions", short_help="What a rule of your own may ask: functions and facts.")
+def functions() -> int:
+    """What may stand in `when` of a rule of your own, beside the signals that you log."""
+    for name, kind in SERIES.items():
+        click.echo(f"{f'{name}(loss, 50)' if kind.window else f'{name}(loss)':<24} {(kind.__doc__ or '').splitlines()[0]}")
+    click.echo("\n".join(f"{name:<24} {text}" for name, text in OTHERS.items()))
+    click.echo(f"\nfacts: {', '.join(fact_names())} (gpu.temp: of the run's first GPU)")
     return 0
 
 

@@ -135,6 +135,14 @@ _FUNCTIONS: dict[str, Callable[[float], float | bool]] = {
     "abs": abs, "log": math.log, "log10": math.log10, "exp": math.exp, "sqrt": math.sqrt, "finite": math.isfinite,
 }  # fmt: skip
 _OWN = ("signal", "age")
+OTHERS = {
+    "age(val_loss)": "Steps since it was logged last.",
+    "finite(loss)": "Whether its last value is a number at all.",
+    'signal("a/b")': "A signal whose name is no plain word.",
+    "abs log log10 exp sqrt": "Of one value; what has no answer is unknown.",
+    "+ - * / % **": "Arithmetic; < <= > >= == != compare; and, or, not join.",
+}
+"""What there is beside the series, for people."""
 FUNCTIONS = (*_FUNCTIONS, *SERIES, *_OWN)
 """Every function there is."""
 

@@ -360,7 +360,7 @@ class Usual(_Usual):
 
 
 class Z(_Usual):
-    """How many robust standard deviations (median and MAD of the 40 points before it) the newest value stands above its usual level."""
+    """Robust standard deviations (median and MAD of the 40 points before it) by which it stands above its usual level."""
 
     name = "z"
 

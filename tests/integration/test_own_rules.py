@@ -1,0 +1,54 @@
+"""A rule of the user's own beside a real training: checked, found, asked, approved, done."""
+
+import sys
+
+from sitter.rules.own.expression import FUNCTIONS
+
+TRAINING = """
+    import sitter_agent, time
+    rate = {"lr": 0.1}
+    agent = sitter_agent.start(name="x")
+    agent.knob("lr", get=lambda: rate["lr"], set=lambda v: rate.update(lr=v), low=1e-6, high=10.0, scale="log")
+    for step in agent.steps(100_000):
+        agent.log(loss=2.0 if step < 100 else 3.0, lr=rate["lr"])
+        time.sleep(0.003)
+"""
+
+RULE = """
+[rules.too_high]
+when = "median(loss, 20) > 1.3 * best(loss)"
+for = "50 steps"
+do = "lr=0.5x"
+text = "loss {loss:.1f} for 50 steps"
+"""
+
+
+def test_it_asks_with_its_own_words_and_what_it_proposes_is_done(sitter, script, start, tmp_path):
+    (tmp_path / "sitter.toml").write_text(RULE)
+    assert "is right" in sitter("rules", "check", "sitter.toml").stdout
+    start(sys.executable, "-u", str(script(TRAINING)))
+    status = sitter.until(lambda s: s["proposals"], timeout=60.0)
+    (proposal,) = status["proposals"]
+    assert proposal["finding"]["text"] == "loss 3.0 for 50 steps"
+    assert status["verdict"] == "NEEDS YOU"
+    page = sitter("rules", "show", "too_high").stdout
+    assert "median(loss, 20) > 1.3 * best(loss)" in page
+    assert "for = 50 steps" in page
+    assert sitter("approve", proposal["id"]).returncode == 0
+    sitter.until(lambda s: s["knobs"]["lr"]["scale"] == 0.5 and not s["proposals"])
+    (outcome,) = [line for line in sitter.lines("logbook") if line["kind"] == "outcome" and line["action"] != "checkpoint"]
+    assert (outcome["status"], outcome["action"]) == ("applied", "set lr=0.5x")
+
+
+def test_what_it_may_ask_is_listed(sitter):
+    said = sitter("rules", "functions").stdout
+    assert [name for name in FUNCTIONS if name not in said] == []
+    assert "gpu0.temp" in said
+
+
+def test_a_wrong_one_is_refused_before_anything_starts(sitter, script, tmp_path):
+    script(TRAINING)
+    (tmp_path / "wrong.toml").write_text('[rules.mine]\nwhen = "medain(loss, 20) > 1"\n')
+    assert "(line 2): no function 'medain'" in sitter.refused("rules", "check", "wrong.toml", code=2)
+    assert "(line 2): no function 'medain'" in sitter.refused("run", "--rules", "wrong.toml", "--", sys.executable, "train.py", code=2)
+    assert not (tmp_path / "sitter-runs").exists()
