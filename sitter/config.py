@@ -172,7 +172,8 @@ def _table(raw: dict[str, Any], key: str, where: str) -> dict[str, Any]:
 
 
 _HEADER = re.compile(r"\s*\[{1,2}([^\]=]+)\]{1,2}\s*(?:#.*)?$")
-_KEY = re.compile(r"""\s*((?:[\w.\s-]|"[^"]*"|'[^']*')+?)\s*=""")
+_NAME = r"""(?:[\w-]+|"[^"]*"|'[^']*')"""
+_KEY = re.compile(rf"\s*({_NAME}(?:\s*\.\s*{_NAME})*)\s*=")
 
 
 def _lines(text: str) -> dict[str, int]:

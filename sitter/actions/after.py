@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 LOG = "after.log"
+MOST_LOG = 4 << 20
+"""Bytes; beyond it what was said so far becomes ``after.log.1``: progress bars of a month would fill the disk of the checkpoints."""
 PLACEHOLDERS = ("path", "name", "step", "branch", "run", "directory", "bytes", "sha256")
 KILL_S = 5.0
 _NAMED = re.compile(r"(?<!\$)\{(" + "|".join(PLACEHOLDERS) + r")\}")
@@ -62,6 +64,8 @@ class After:
         environment = {k: v for k, v in os.environ.items() if k not in ("SITTER_RUN", "SITTER_RESUME")}
         log = self._run / LOG
         try:
+            if log.exists() and log.stat().st_size > MOST_LOG:
+                log.replace(log.with_name(f"{LOG}.1"))
             with log.open("ab") as out:
                 since = out.tell()
                 process = subprocess.Popen(
@@ -72,6 +76,8 @@ class After:
             said = _last_line(log, since)
         except OSError as e:
             code, said = None, f"it could not be started: {e.strerror}"
+        except ValueError as e:  # a NUL in it
+            code, said = None, f"it could not be started: {e}"
         self._on_end(Outcome(step, branch, time.monotonic() - began, code, said))
 
 

@@ -7,14 +7,14 @@ from pathlib import Path
 import psutil
 import pytest
 
-from sitter.actions.after import After, Outcome, filled
+from sitter.actions.after import LOG, MOST_LOG, After, Outcome, filled
 
 
 def run(command: str, folder: Path, timeout_s: float = 20.0) -> Outcome:
     done, told = threading.Event(), list[Outcome]()
     after = After(command, folder, timeout_s, lambda outcome: (told.append(outcome), done.set()))
     after.start(folder / "a b'c.pt", step=12, branch=1, nbytes=5, sha256="ab")
-    assert done.wait(30)
+    assert done.wait(60)
     return told[0]
 
 
@@ -36,6 +36,21 @@ def test_one_that_hangs_is_ended_with_all_that_it_started(tmp_path, hangs, monke
     began = time.monotonic()
     outcome = run(f"echo $$ > pid; {hangs}", tmp_path, 0.5)
     assert outcome.code is None
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 60, "it would sleep for ten minutes"
     pid = int((tmp_path / "pid").read_text())
     assert not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+
+
+def test_what_it_says_in_a_month_does_not_fill_the_disk(tmp_path):
+    log = tmp_path / LOG
+    log.write_bytes(b"x" * (MOST_LOG + 1))
+    assert run("echo sent", tmp_path).said == "sent"
+    assert run("echo again", tmp_path).said == "again"
+    assert log.read_text() == "sent\nagain\n"
+    assert sorted(p.name for p in tmp_path.iterdir()) == [LOG, f"{LOG}.1"]
+
+
+def test_what_cannot_be_started_is_told(tmp_path):
+    outcome = run("echo \0", tmp_path)
+    assert outcome.code is None
+    assert outcome.said.startswith("it could not be started")
