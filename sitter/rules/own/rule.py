@@ -112,8 +112,6 @@ class Own(Rule):
     def observe(self, sample: Sample, view: RunView) -> Finding | None:
         """Judged whenever one of its signals was logged."""
         expression, memory = self.expression, self.memory.expression
-        if expression.signals.isdisjoint(sample.values):
-            return None
         expression.take(memory, sample.values, sample.step, view)
         return self._judged(expression.value(memory, view), sample.step, sample.branch, sample.time, view)
 
@@ -191,8 +189,8 @@ def make(name: str, params: OwnParams, actions: list[Proposable]) -> Own:
     expression, lasts = Expression(params.when), lasting(params.lasting)
     check_text(params.text, expression)
     page = f"{params.when.strip()}\n\n    A rule of your own, from sitter.toml."
-    its = {"name": name, "title": _short(expression.text), "__doc__": page, "expression": expression, "lasting": lasts}
-    kind: type[Own] = type("Own", (Own,), {**its, "actions": tuple(actions)})
+    its = {"name": name, "title": _short(expression.text), "__doc__": page, "signals": tuple(sorted(expression.signals))}
+    kind: type[Own] = type("Own", (Own,), {**its, "expression": expression, "lasting": lasts, "actions": tuple(actions)})
     return kind(params)
 
 
