@@ -44,6 +44,7 @@ class Past:
         self.preempted: float | None = None
         """Seconds of the record that says so, on the session's clock."""
         self.stopped_session: str | None = None
+        self.stopped_process: float | None = None
         self.ended_by_rule: str | None = None
         self.ever: bool = False
         """Whether any session ever told a step."""
@@ -97,7 +98,7 @@ class Past:
             sessions = reader.sessions()
             self._parents = {b.branch: (b.parent_branch, b.parent_step) for b in reader.branches()}
             self._checkpoints = {c.path: c for c in reader.checkpoints()}
-            self.stopped_session = reader.get("stopped_session")
+            self.stopped_session, self.stopped_process = reader.get("stopped_session"), reader.get("stopped_process")
             self.ended_by_rule = reader.get("ended_by_rule")
             tail = reader.tail(1)
             self.ever = bool(tail)
@@ -196,11 +197,12 @@ def main() -> None:
     try:
         past = Past(run)
         mine = past.began is not None and past.began >= float(since) - CLOCKS_S
-        chosen, damaged = choose_whole(past.checkpoints()) if not mine or past.end == "crashed" else (None, [])
+        end = "stopped" if past.stopped_process == float(since) else past.end if mine else "crashed"
+        chosen, damaged = choose_whole(past.checkpoints()) if end == "crashed" else (None, [])
     except (SitterError, OSError) as e:
         sys.exit(f"sitter: {e}")
     told = {
-        "end": past.end if mine else "crashed", "step": past.step if mine else None, "steps_known": past.ever,
+        "end": end, "step": past.step if mine else None, "steps_known": past.ever,
         "path": chosen.path if chosen is not None else "", "said": described(chosen, damaged),
     }  # fmt: skip
     sys.stdout.write(json.dumps(told) + "\n")

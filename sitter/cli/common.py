@@ -16,7 +16,8 @@ from sitter.model import Answered
 from sitter.offline import Offline
 from sitter.paths import FoundRun, find
 from sitter.supervise.daemon_process import start_daemon
-from sitter.supervise.pending import pending
+from sitter.supervise.pending import undecided
+from sitter.supervise.process import TrainingProcess
 from sitter_wire.queries import AnyQuery, Settle
 
 run_option = click.option(
@@ -47,7 +48,7 @@ class Asked(Protocol):
 def asking(found: FoundRun, *, acts: bool = False) -> Iterator[Asked]:
     """The run's daemon; where there is none and the training lives and is to be acted on, one is started; else the run's own files."""
     asked: Asked
-    if found.daemon_pid is None and acts and (found.live or pending(found.run) is not None):
+    if found.daemon_pid is None and acts and (found.live or _starts(found)):
         start_daemon(found.run)
         asked = Client(found.run)
     elif found.daemon_pid is not None:
@@ -58,6 +59,12 @@ def asking(found: FoundRun, *, acts: bool = False) -> Iterator[Asked]:
         yield asked
     finally:
         asked.close()
+
+
+def _starts(found: FoundRun) -> bool:
+    """Whether its training lives without an agent, yet or any more, or its parent may be about to start it again."""
+    process = TrainingProcess.find(found.run)
+    return (process is not None and process.alive()) or undecided(found.run)
 
 
 def settle(asked: Asked) -> None:

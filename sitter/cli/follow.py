@@ -1,5 +1,11 @@
-"""``--no-ui``: the training's output in the foreground, its exit code in the end."""
+"""``--no-ui``: the training's output in the foreground, its exit code in the end.
 
+Where a machine is going down, whoever says so may know only this process (a container's first, a batch job's step): so SIGTERM and SIGUSR1
+are passed on to the training's parent, which knows what they mean at that moment, and the end is followed as any other.
+"""
+
+import contextlib
+import os
 import signal
 import sys
 import threading
@@ -8,39 +14,52 @@ from types import FrameType
 
 import click
 
-from sitter.client import Client
+from sitter.cli.common import asking
 from sitter.errors import SitterError
+from sitter.locks import holder
 from sitter.model import Answered, ExitNow
+from sitter.paths import look
 from sitter.supervise.exit import read_exit
+from sitter.supervise.pending import parent_pid
+from sitter.supervise.process import TrainingProcess
 from sitter_wire.commands import Stop
 from sitter_wire.places import RunDir
 from sitter_wire.queries import Act
 
 LOOK_S = 0.1
+ALONE_S = 2.0
+"""So often it is looked whether anybody is left who could write down how it ended."""
+NOTICES = (signal.SIGTERM, signal.SIGUSR1)
 
 
 class Interrupts:
-    """Counts Ctrl-C from now on, instead of dying of it."""
+    """Counts Ctrl-C from now on, instead of dying of it, and keeps notices to be passed on."""
 
     def __init__(self) -> None:
         self.count = 0
-        self._before = signal.signal(signal.SIGINT, self._count)
+        self.notices: list[int] = []
+        self._before = {number: signal.signal(number, self._heard) for number in (signal.SIGINT, *NOTICES)}
 
-    def _count(self, number: int, frame: FrameType | None) -> None:
-        self.count += 1
+    def _heard(self, number: int, frame: FrameType | None) -> None:
+        if number == signal.SIGINT:
+            self.count += 1
+        else:
+            self.notices.append(number)
 
     def close(self) -> None:
         """As it was before."""
-        signal.signal(signal.SIGINT, self._before)
+        for number, before in self._before.items():
+            signal.signal(number, before)
 
 
 def follow(run: RunDir, interrupts: Interrupts) -> int:
     """Copies train.log to stdout until the training has ended; returns its exit code (128 + n for signal n).
 
     Ctrl-C asks for checkpoint and stop, also one that came while the training was being started; a second one ends only the waiting (exit
-    code 130).
+    code 130). Where the training and its parent are gone and nobody has written down how it ended, that is said, and the code is 1.
     """
-    asking: threading.Thread | None = None
+    stopping: threading.Thread | None = None
+    next_look = time.monotonic() + ALONE_S
     try:
         with run.train_log.open("rb") as log:
             while True:
@@ -48,16 +67,24 @@ def follow(run: RunDir, interrupts: Interrupts) -> int:
                 _copy(log.read())
                 if ended is not None:
                     _copy(log.read())
-                    if asking is not None:
-                        asking.join(2.0)  # what became of the stop is about to be said
+                    if stopping is not None:
+                        stopping.join(2.0)  # what became of the stop is about to be said
                     return exit_code(ended)
+                while interrupts.notices:
+                    _pass_on(run, interrupts.notices.pop(0))
                 if interrupts.count > 1:
                     click.echo(f"\nsitter: {run.name} goes on; `sitter attach -r {run.name}` comes back", err=True)
                     return 130
-                if interrupts.count == 1 and asking is None:
+                if interrupts.count == 1 and stopping is None:
                     click.echo("\nsitter: asking for checkpoint and stop; Ctrl-C again leaves it running", err=True)
-                    asking = threading.Thread(target=_ask_to_stop, args=(run,), daemon=True)
-                    asking.start()
+                    stopping = threading.Thread(target=_ask_to_stop, args=(run,), daemon=True)
+                    stopping.start()
+                if time.monotonic() >= next_look:
+                    if _nobody_is_left(run):
+                        _copy(log.read())
+                        click.echo(f"sitter: {run.name} is gone, and its parent with it: nobody saw how it ended", err=True)
+                        return 1
+                    next_look = time.monotonic() + ALONE_S
                 time.sleep(LOOK_S)  # a file that another process appends to offers no event to wait for
     finally:
         interrupts.close()
@@ -71,14 +98,30 @@ def exit_code(ended: ExitNow) -> int:
 
 
 def _ask_to_stop(run: RunDir) -> None:
-    client = Client(run)
     try:
-        answer: Answered = client.ask(Act(action=Stop(checkpoint=True, why="Ctrl-C")), 10.0)
+        with asking(look(run), acts=True) as asked:
+            answer: Answered = asked.ask(Act(action=Stop(checkpoint=True, why="Ctrl-C")), 10.0)
         click.echo(f"sitter: stop {answer.status}: {answer.text}", err=True)
     except SitterError as e:
         click.echo(f"sitter: {e}", err=True)
-    finally:
-        client.close()
+
+
+def _pass_on(run: RunDir, number: int) -> None:
+    """To the parent; where that was killed, to the training itself."""
+    pid = parent_pid(run)
+    if pid is None:
+        process = TrainingProcess.find(run)
+        pid = process.pid if process is not None and process.alive() else None
+    if pid is not None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)
+        click.echo(f"sitter: {signal.Signals(number).name} is passed on to {run.name}", err=True)
+
+
+def _nobody_is_left(run: RunDir) -> bool:
+    process = TrainingProcess.find(run)
+    lives = process is not None and process.alive()
+    return not lives and parent_pid(run) is None and holder(run.agent_lock) is None and read_exit(run) is None
 
 
 def _copy(data: bytes) -> None:

@@ -15,7 +15,7 @@ from sitter.model import Status
 from sitter.paths import FoundRun, find, look, register, runs
 from sitter.supervise.daemon_process import start_daemon
 from sitter.supervise.launch import launch
-from sitter.supervise.pending import parent_pid
+from sitter.supervise.pending import undecided
 from sitter.supervise.process import TrainingProcess
 from sitter_wire import rundir
 from sitter_wire.places import Endpoints, PlaceError, check_own_run
@@ -68,7 +68,7 @@ def _alive(found: FoundRun) -> str:
     process = TrainingProcess.find(found.run)
     if process is not None and process.alive():
         return f"is alive (process {process.pid}, no agent in it yet); `sitter attach` shows it"
-    if parent_pid(found.run) is not None:
+    if undecided(found.run):
         return "is about to be started again by itself; `sitter status` says when, `sitter stop` calls it off"
     return ""
 
@@ -87,7 +87,8 @@ def _resume(found: FoundRun, status: Status | None = None, *, anew: bool = False
     if status.state == "finished":
         raise RunError(f"{name} has finished at step {status.step}; there is nothing to go on with")
     past = Past(found.run)
-    chosen, damaged = choose_whole(past.checkpoints(), orderly=status.state in ORDERLY)
+    # Not by the state: a crash whose restart was called off is stopped, or pre-empted, but its last checkpoint may be of after the trouble.
+    chosen, damaged = choose_whole(past.checkpoints(), orderly=past.end in ORDERLY)
     if chosen is None and (not anew or damaged):
         again = f"start it anew with `sitter run -- {' '.join(info.command)}`"
         raise RunError(f"{name} has no verified checkpoint to go on from{''.join(f'; {why}' for why in damaged)}; {again}")

@@ -11,11 +11,14 @@ and never a pipe: should this parent die, the training does not even notice.
 With ``--restart N`` it starts the training again where that ended by itself and not well (attempts.py has the policy). What to go on
 from it asks a process of its own, ``python -m sitter.cli.again``, which needs no daemon and leaves nothing in here. Not started again:
 exit code 0; an end that the operator asked for (a stop, Ctrl-C, a signal to this parent); a pre-emption, since the machine is about to
-go (``sitter resume --all`` at the next boot takes it up); a first start that fails while its launcher still waits. Between two attempts
-SIGINT calls the restart off for the operator, SIGTERM and SIGUSR1 for a machine that is going down.
+go (``sitter resume --all`` at the next boot takes it up); a first start that fails while its launcher still waits.
+
+While the training lives, signals are passed on to it. From its end until the next one is made, SIGUSR2 (``CALL_OFF``: `sitter stop`) and
+SIGINT call the restart off for the operator, SIGTERM and SIGUSR1 for a machine that is going down; one that comes while the next
+training is being made takes that back. CALL_OFF to a living training means nothing: who sent it did not know yet that it lives.
 
 Files in the run directory: ``parent.pid`` (locked while it lives), ``train.pid``, ``attempts.json`` with ``--restart``, and at the very end
-``exit.json``: ``{"code", "signal", "time", "started", "pid", "error", "log", "oom_kills", "attempts", "given_up", "called_off"}``.
+``exit.json``: ``{"code", "signal", "time", "started", "pid", "error", "log", "oom_kills", "told", "attempts", "given_up", "called_off"}``.
 """
 
 import errno
@@ -36,20 +39,23 @@ if __name__ == "__main__":
     sys.path.append(str(Path(__file__).resolve().parents[2]))  # last: it adds names, and hides none of the standard library's
 
 from sitter.supervise.attempts import ATTEMPTS, CAP_S, FIRST_S, Attempts, clear_group, oom_kills
+from sitter.supervise.exit_file import EXIT, ExitFile, last_words
 
-PARENT_PID, TRAIN_PID, EXIT, LOG = "parent.pid", "train.pid", "exit.json", "train.log"
+PARENT_PID, TRAIN_PID, LOG = "parent.pid", "train.pid", "train.log"
 
 AT_ONCE_S = 5.0
 """A training that ends with an error before it is this old is said to have died at once, with its last words."""
 FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+CALL_OFF = signal.SIGUSR2
+OPERATORS = (signal.SIGINT, CALL_OFF)
 ASK_S = 1800.0
 """Finding what to go on from reads whole checkpoints, which may be large and lie on a slow disk."""
 ASK_AGAIN_S = (5.0, 30.0, 300.0)
+LEAVING_S = 10.0
+"""A parent that has written exit.json is about to be gone; the next one waits for that."""
 CTRL_C = 130
 NOT_FOUND, NOT_EXECUTABLE, BUSY = 127, 126, 125
 """Codes in exit.json where nothing could be started; the first two as a shell has them."""
-
-_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def start_ticks(pid: int) -> int | None:
@@ -92,46 +98,6 @@ def why_not_started(command: list[str], e: OSError) -> tuple[int, str]:
     return NOT_EXECUTABLE, f"the training command {name} cannot be started: {e.strerror}"
 
 
-def last_words(log: Path, since: int) -> str:
-    """The last line that was printed into the log after ``since`` bytes."""
-    try:
-        with log.open("rb") as f:
-            f.seek(max(since, log.stat().st_size - 4096))
-            lines = f.read().decode(errors="replace").strip().splitlines()
-    except OSError:
-        return ""
-    return lines[-1].strip()[:300] if lines else ""
-
-
-class ExitFile:
-    """exit.json, by temp file and rename. Its space is taken beforehand, so that a disk that fills up cannot swallow it."""
-
-    def __init__(self, run: Path) -> None:
-        self._path = run / EXIT
-        self._temp = run / f"{EXIT}.new"
-        self._fd = os.open(self._temp, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
-        try:
-            os.posix_fallocate(self._fd, 0, 4096)
-        except (OSError, AttributeError):
-            pass  # a file system, or a system, without it: then the end is written as well as it can be
-        self._path.unlink(missing_ok=True)  # of an earlier training in this run
-
-    def write(self, about: dict[str, Any]) -> None:
-        """Raises OSError, but not before an hour where the disk is full."""
-        data = json.dumps(about).encode() + b"\n"
-        for _ in range(360):
-            try:
-                os.pwrite(self._fd, data, 0)
-                os.ftruncate(self._fd, len(data))
-                os.fsync(self._fd)
-                self._temp.replace(self._path)
-                return
-            except OSError as e:
-                if e.errno not in _FULL:
-                    raise
-                time.sleep(10)
-
-
 class OverError(Exception):
     """There is no other start; the text says why, empty where it ended well."""
 
@@ -147,13 +113,22 @@ class Parent:
         self._attempts = attempts or Attempts(run, 0)
         self._child: int | None = None
         self._early: list[int] = []
-        self._ends = ""
         self._between = False
+        """Nothing lives: from an end until the next training is made."""
+        self._told = ""
+        """The signal by which we were told to end."""
+        self._over = ""
+        """Why there is no other start."""
         self._called_off = False
+        self._asking: subprocess.Popen[str] | None = None
         self._wake = os.pipe()
 
     def go(self) -> None:
         """Start, wait, write it down; again where that is wanted."""
+        for number in (*FORWARDED, CALL_OFF):
+            signal.signal(number, self._heard)  # before anybody can find us
+        signal.signal(signal.SIGHUP, lambda *_: None)  # not SIG_IGN, which the training would inherit
+        signal.pthread_sigmask(signal.SIG_SETMASK, [])
         lock = self._claim()
         if lock is None:
             self._say(error=f"another training runs in {self._run.name}; stop it first, or give the new one another name")
@@ -162,51 +137,55 @@ class Parent:
         nowhere = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
         for target, source in ((0, nowhere), (1, log), (2, log)):
             os.dup2(source, target)
-        for forwarded in FORWARDED:
-            signal.signal(forwarded, self._forward)
-        signal.signal(signal.SIGHUP, lambda *_: None)  # not SIG_IGN, which the training would inherit
-        signal.pthread_sigmask(signal.SIG_SETMASK, [])
         ended, resume = ExitFile(self._run), os.environ.get("SITTER_RESUME", "")
         (self._run / ATTEMPTS).unlink(missing_ok=True)
-        starts = 0
-        while True:
-            starts += 1
-            how = self._once(log, resume)
-            self._between = True
-            at_once = how["pid"] is None or how["time"] - how["started"] < self._grace
-            if not self._attempts.most or (starts == 1 and at_once):
-                break
-            try:
+        how, starts, attempts = dict[str, Any](), 0, self._attempts
+        try:
+            while True:
+                how = self._once(log, resume)
+                starts += 1
+                at_once = how["pid"] is None or how["time"] - how["started"] < self._grace
+                if not attempts.most or (starts == 1 and at_once):
+                    break
                 resume = self._again(how)
-            except OverError as e:
-                self._attempts.ended(str(e))
-                break
-            self._between = False
-        attempts = self._attempts
-        more = {"attempts": starts, "given_up": attempts.given_up, "called_off": self._called_off}
-        ended.write({**how, **(more if attempts.most else {})})
+        except OverError as e:
+            attempts.ended(str(e))
+        called_off = self._called_off and how["code"] != 0
+        more = {"attempts": starts, "given_up": attempts.given_up, "called_off": called_off} if attempts.most else {}
+        ended.write({**how, "told": self._told, **more})
         self._say(code=how["code"], signal=how["signal"], **({"error": how["error"]} if how["error"] else {}))
 
     def _once(self, log: int, resume: str) -> dict[str, Any]:
-        """One attempt; how it ended, as exit.json has it."""
+        """One attempt; how it ended, as exit.json has it. Raises OverError where it was called off just as it was made."""
         since, started, kills = os.fstat(log).st_size, time.time(), oom_kills()
         try:
             child = subprocess.Popen(self._command, env=self._environment(resume), process_group=0)
         except OSError as e:
             code, text = why_not_started(self._command, e)
+            self._between = True
             return self._how(log, since, started, kills, pid=None, code=code, signal=None, error=text)
         self._child = child.pid
+        again, self._between = self._between, False
+        if again and self._over:  # the signal came when it could no longer be left unmade: it is some milliseconds old
+            os.killpg(child.pid, signal.SIGKILL)
+            child.wait()
+            self._child = None
+            raise OverError(self._over)
         for number in self._early:
-            self._forward(number, None)
+            self._heard(number, None)
         self._early.clear()
         self._pid_file(TRAIN_PID, identity(child.pid, started))
         self._attempts.began(child.pid, started, since, resume)
         self._say(parent=os.getpid(), pid=child.pid, started=started)
+        os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+        self._between = True
         if self._attempts.most:
-            os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
             clear_group(child.pid)  # what it left behind may hold the GPU's memory, or a port, that the next one needs
         status = child.wait()
         self._child = None
+        if status == -signal.SIGUSR1:  # a notice that nothing in it took, and that came to it alone, is one all the same
+            self._told = self._told or "SIGUSR1"
+            self._over = self._over or "not started again: it was ended by SIGUSR1, a notice that its machine is going"
         lived = time.time() - started
         error = ""
         if status > 0 and lived < AT_ONCE_S:
@@ -230,8 +209,8 @@ class Parent:
             attempts.over(ended=how["time"], **keep)
         if how["code"] == 0:
             raise OverError("")
-        if self._ends:
-            raise OverError(f"not started again: its parent was told to end by {self._ends}")
+        if self._over:
+            raise OverError(self._over)
         if how["signal"] == signal.SIGINT or how["code"] == CTRL_C:
             raise OverError("not started again: it was ended by Ctrl-C")
         told = self._ask_until_told(how["started"])
@@ -242,7 +221,7 @@ class Parent:
         if stuck := attempts.stuck():
             raise OverError(stuck)
         if self._wait(attempts.planned(str(told.get("said", "")))):
-            raise OverError(f"the restart was called off by {self._ends}")
+            raise OverError(self._over)
         return str(told.get("path") or "")
 
     def _ask_until_told(self, started: float) -> dict[str, Any]:
@@ -250,46 +229,62 @@ class Parent:
         end given up."""
         for pause in ASK_AGAIN_S:
             told = self._ask(started)
-            if told is not None:
+            if told is not None and not self._over:
                 return told
             if self._wait(pause):
-                raise OverError(f"the restart was called off by {self._ends}")
+                raise OverError(self._over)
         raise OverError(f"given up: what to go on from could not be found out; {LOG} says why")
 
     def _wait(self, seconds: float) -> bool:
         """Until the pause is over; True where the parent was told to end meanwhile."""
         deadline = time.monotonic() + seconds
-        while not self._ends and (left := deadline - time.monotonic()) > 0:
+        while not self._over and (left := deadline - time.monotonic()) > 0:
             if select.select([self._wake[0]], [], [], left)[0]:
                 os.read(self._wake[0], 64)
-        return bool(self._ends)
+        return bool(self._over)
 
     def _ask(self, started: float) -> dict[str, Any] | None:
         """What the run's own records say of this end, and what to go on from; None where nothing could be learned."""
         words = [sys.executable, "-P", "-m", "sitter.cli.again", "--since", str(started), str(self._run)]
         environment = {k: v for k, v in os.environ.items() if k not in ("SITTER_RUN", "SITTER_RESUME")}
         try:
-            done = subprocess.run(
-                words, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=ASK_S, check=False, env=environment, cwd="/",
+            asking = self._asking = subprocess.Popen(
+                words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, cwd="/",
                 start_new_session=True,
             )  # fmt: skip
-            told = json.loads(done.stdout)
+            with asking:
+                if self._over:  # called off: whole checkpoints are not read for nothing
+                    asking.kill()
+                try:
+                    out, said = asking.communicate(timeout=ASK_S)
+                except subprocess.TimeoutExpired:
+                    asking.kill()
+                    raise
+            told = json.loads(out)
         except (OSError, subprocess.SubprocessError) as e:
             sys.stderr.write(f"sitter: what to go on from could not be found out: {e}\n")
             return None
         except ValueError:
-            said = done.stderr.strip().splitlines()
-            sys.stderr.write(f"sitter: what to go on from could not be found out: {said[-1] if said else 'no answer'}\n")
+            if not self._over:
+                said = said.strip() or "no answer"
+                sys.stderr.write(f"sitter: what to go on from could not be found out: {said.splitlines()[-1]}\n")
             return None
+        finally:
+            self._asking = None
         return told if isinstance(told, dict) else None
 
     def _claim(self) -> int | None:
         """Hold parent.pid for life; None where another parent does."""
         fd = os.open(self._run / PARENT_PID, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        try:
-            fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            return None
+        deadline = time.monotonic() + LEAVING_S
+        while True:
+            try:
+                fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except OSError:
+                if not (self._run / EXIT).exists() or time.monotonic() > deadline:
+                    return None
+                time.sleep(0.01)
         os.ftruncate(fd, 0)
         os.pwrite(fd, json.dumps(identity(os.getpid(), time.time())).encode() + b"\n", 0)
         return fd
@@ -298,11 +293,20 @@ class Parent:
         told = {**os.environ, "SITTER_RUN": str(self._run), "PYTHONUNBUFFERED": "1", "SITTER_RESUME": resume}
         return told if resume else {k: v for k, v in told.items() if k != "SITTER_RESUME"}
 
-    def _forward(self, number: int, _frame: FrameType | None) -> None:
-        if number != signal.SIGUSR1 or self._between:
-            self._ends = signal.Signals(number).name
-            self._called_off = self._between and number == signal.SIGINT
+    def _heard(self, number: int, _frame: FrameType | None) -> None:
+        """A signal. While a training lives it is passed on; and between two it is the other start that is called off."""
+        name = signal.Signals(number).name
+        if self._between or self._has_just_ended():
+            self._called_off = self._called_off or number in OPERATORS
+            self._told, self._over = name, f"the restart was called off by {'the operator' if number == CALL_OFF else name}"
             os.write(self._wake[1], b"x")
+            if self._asking is not None:
+                self._asking.kill()
+            return
+        if number == CALL_OFF:
+            return
+        if number != signal.SIGUSR1:
+            self._told, self._over = name, f"not started again: its parent was told to end by {name}"
         if self._child is None:
             self._early.append(number)
             return
@@ -310,6 +314,15 @@ class Parent:
             os.killpg(self._child, number)
         except ProcessLookupError:
             pass  # it has just ended, and is being waited for
+
+    def _has_just_ended(self) -> bool:
+        """Whether the child is dead already, though nobody has waited for it yet."""
+        if self._child is None:
+            return False
+        try:
+            return os.waitid(os.P_PID, self._child, os.WEXITED | os.WNOWAIT | os.WNOHANG) is not None
+        except ChildProcessError:
+            return True
 
     def _pid_file(self, name: str, about: dict[str, Any]) -> None:
         temp = self._run / f"{name}.new"

@@ -2,7 +2,6 @@
 
 import json
 import os
-import signal
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ import msgspec
 from sitter.locks import holder
 from sitter.model import RestartNow, Struct
 from sitter.supervise.attempts import ATTEMPTS
-from sitter.supervise.parent import PARENT_PID
+from sitter.supervise.parent import CALL_OFF, PARENT_PID
 from sitter_wire.places import RunDir, small_file
 
 CALLED_OFF = "the restart is called off; `sitter resume` starts it when you want"
@@ -70,13 +69,22 @@ def parent_pid(run: RunDir) -> int | None:
     return holder(Path(run.path / PARENT_PID))
 
 
+def undecided(run: RunDir) -> bool:
+    """Where no training lives: whether its parent has yet to say how it ended, or to start it again. Its last word is exit.json."""
+    return not run.exit_json.exists() and parent_pid(run) is not None and not run.exit_json.exists()
+
+
 def call_off(run: RunDir) -> bool:
-    """Tell the parent that the operator wants no other start; False where there is no parent."""
+    """Tell the parent that the operator wants no other start; False where there is no parent.
+
+    It obeys where nothing lives, and takes back what it is just starting. Once a training lives this does nothing: so look again, until
+    ``undecided`` is over or there is one that can be stopped itself.
+    """
     pid = parent_pid(run)
     if pid is None or pid <= 1:
         return False
     try:
-        os.kill(pid, signal.SIGINT)
+        os.kill(pid, CALL_OFF)
     except OSError:
         return False
     return True

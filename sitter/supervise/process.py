@@ -30,8 +30,10 @@ _STATES: dict[str, ProcessState] = {
 class TrainingProcess:
     """One process, told from any later one with the same pid by its start time."""
 
-    def __init__(self, pid: int, process: psutil.Process | None) -> None:
+    def __init__(self, pid: int, process: psutil.Process | None, started: float | None = None) -> None:
         self.pid = pid
+        self.started = started
+        """Unix seconds, as its parent wrote them into train.pid and exit.json; None where it had no parent."""
         self._process = process
 
     @classmethod
@@ -50,7 +52,7 @@ class TrainingProcess:
             same = ticks == start_ticks(pid) and boot == boot_id()
         else:
             same = found._process is not None and abs(found._process.create_time() - started) < 5.0
-        return found if same else cls(pid, None)
+        return cls(pid, found._process if same else None, started)
 
     @classmethod
     def of(cls, pid: int) -> "TrainingProcess":
