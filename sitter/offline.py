@@ -71,6 +71,7 @@ class Offline:
             when_safe=lambda told: told(self._writer.flush()),
             log=core.log_entry,
             rules=core.rule_states,
+            stop=lambda action, wait, answer: self._no_daemon(answer),
             stop_now=self._no_daemon,
             rollback_sent=lambda: None,
             unanswered=lambda _: None,

@@ -29,6 +29,7 @@ class Reach:
     """Calls back once what was kept and logged until now is on disk, or cannot be written."""
     log: Callable[..., None]
     rules: Callable[[], list[Any]]
+    stop: Callable[[commands.Stop, float, Answer], None]
     stop_now: Callable[[Answer], None]
     test_notify: Callable[[Answer], None]
     rollback_sent: Callable[[], None]
@@ -73,30 +74,27 @@ class Demands:
 
     def _act(self, query: queries.Act, answer: Answer) -> None:
         action, session = query.action, self._present.session
-        if self._life.restart is not None and isinstance(action, commands.Stop):
-            self._reach.stop_now(answer)  # nothing lives that a stop could wait for: the restart is called off
-            return
-        if not self._life.alive or session is None:
-            answer(
-                Answered(
-                    status="rejected", text=f"nothing to act on: the training is {self._life.state()}, not running"
-                )
-            )
-            return
         wait = min(max(query.wait, 0.1), 3600.0)
-        stop = isinstance(action, commands.Stop)
-        if stop:
-            wait = min(wait, STOP_PATIENCE_S)
+        if isinstance(action, commands.Stop):
+            self._reach.stop(action, min(wait, STOP_PATIENCE_S), answer)
+            return
+        self._life.look()  # it may have died within this second, and what it cannot do any more is not to wait for a deadline
+        if not self._life.alive or session is None:
+            why = f"the training is {self._life.state()}, not running"
+        elif not self._life.speaks:
+            why = "the training was started again, and has not called start yet"
+        else:
+            why = ""
+        if why or session is None:
+            answer(Answered(status="rejected", text=f"nothing to act on: {why}"))
+            return
 
         def done(outcome: commands.Outcome | None) -> None:
             if outcome is not None:
                 answer(Answered(status=outcome.status, text=outcome.text, detail=outcome.detail, step=outcome.step))
                 return
             self._reach.unanswered(action)
-            hint = "; `sitter stop --now` ends it without waiting for a safe point" if stop else ""
-            answer(
-                Answered(status="unanswered", text=f"not answered within {human(wait)}; it can no longer start{hint}")
-            )
+            answer(Answered(status="unanswered", text=f"not answered within {human(wait)}; it can no longer start"))
 
         if isinstance(action, commands.Rollback):
             self._reach.rollback_sent()
