@@ -48,7 +48,7 @@ def open_run(name: str | None, version: str) -> tuple[RunDir, rundir.RunInfo]:
 
 def endpoints(run: RunDir, info: rundir.RunInfo) -> Endpoints:
     """The addresses that run.toml records; written there by whoever comes first. Raises PlaceError."""
-    places = Endpoints(Path(info.sockets)) if info.sockets else Endpoints.of_run(run.path)
+    places = Endpoints.recorded(run.path, info.sockets, used=is_held(run.daemon_lock))
     try:
         places.create()
     except FileNotFoundError:  # recorded, and gone with a reboot

@@ -114,6 +114,11 @@ def small_file(path: Path, most: int = SMALL) -> bytes:
         os.close(fd)
 
 
+def _folder(run: Path) -> str:
+    """Of a run directory in the runtime directory."""
+    return hashlib.sha256(os.fsencode(run.resolve())).hexdigest()[:16]
+
+
 class Endpoints:
     """The three sockets of one run: ``data`` (agent's PUSH → PULL), ``agent`` (DEALER ⇄ ROUTER), ``client`` (DEALER ⇄ ROUTER)."""
 
@@ -130,8 +135,14 @@ class Endpoints:
     @classmethod
     def of_run(cls, run: Path) -> "Endpoints":
         """The addresses that belong to a run directory: a short hash of its real path under the runtime directory."""
-        digest = hashlib.sha256(os.fsencode(run.resolve())).hexdigest()[:16]
-        return cls(runtime_dir() / digest)
+        return cls(runtime_dir() / _folder(run))
+
+    @classmethod
+    def recorded(cls, run: Path, told: str, *, used: bool) -> "Endpoints":
+        """The addresses that run.toml tells of; the run directory's own where it tells of none, or of another's: a copied directory tells
+        of the one it was copied from, whose daemon would be robbed of its clients. ``used``: somebody of this run listens or speaks there
+        now, so that they count whatever the directory is called since. Raises PlaceError."""
+        return cls(Path(told)) if told and (used or Path(told).name == _folder(run)) else cls.of_run(run)
 
     def create(self) -> None:
         """Make the run's folder (0700) if it is not there. Raises PlaceError."""
