@@ -16,12 +16,12 @@ from sitter.control.demands import Reach
 from sitter.control.desk import Desk
 from sitter.control.ending import Ending
 from sitter.control.heart import Heart
+from sitter.control.held import Held
 from sitter.control.history_desk import SETTLE_S, HistoryDesk
 from sitter.control.inbox import Inbox
 from sitter.control.loop import Loop
 from sitter.control.preset import preset_of
 from sitter.control.slept import Slept
-from sitter.control.stopping import Stopping
 from sitter.control.succession import Succession
 from sitter.control.timers import Timers
 from sitter.host.sampler import HostSample, Sampler
@@ -34,6 +34,11 @@ from sitter_wire.rundir import RunInfo
 
 log = logging.getLogger("sitter.daemon")
 
+FIRST_READ_S = 0.5
+"""So long what lies in the recorder's files is read before anybody is answered: mostly that is all of it, and what is answered is complete.
+The rest, of a run that was long without a daemon, is read between questions."""
+NO_ROOM_MS = 100
+"""While the history takes nothing more, it is looked so often whether it does."""
 DAMAGED_S = 10
 """So long a history that was found damaged is tried again; then this daemon leaves, and the agent starts another."""
 
@@ -87,7 +92,6 @@ class Daemon:
         )
         self.heart = Heart(secrets.token_hex(8), self.core, self.link, clock)
         self.ending = Ending(run, info, self.core, self.notifications, self.reader, clock)
-        self.stops = Stopping(run, self.core, clock, self.inbox, self.writer.flush)
         self.slept = Slept(self.core)
         self.succession = Succession(self.core, self.reader, clock, os.getpid())
         self.history = HistoryDesk(lambda: Reader(run.history), self.inbox, lambda: self.writer.flush(SETTLE_S))
@@ -97,27 +101,27 @@ class Daemon:
             when_safe=lambda told: self.writer.when_safe(lambda safe: self.inbox.post(lambda: told(safe))),
             log=self.core.log_entry,
             rules=self.core.rule_states,
-            stop=self.stops.ask,
-            stop_now=self.stops.now,
+            stop_now=lambda answer: self.ending.stop_now(answer, self.inbox),
             rollback_sent=self.core.rollback_sent,
             unanswered=self.core.unanswered,
             test_notify=lambda answer: self.ending.test_notify(answer, self.inbox),
         )
-        self.desk = Desk(self.context, places, clock, self.core.demands(reach))
+        self.held = Held(self.core.demands(reach), lambda: self.core.unread, clock)
+        self.desk = Desk(self.context, places, clock, self.held)
         self.core.garbage = [self.link.garbage, self.desk.garbage]
         self.stopping = False
         self._damaged_for = 0
 
     def serve(self) -> None:
         """Until the training has ended, all is committed and no client is here, or SIGTERM."""
-        self.core.read_files(live=self.heart.live_session())
+        self.core.begin_reading(seconds=FIRST_READ_S)
         self.core.life.look()
         self.succession.begin()
         self.sampler.start()
         self.loop.beat = self.timers.every(1.0, self._second)
         self.timers.every(10.0, self.loop.rebind)
         self.timers.every(60.0, self.history.check)
-        self.loop.begin(self.link, self.desk, self.heart)
+        self.loop.begin(self.link, self.desk, self.heart, self._read)
         while not self.stopping:
             if self.loop.turn():
                 self.writer.leisure(False)  # somebody looks
@@ -146,14 +150,24 @@ class Daemon:
         self.stopping = True
         self.inbox.post(lambda: None)
 
+    def _read(self) -> int | None:
+        """A slice of what lies in the recorder's files."""
+        was = self.core.unread
+        if not self.core.read_on():
+            return 0 if self.writer.room else NO_ROOM_MS
+        if was:
+            self.heart.ping()  # who was not listened to so far is told at once what is wanted
+        self.held.look()
+        return None
+
     def _second(self) -> None:
+        self.held.look()
         self.heart.ping()
         self.slept.tick()
         self.core.tick()
         session = self.core.present.session
         if session is not None:
             self.sampler.watch(session.pid, session.start.gpus if session.start else [])
-        self.stops.tick()
         self.ending.tick()
         self.succession.tick()
         looking = self.desk.clients() > 0

@@ -27,6 +27,8 @@ TURN_S = 0.05
 always another."""
 NOW, MORE = int(zmq.DONTWAIT), int(zmq.DONTWAIT) | int(zmq.SNDMORE)
 READABLE = int(zmq.POLLIN)
+SHIPMENTS = 16
+"""That wait in memory: of an agent that catches up each is a quarter of a megabyte. What is more waits in its files."""
 
 send: Callable[["zmq.Socket[bytes]", Any, int], Any] = RawSocket.send
 """Without the layer that looks at every frame and flag once more."""
@@ -52,7 +54,7 @@ class AgentLink:
             socket.setsockopt(zmq.MAXMSGSIZE, MAX_FRAME)
         self.agent.setsockopt(zmq.ROUTER_MANDATORY, 1)  # an unroutable order is an error here, not silence
         self.agent.setsockopt(zmq.ROUTER_HANDOVER, 1)
-        self.data.setsockopt(zmq.RCVHWM, 64)
+        self.data.setsockopt(zmq.RCVHWM, SHIPMENTS)
         self._lost = ""
         self.bind()
 

@@ -7,7 +7,7 @@ from functools import partial
 
 from sitter.clock import Clock
 from sitter.config import Config
-from sitter.control.backlog import Backlog
+from sitter.control.backlog import SLICE_S, Backlog
 from sitter.control.board import Board
 from sitter.control.demands import Demands, Reach
 from sitter.control.dispatcher import KEPT, Dispatcher
@@ -27,7 +27,7 @@ from sitter.control.stillness import Stillness
 from sitter.control.tally import Tally
 from sitter.grammar import spelled
 from sitter.ingest.intake import Intake
-from sitter.locks import holder, session_of
+from sitter.locks import session_of
 from sitter.model import EndAndRestart, EntryKind, Finding, Notification, Preset, RuleState
 from sitter.rules.base import Rule
 from sitter.rules.engine import Engine
@@ -84,7 +84,9 @@ class Core:
         self.orders = Orders(clock, send, self.keep)
         self.incidents = Incidents(clock, writer.incident, reader.incidents(), self.log_entry)
         self.dispatcher = Dispatcher(chosen, reader.get("preset") or preset, clock, self)
-        self.life = Life(run, clock, self.present, supervised=info.supervised, on_gone=on_gone)
+        self.life = Life(
+            run, clock, self.present, supervised=info.supervised, on_gone=on_gone, reading=lambda: self.reading
+        )
         self.flow = Flow(
             info=info, clock=clock, writer=writer, present=self.present, engine=self.engine, dispatcher=self.dispatcher,
             incidents=self.incidents, orders=self.orders, log_entry=self.log_entry, on_event=self._sync_view,
@@ -113,7 +115,7 @@ class Core:
     def _recall(self, reader: Reader) -> None:
         """What an earlier daemon left: the last values, the events of the last session, rules warmed up with acting off."""
         self.dispatcher.restore({key: reader.get(key) for key in KEPT})
-        self.life.stopped_session, self.life.stopped_process = reader.get("stopped_session"), reader.get("stopped_process")
+        self.life.stopped_session = reader.get("stopped_session")
         self.life.ended_by_rule = reader.get("ended_by_rule")
         self.present.checkpoints = {c.path: c for c in reader.checkpoints()}
         self.present.parents = {b.branch: (b.parent_branch, b.parent_step) for b in reader.branches()}
@@ -148,13 +150,35 @@ class Core:
         return lambda outcome: self.unanswered(action) if outcome is None else None
 
     def read_files(self, *, live: str | None = None) -> bool:
-        """Take in what the recorder's files hold beyond the history; False where the history could not take all of it now: the rest comes
-        when it can. ``live``: a session to leave to its agent's shipments."""
-        held, writing = holder(self.run.agent_lock) is not None, session_of(self.run.agent_lock)
-        done = self.backlog.read(live=live)
-        if done and not self.backlog.unreadable and (writing is not None or not held):
-            self.flow.sessions_over({live, writing} if held else {live})
-        return done
+        """Take in what the recorder's files hold beyond the history, all of it; False where the history could not take it now: the rest
+        comes when it can. ``live``: a session to leave to its agent's shipments. For who has no loop to keep free."""
+        return self._have_read(self.backlog.read(live=live))
+
+    def begin_reading(self, *, live: str | None = None, seconds: float = SLICE_S) -> bool:
+        """As ``read_files``, but only for so many seconds; the rest by ``read_on``, until it says that all is read."""
+        self.backlog.begin(live=live)
+        return self._have_read(self.backlog.slice(seconds))
+
+    def read_on(self) -> bool:
+        """One more slice of what there is to read. Whether all is read."""
+        return not self.backlog.unread or self._have_read(self.backlog.slice())
+
+    def _have_read(self, all_of_it: bool) -> bool:
+        if all_of_it:
+            if self.backlog.living is not None and not self.backlog.unreadable:
+                self.flow.sessions_over(self.backlog.living)
+            self.life.look()  # how it ended can be told by now
+        return all_of_it
+
+    @property
+    def reading(self) -> bool:
+        """What came before the present is still being read: nothing is known of the present, and nothing is done."""
+        return self.backlog.earlier and self.writer.trouble is None
+
+    @property
+    def unread(self) -> bool:
+        """Something that was there before this daemon is still to be read, and can be."""
+        return self.backlog.unread and self.writer.trouble is None
 
     @property
     def unsettled(self) -> bool:
@@ -183,17 +207,23 @@ class Core:
         if session not in self._spoken:
             if session_of(self.run.agent_lock) not in (None, session):
                 raise GarbageError("session", f"{session[:40]!r} is not the one that holds the run's lock")
-            if (present is None or present.id != session) and not self.read_files(live=session):
-                return False  # the disk is full: what it says stays in its recorder until what came before is in
+            if present is not None and present.id == session:
+                self.backlog.live = session
+            elif self.backlog.live != session:
+                self.begin_reading(live=session)
+            if self.backlog.earlier:
+                return False  # what it says stays in its recorder until what came before is in
             self._spoken.add(session)
+            self.flow.session(session, None)
             return True
         return present is None or present.id == session
 
     def tick(self) -> None:
         """Once a second."""
         self.life.look()
-        if self.backlog.unread:
-            self.read_files(live=self.backlog.live)
+        self.read_on()
+        if self.reading:
+            return
         self._sync_view()
         self.stillness.look()
         for finding in self.engine.tick(self.clock.monotonic()):
@@ -214,6 +244,8 @@ class Core:
 
     def _has_caught_up(self) -> bool:
         """Whether all is here that the agent had written when it last spoke; a new daemon gives it a moment to speak."""
+        if self.backlog.unread:
+            return False
         pong, session = self.present.pong, self.present.session
         if pong is None or session is None or pong.session != session.id:
             return self.clock.monotonic() - self._began > FIRST_WORD_S
@@ -256,6 +288,8 @@ class Core:
         if dropped := sum(self.garbage, Counter()):
             kinds = ", ".join(f"{n:,} {kind}" for kind, n in dropped.most_common())
             out.append(f"{dropped.total():,} messages that nobody of ours sends were dropped ({kinds})")
+        if self.reading:
+            out.append("what earlier processes left in the recorder is still being read: what is shown is of then, and nothing is done yet")
         out += self.backlog.unreadable
         out += mishaps()
         out += [self._aside] if self._aside else []
@@ -266,13 +300,9 @@ class Core:
         """For ``sitter rules`` and the panel."""
         return self._tally.states()
 
-    def stopped_now(self, started: float | None) -> None:
-        """The operator ends the living process by signals: they are ours, and no crash, also to the next daemon. ``started``: as its parent
-        wrote it; that tells it where it has no session yet."""
-        if started is not None:
-            self.life.stopped_process = started
-            self.keep("stopped_process", started)
-        if self.present.session is not None and self.life.speaks:
+    def stopped_now(self) -> None:
+        """The operator ends this session by signals: they are ours, and no crash, also to the next daemon."""
+        if self.present.session is not None:
             self.life.stopped_session = self.present.session.id
             self.keep("stopped_session", self.present.session.id)
 

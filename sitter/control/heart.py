@@ -27,13 +27,6 @@ class Heart:
         self._acked_at = 0.0
         self._ack_due = False
 
-    def live_session(self) -> str | None:
-        """The session whose records will come by themselves, as far as it is known before the agent has spoken. (Who holds the agent's lock
-        is not enough: one that hangs ships nothing, and what it left in its files is all there is to judge by.)"""
-        session = self._core.present.session
-        self._core.life.look()
-        return session.id if session is not None and self._core.life.pid == session.pid else None
-
     # -- to the agent ------------------------------------------------------------------------------------------------------
 
     def ping(self) -> None:
@@ -126,8 +119,8 @@ class Heart:
         core.life.look()
         if not core.speaks(hello.session):
             return
-        if core.present.session is None or core.present.session.id != hello.session:
-            core.flow.session(hello.session, None, hello.pid)
+        session = core.flow.session(hello.session, None, hello.pid)
+        session.pid = session.pid or hello.pid
         self._acked = None
         self._ack_due = True
         log.info("session %s of process %d speaks, version %s", hello.session, hello.pid, hello.version)
@@ -136,7 +129,8 @@ class Heart:
         core = self._core
         if pong.safe_point_at is not None and pong.safe_point_at > self._clock.monotonic() + FUTURE_S:
             return  # believed, no stall would ever be seen
-        if core.present.session is None or core.present.session.id != pong.session:
+        session = core.present.session
+        if session is None or session.id != pong.session or not session.pid:
             self._hello(_as_hello(pong))
         if not core.speaks(pong.session):
             return

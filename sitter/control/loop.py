@@ -2,6 +2,7 @@
 
 import logging
 import time
+from collections.abc import Callable
 
 import zmq
 
@@ -32,12 +33,15 @@ class Loop:
     def __init__(self, clock: Clock, inbox: Inbox, timers: Timers) -> None:
         self._clock, self._inbox, self._timers = clock, inbox, timers
         self.beat: Timer | None = None
+        self._reads: Callable[[], int | None] = lambda: None
+        self._read_in: int | None = None
         self._came = 0.0
         self._failures = 0
 
-    def begin(self, link: AgentLink, desk: Desk, heart: Heart) -> None:
-        """These are its sockets; before the first turn."""
-        self._link, self._desk, self._heart = link, desk, heart
+    def begin(self, link: AgentLink, desk: Desk, heart: Heart, reads: Callable[[], int | None] = lambda: None) -> None:
+        """These are its sockets; before the first turn. ``reads`` takes in a slice of what lies in files, in every turn: it says in how
+        many milliseconds it wants the next, None for whenever there is one."""
+        self._link, self._desk, self._heart, self._reads, self._read_in = link, desk, heart, reads, 0
         self._poller = zmq.Poller()
         for readable in (link.data, link.agent, desk.socket, self._inbox.fileno()):
             self._poller.register(readable, zmq.POLLIN)
@@ -53,6 +57,7 @@ class Loop:
         failed |= self._link.data in ready and not guarded(self._link.take_shipments)
         failed |= asked and not guarded(self._desk.take)
         failed |= not guarded(self._timers.run)
+        failed |= not guarded(self._read)
         failed |= not guarded(self._heart.ack_if_due)
         self._failures = self._failures + 1 if failed else 0
         if failed:
@@ -62,10 +67,15 @@ class Loop:
     def _ready(self) -> tuple[bool, dict[object, int]]:
         """Whether the wait itself failed, and what is readable."""
         try:
-            return False, dict(self._poller.poll(self._heart.wait_ms(self._timers.wait_ms())))
+            wait = self._heart.wait_ms(self._timers.wait_ms())
+            return False, dict(self._poller.poll(wait if self._read_in is None else min(wait, self._read_in)))
         except Exception as e:  # noqa: BLE001 — a bug of ours must not end the daemon
             note(e)
             return True, {}
+
+    def _read(self) -> None:
+        self._read_in = None  # where it fails it has the next turn that there is
+        self._read_in = self._reads()
 
     def shipment(self, header: ShipmentHeader, raw: bytes) -> None:
         """The heart's; and the beat may follow it. Raises GarbageError where it does not fit."""

@@ -1,6 +1,7 @@
 """Reading the recorder's files of a session whose process is gone, or, without touching them, of one that lives."""
 
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import msgspec
@@ -12,6 +13,8 @@ from sitter_wire.records import DROPPED, MAGIC, Happening, Record, SegmentHeader
 SUFFIX = ".rec"
 DIGITS = 19
 """Of a sequence number, fewer; a longer word is none."""
+HEAD, LONGEST_HEAD = 16 << 10, 1 << 20
+"""Bytes in which a segment's header lies as a rule, with the names known when it began, and at most."""
 
 
 class SegmentRead(msgspec.Struct, frozen=True, kw_only=True):
@@ -53,13 +56,14 @@ def read(folder: Path, after: int = 0) -> Iterator[SegmentRead]:
     A damaged file, or one from another layout, is left out: what the rest holds is still worth having.
     """
     paths = segments(folder)
-    headers = [_header(p) for p in paths]
+    header_at = cache(lambda i: _header(paths[i]))  # each when it is needed: there may be thousands
     before = False  # the segment before this one is there
-    for i, (path, header) in enumerate(zip(paths, headers, strict=True)):
+    for i, path in enumerate(paths):
+        header = header_at(i)
         if header is None:
             before = False
             continue
-        following = next((h.first_seq for h in headers[i + 1 :] if h is not None), None)
+        following = next((h.first_seq for h in map(header_at, range(i + 1, len(paths))) if h is not None), None)
         if following is not None and following <= after + 1:
             before = True
             continue
@@ -89,38 +93,56 @@ def dropped(folder: Path) -> int:
     return max((int(line) for line in lines if line.isdigit() and len(line) < DIGITS), default=0)
 
 
-def unreadable(recorder: Path) -> list[str]:
+def unreadable(folder: Path) -> list[str]:
     """A sentence for each segment that holds something and cannot be read: from another layout, or damaged. It is left as it is."""
     told = []
-    for folder in sessions(recorder):
-        for path in segments(folder):
-            try:
-                with path.open("rb") as file:
-                    begins = file.read(1 << 20)
-                if any(begins[: len(MAGIC)]):  # all zeros: prepared, and never begun
-                    read_segment_header(begins)
-            except (OSError, GarbageError) as e:
+    for path in segments(folder):
+        try:
+            _read_header(path)
+        except (OSError, GarbageError) as e:
+            if not _is_prepared(path):
                 told.append(f"what {path} holds is not read: {e}")
     return told
+
+
+def _is_prepared(path: Path) -> bool:
+    """All zeros: made for what was to come, and never begun. Or not there any more."""
+    try:
+        with path.open("rb") as file:
+            return not any(file.read(len(MAGIC)))
+    except OSError:
+        return not path.exists()
 
 
 def _began(path: Path) -> tuple[int, int] | None:
     """(Branch of its first record that has one, wall clock) of a segment; None where it has no such record, or cannot be read."""
     try:
-        with path.open("rb") as file:
-            data = file.read(1 << 20)
-        header = read_segment_header(data)
+        header = _read_header(path)
+        for size in (HEAD, LONGEST_HEAD):
+            with path.open("rb") as file:
+                data = file.read(size)
+            for record in scan_segment(data, header):
+                if record is not None and not (isinstance(record, Happening) and isinstance(record.event, Hole)):
+                    return record.branch, header.wall_ns
     except (OSError, GarbageError):
         return None
-    for record in scan_segment(data, header):
-        if record is not None and not (isinstance(record, Happening) and isinstance(record.event, Hole)):
-            return record.branch, header.wall_ns
     return None
 
 
 def _header(path: Path) -> SegmentHeader | None:
     try:
-        with path.open("rb") as file:
-            return read_segment_header(file.read(1 << 20))
+        return _read_header(path)
     except (OSError, GarbageError):
         return None
+
+
+def _read_header(path: Path) -> SegmentHeader:
+    """Of the file's beginning no more than it takes: there may be thousands of segments. Raises OSError, GarbageError."""
+    with path.open("rb") as file:
+        data = file.read(HEAD)
+        try:
+            return read_segment_header(data)
+        except GarbageError:
+            if not data.startswith(MAGIC):
+                raise
+            return read_segment_header(data + file.read(LONGEST_HEAD))
