@@ -22,6 +22,7 @@ from sitter.control.inbox import Inbox
 from sitter.control.loop import Loop
 from sitter.control.preset import preset_of
 from sitter.control.slept import Slept
+from sitter.control.stopping import Stopping
 from sitter.control.succession import Succession
 from sitter.control.timers import Timers
 from sitter.host.sampler import HostSample, Sampler
@@ -92,6 +93,7 @@ class Daemon:
         )
         self.heart = Heart(secrets.token_hex(8), self.core, self.link, clock)
         self.ending = Ending(run, info, self.core, self.notifications, self.reader, clock)
+        self.stops = Stopping(run, self.core, clock, self.inbox, self.writer.flush)
         self.slept = Slept(self.core)
         self.succession = Succession(self.core, self.reader, clock, os.getpid())
         self.history = HistoryDesk(lambda: Reader(run.history), self.inbox, lambda: self.writer.flush(SETTLE_S))
@@ -101,7 +103,8 @@ class Daemon:
             when_safe=lambda told: self.writer.when_safe(lambda safe: self.inbox.post(lambda: told(safe))),
             log=self.core.log_entry,
             rules=self.core.rule_states,
-            stop_now=lambda answer: self.ending.stop_now(answer, self.inbox),
+            stop=self.stops.ask,
+            stop_now=self.stops.now,
             rollback_sent=self.core.rollback_sent,
             unanswered=self.core.unanswered,
             test_notify=lambda answer: self.ending.test_notify(answer, self.inbox),
@@ -168,6 +171,7 @@ class Daemon:
         session = self.core.present.session
         if session is not None:
             self.sampler.watch(session.pid, session.start.gpus if session.start else [])
+        self.stops.tick()
         self.ending.tick()
         self.succession.tick()
         looking = self.desk.clients() > 0

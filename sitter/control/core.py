@@ -115,7 +115,7 @@ class Core:
     def _recall(self, reader: Reader) -> None:
         """What an earlier daemon left: the last values, the events of the last session, rules warmed up with acting off."""
         self.dispatcher.restore({key: reader.get(key) for key in KEPT})
-        self.life.stopped_session = reader.get("stopped_session")
+        self.life.stopped_session, self.life.stopped_process = reader.get("stopped_session"), reader.get("stopped_process")
         self.life.ended_by_rule = reader.get("ended_by_rule")
         self.present.checkpoints = {c.path: c for c in reader.checkpoints()}
         self.present.parents = {b.branch: (b.parent_branch, b.parent_step) for b in reader.branches()}
@@ -300,9 +300,13 @@ class Core:
         """For ``sitter rules`` and the panel."""
         return self._tally.states()
 
-    def stopped_now(self) -> None:
-        """The operator ends this session by signals: they are ours, and no crash, also to the next daemon."""
-        if self.present.session is not None:
+    def stopped_now(self, started: float | None) -> None:
+        """The operator ends the living process by signals: they are ours, and no crash, also to the next daemon. ``started``: as its parent
+        wrote it; that tells it where it has no session yet."""
+        if started is not None:
+            self.life.stopped_process = started
+            self.keep("stopped_process", started)
+        if self.present.session is not None and self.life.speaks:
             self.life.stopped_session = self.present.session.id
             self.keep("stopped_session", self.present.session.id)
 

@@ -1,11 +1,10 @@
 """How a run ends for the people around it: the logbook, the notifications, ``--then``, and when the daemon may leave."""
 
 import threading
-from typing import Any
 
 from sitter.actions.hooks import then
 from sitter.actions.notify.notifier import Notifications
-from sitter.clock import Clock, human
+from sitter.clock import Clock
 from sitter.control.board import ENDED
 from sitter.control.core import Core
 from sitter.control.desk import Answer
@@ -15,7 +14,6 @@ from sitter.control.saved import Saved
 from sitter.model import Answered, EndAndRestart, ExitNow, Finding, State
 from sitter.rules.stalled import Stalled
 from sitter.store.reader import Reader
-from sitter.supervise.pending import CALLED_OFF, call_off
 from sitter.supervise.process import TrainingProcess
 from sitter_wire.places import RunDir
 from sitter_wire.rundir import RunInfo
@@ -96,8 +94,8 @@ class Ending:
 
     def may_leave(self) -> bool:
         """Whether there is nothing left to watch."""
-        now = self._clock.monotonic()
-        if self._core.life.alive or self._core.life.restart is not None or self._saved.busy or self._then is not None:
+        now, life = self._clock.monotonic(), self._core.life
+        if life.alive or life.restart is not None or life.undecided or self._saved.busy or self._then is not None:
             return False
         if self._core.reading:
             return False
@@ -106,6 +104,8 @@ class Ending:
             if self._core.unsettled and over < UNSETTLED_S:
                 return False  # the logbook's last lines are only here
             return over > LINGER_S and (over > NOTICES_S or not self._notifications.busy())
+        if life.gone_at is not None and not life.known():
+            return False  # how it ended is written down at this moment, and is to be told
         return now - self._began > WAIT_FOR_START_S
 
     # -- notifications and signals ---------------------------------------------------------------------------------------
@@ -158,26 +158,3 @@ class Ending:
             inbox.post(lambda: core.log("outcome", finding, "applied", f"stop --now, to start again: ended with {how}"))
 
         threading.Thread(target=work, name="sitter-end", daemon=True).start()
-
-    def stop_now(self, answer: Answer, inbox: Inbox) -> None:
-        """SIGTERM, 30 s, SIGKILL to the training's group; answered when it is gone."""
-        pid = self._core.life.pid
-        process = TrainingProcess.find(self._run) or (TrainingProcess.of(pid) if pid is not None else None)
-        if process is None or not process.alive():
-            if self._core.life.restart is not None and call_off(self._run):
-                answer(Answered(status="applied", text=CALLED_OFF))
-                return
-            answer(Answered(status="rejected", text="no training process lives in this run"))
-            return
-        self._core.stopped_now()
-
-        def work() -> None:
-            began = self._clock.monotonic()
-            how = process.terminate_group()
-            took = human(self._clock.monotonic() - began)
-            reply: Any = Answered(
-                status="applied", text=f"ended with {how} after {took}; steps since the last checkpoint are lost"
-            )
-            inbox.post(lambda: answer(reply))
-
-        threading.Thread(target=work, name="sitter-stop-now", daemon=True).start()

@@ -5,10 +5,10 @@ from collections.abc import Callable
 
 from sitter.clock import Clock
 from sitter.control.present import Present
-from sitter.locks import holder
+from sitter.locks import holder, session_of
 from sitter.model import ExitNow, RestartNow, State
 from sitter.supervise.exit import read_exit
-from sitter.supervise.pending import pending
+from sitter.supervise.pending import pending, undecided
 from sitter.supervise.process import TrainingProcess
 from sitter_wire.places import RunDir
 
@@ -16,6 +16,8 @@ HUNG_S = 60.0
 """Seconds of silence of a connected control thread, process alive: nothing that holds the GIL for less is called hung,"""
 SILENT_S = 3.0
 """unless the rule ``stalled``, which knows the cause, has said so: then two missed pings are enough."""
+NOTICES = ("SIGTERM", "SIGUSR1")
+"""What a parent is told where the machine is going down, rather than by the operator."""
 INTERRUPTED = (0, 130)
 """Exit codes of a script that obeyed a stop: in a loop of its own that is a KeyboardInterrupt, by which Python ends with SIGINT."""
 EXIT_WAIT_S = 5.0
@@ -41,6 +43,10 @@ class Life:
         """Being prepared by the training's parent: it is not over."""
         self.stopped_session: str | None = None
         """The session that was ended with `stop --now`: its signals were ours."""
+        self.stopped_process: float | None = None
+        """The same of a process, by its start as its parent wrote it; it may not have had a session yet."""
+        self.undecided = False
+        """Nothing lives, and the training's parent has yet to say how it ended or to start it again."""
         self.ended_by_rule: str | None = None
         """The session that a rule has ended so that it is started again: as a crash, whatever became of its signals."""
         self.stalled = False
@@ -59,9 +65,10 @@ class Life:
                 self.pid, self.since, self.gone_at, self.exit = pid, self._clock.monotonic(), None, None
                 self.stalled = False
                 self._present.pong_at = None  # another process's last word is no silence of this one
-            self.restart = None
+            self.restart, self.undecided = None, False
             return
         self.restart = pending(self._run) if self._supervised else None
+        self.undecided = self._supervised and undecided(self._run)
         has_past = self._present.session is not None or self._run.exit_json.exists()
         if self.pid is not None or (self.gone_at is None and has_past):
             self.pid, self.gone_at = None, self._clock.monotonic()
@@ -76,13 +83,21 @@ class Life:
         return self.alive and (session is None or (self._present.pong_at is None and session.pid not in (0, self.pid)))
 
     @property
+    def speaks(self) -> bool:
+        """Whether the present session is the living process's: a new one's has yet to speak, and what is there is a dead one's."""
+        session = self._present.session
+        if session is None or self.pid is None:
+            return False
+        return session.pid == self.pid or (holder(self._run.agent_lock) is not None and session_of(self._run.agent_lock) == session.id)
+
+    @property
     def alive(self) -> bool:
         """Whether the training process lives, with an agent or (yet, or any more) without."""
         return self.pid is not None
 
     def known(self) -> bool:
         """Whether the end is known as well as it will be: exit.json is there, or none is to be expected."""
-        if self.alive or self.gone_at is None or self.restart is not None or self._reading():
+        if self.alive or self.gone_at is None or self.restart is not None or self.undecided or self._reading():
             return False
         waited = self._clock.monotonic() - self.gone_at
         return self.exit is not None or not self._supervised or waited > EXIT_WAIT_S
@@ -114,8 +129,8 @@ class Life:
             return "starting"
         session = self._present.session
         goodbye = session.goodbye if session else None
-        called_off = self.exit is not None and self.exit.called_off
-        if called_off or (session is not None and session.id == self.stopped_session):
+        by_us = self.exit is not None and (self.exit.called_off or self.exit.started == (self.stopped_process or -1.0))
+        if by_us or (session is not None and session.id == self.stopped_session):
             return "stopped"
         if session is not None and session.id == self.ended_by_rule:
             return "crashed"
@@ -124,7 +139,9 @@ class Life:
         if self.exit is not None:
             if goodbye == "stopped" and (self.exit.code in INTERRUPTED or self.exit.signal == signal.SIGINT):
                 return "stopped"
-            return "finished" if self.exit.code == 0 else "crashed"
+            if self.exit.code == 0:
+                return "finished"
+            return "preempted" if self.exit.told in NOTICES else "crashed"
         endings: dict[str | None, State] = {
             "total": "finished",
             "closed": "finished",
