@@ -242,7 +242,12 @@ class Commands:
         self.pause = command.action
         self._core.progress.paused = True
         if command.action.free:
-            self.parking.begin(lambda done, *said: self._answer(command, "applied" if done else "rejected", *said), paused=paused)
+            try:
+                self.parking.begin(lambda done, *said: self._answer(command, "applied" if done else "rejected", *said), paused=paused)
+            except BaseException:  # an interrupt of the script's, raised again: what is not answered by `applied` holds nobody
+                if not paused:
+                    self.end_pause("it was interrupted")
+                raise
             return None
         return f"paused at step {self._core.progress.done}" + (", held" if command.action.hold else ""), {
             "hold": command.action.hold

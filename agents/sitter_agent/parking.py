@@ -9,7 +9,7 @@ from collections.abc import Callable
 from sitter_agent.checkpoint_files import Sidecar
 from sitter_agent.core import Core
 from sitter_agent.handlers import raised_by_handler
-from sitter_agent.say import say
+from sitter_agent.say import in_words, say
 from sitter_agent.snapshots import size
 from sitter_agent.state import Parked
 from sitter_agent.state_copy import copy_for_checkpoint
@@ -59,7 +59,13 @@ class Parking:
             told.append((side, why))
             self._woken()
 
-        refused = copy_for_checkpoint(self._core, why="pause --free", cleared=False, pinned=False, full_check=True, done=done)
+        try:
+            refused = copy_for_checkpoint(self._core, why="pause --free", cleared=False, pinned=False, full_check=True, done=done)
+        except BaseException as e:
+            if not isinstance(e, Exception) or raised_by_handler(e):
+                self._answer = None  # nothing was begun
+                raise
+            refused = in_words(e)
         if refused is not None:
             told.append((None, refused))
 

@@ -16,7 +16,7 @@ from sitter_agent.checkpoint_files import check, read_sidecar
 from sitter_agent.frameworks import torch_parked
 from sitter_agent.frameworks.torch_parked import Parked, with_gradients
 from sitter_wire.commands import Pause, Rollback, SetKnob, Stop, TakeCheckpoint, Unpause
-from sitter_wire.events import CheckpointWritten, Paused, Remark
+from sitter_wire.events import CheckpointWritten, Done, Paused, Remark
 from tests.unit.agent.conftest import Quadratic, Run, until
 
 
@@ -391,3 +391,42 @@ def test_an_exception_of_the_scripts_own_handler_finds_the_state(training, cpu):
     assert all(p.untyped_storage().nbytes() for p in t.parts[0].parameters())
     step(*t.parts)
     assert t.losses == reference(1)
+
+
+def test_a_checkpoint_that_cannot_even_be_begun_is_refused_once_and_nobody_waits(training, cpu, monkeypatch):
+    t = training(gives_way=1.0)
+    t.turn(2)
+
+    def broken(into):
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    monkeypatch.setattr(t.d.core.adapter, "capture", broken)
+    order = t.d.order(Pause(free=True))
+    t.turn()
+    outcome = t.d.outcome(order)
+    assert outcome.status == "rejected"
+    assert outcome.text.startswith("not paused, since no checkpoint could be written first: RuntimeError: CUDA error")
+    assert not t.d.core.progress.paused
+    t.turn()
+    assert [e.outcome.id for e in t.run.events(Done)] == [order]
+    assert t.losses == reference(4)
+
+
+def test_a_pause_that_the_scripts_own_alarm_interrupts_is_none(training, cpu, monkeypatch):
+    t = training(gives_way=1.0)
+    t.turn(2)
+
+    def alarm(*_):
+        raise TimeoutError("the script's own")
+
+    monkeypatch.setattr(t.d.core.adapter, "capture", lambda into: signal.raise_signal(signal.SIGALRM))
+    before = signal.signal(signal.SIGALRM, alarm)
+    try:
+        order = t.d.order(Pause(free=True))
+        with pytest.raises(TimeoutError):
+            t.turn()
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    assert t.d.outcome(order).status == "rejected"
+    assert not t.d.core.progress.paused
+    assert t.agent._host.commands.pause is None
