@@ -86,7 +86,8 @@ class Feed:
             return True, batch
 
     def new_pass(self) -> None:
-        """The next batch begins a pass, wherever the last one was left."""
+        """The next batch begins a pass, wherever the last one was left. Its iterator goes at once, as it does behind a ``for``, and with it
+        its workers and what they have fetched beforehand."""
         if self._it is not None:
             self._it = None
             self.passes += 1
@@ -121,7 +122,7 @@ class Feed:
             self.passes, self.taken = to.passes, to.taken
             self._at_start, self._own_at_start = to.at_start, to.own_at_start
             return self._doubts()
-        if self._one_shot or (self._it is None and self.passes == 0 and iter(self.loader) is self.loader):
+        if self._one_shot or (self._it is None and self.passes == 0 and hasattr(type(self.loader), "__next__")):
             return ["the loader is an iterator that cannot be begun again: the data went on"]
         if self._unknown:
             return ["the loader's random state could not be read: the data went on"]

@@ -27,13 +27,16 @@ def loop(host: Counting, feed: Feed, total: int | None) -> Iterator[tuple[int, A
                     say(f"the loader yielded nothing in a whole pass: the loop ends at step {p.done} of {total}")
                 break
             p.phase = STEP
-            yield p.current, batch
+            handed = [batch]
+            del batch  # it is the script's alone: what it lets go of in the midst of a step is gone
+            yield p.current, handed.pop()
             host.turn_over(waited)
         how = _how(host, total)
     finally:
         p.phase = AFTER
         host.turns_end()
         host.loop_over(how)
+        feed.new_pass()
 
 
 def steps(host: Counting, total: int) -> Iterator[int]:
@@ -87,11 +90,14 @@ def batches(host: Counting, feed: Feed) -> Iterator[Any]:
             if not there:
                 return
             p.phase = STEP
-            yield batch
+            handed = [batch]
+            del batch  # as above
+            yield handed.pop()
             host.turn_over(waited)
     finally:
         p.phase = BETWEEN
         host.turns_end()
+        feed.new_pass()
 
 
 def _how(host: Counting, total: int | None) -> str:

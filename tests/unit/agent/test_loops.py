@@ -1,10 +1,13 @@
 """The loops count as the script's own would, with us or without, and end where they should."""
 
 import math
+import weakref
+from typing import Any
 
 import numpy as np
 import pytest
 
+from sitter_agent.feed import Feed
 from sitter_wire.commands import DropBatches, Rollback, Stop
 from sitter_wire.events import GoodBye, LoopStart, Restored, SnapshotTaken
 from tests.unit.agent.conftest import Quadratic, Run
@@ -380,3 +383,52 @@ def test_the_first_snapshot_comes_before_the_first_step(begin):
     first = Run(agent.run).events(SnapshotTaken)[0]
     assert (first.step, first.branch) == (0, 0)
     assert (agent._core.ring.held[0].captured["w"] == before).all()
+
+
+class _Batch:
+    """Something large."""
+
+
+class _Loader:
+    """Its iterator stands for worker processes and what they have fetched beforehand."""
+
+    def __init__(self) -> None:
+        self.iterators: list[weakref.ref[Any]] = []
+
+    def __iter__(self):
+        found = self._batches()
+        self.iterators.append(weakref.ref(found))
+        return found
+
+    def _batches(self):
+        for _ in range(4):
+            yield _Batch()
+
+
+@pytest.mark.parametrize("how", ["loop", "batches"])
+def test_a_batch_that_the_script_lets_go_of_is_gone(begin, how):
+    """As in a loop of its own: in the midst of a step its memory may be what is needed."""
+    agent = begin()
+    for turn in getattr(agent, how)(_Loader()):
+        batch = turn[1] if how == "loop" else turn
+        ref = weakref.ref(batch)
+        del batch, turn
+        assert ref() is None
+
+
+@pytest.mark.parametrize("how", ["loop", "batches"])
+@pytest.mark.parametrize("left", ["early", "at its end"])
+def test_behind_a_loop_its_iterator_is_gone(begin, how, left):
+    agent, loader = begin(), _Loader()
+    for _ in getattr(agent, how)(loader, **({"total": 6} if how == "loop" else {})):
+        if left == "early":
+            break
+    assert [ref() for ref in loader.iterators] == [None] * len(loader.iterators)
+    assert loader.iterators
+
+
+def test_a_loader_is_not_begun_only_to_see_whether_it_could_be(begin):
+    loader = _Loader()
+    feed = Feed(loader)
+    assert feed.rewind(feed.position()) == []
+    assert loader.iterators == []
