@@ -4,13 +4,16 @@ point, a word about it, and then whatever the script would have done.
 A notice often comes more than once (to the parent and to the whole group, SIGUSR1 first and SIGTERM later): while one waits, the next
 is the same one, and does not cut it short. Python runs a handler only when the main thread is between two instructions: a step inside
 one long call would not even notice. So the bytes that Python's own C handler writes (``signal.set_wakeup_fd``) wake a thread here, and
-where no safe point comes in time, the newest snapshot goes from memory to disk.
+where no safe point comes in time, the newest snapshot goes from memory to disk. Where the signal would have ended the process without us,
+it does so then, from that thread: a training that hangs in a call must not survive a SIGTERM because of us.
 """
 
 import contextlib
+import ctypes
 import math
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -43,6 +46,8 @@ class Notices:
         self._later: list[int] = []
         self._expired = False
         self._taken = threading.Event()
+        self._rescued = threading.Event()
+        self._rescued.set()
         self._carried_at = -math.inf
         self._waker: tuple[int, int] | None = None
         self.pending: int | None = None
@@ -76,7 +81,7 @@ class Notices:
         os.set_blocking(write, False)
         before = signal.set_wakeup_fd(write, warn_on_full_buffer=False)
         if before != -1:
-            signal.set_wakeup_fd(before)
+            signal.set_wakeup_fd(before)  # an event loop's
             os.close(read)
             os.close(write)
             return
@@ -93,21 +98,40 @@ class Notices:
             if 0 in came or not came:
                 os.close(read)
                 return
-            if number is None or self._expired or not self._active():
+            if number is None or self._expired or not self._ours(number) or not self._active():
                 continue
             began = time.monotonic()
             self._taken.wait(self._rescue_s)
             self._taken.clear()
             if self._carried_at < began - self._rescue_s and self._rescue is not None:
+                self._rescued.clear()
                 with contextlib.suppress(Exception):  # a thread of ours says nothing on the user's terminal
                     self._rescue(signal.Signals(number).name)
+                self._rescued.set()
+                self._taken.wait(max(0.0, began + PATIENCE_S - time.monotonic()))
+                if self._carried_at < began:
+                    self._end_where_it_would(number)
+
+    def _ours(self, number: int) -> bool:
+        """Whether our handler still stands there; the script may have put another in its place."""
+        return signal.getsignal(number) == self._handle
+
+    def _end_where_it_would(self, number: int) -> bool:
+        """End the process, where the signal would have ended it without us; whatever the main thread is in, which is why Python, who acts
+        only there, is not asked."""
+        if not self._ours(number) or self._before.get(number) != signal.SIG_DFL:
+            return False
+        self._rescued.wait(WRITE_S)
+        with contextlib.suppress(OSError, AttributeError):
+            ctypes.CDLL(None).signal(number, None)
+        os.kill(self._pid, number)
+        return True
 
     def _stop_listening(self) -> None:
         if self._waker is None:
             return
         (_, write), self._waker = self._waker, None
-        if signal.set_wakeup_fd(-1) not in (write, -1):
-            return
+        let_go(write)
         with contextlib.suppress(OSError):
             os.write(write, b"\0")  # no signal has this number: the thread ends
         os.close(write)
@@ -145,7 +169,7 @@ class Notices:
         if self._waker is not None:  # the parent's thread is not here, and what this child hears is not for it
             waker, self._waker = self._waker, None
             with contextlib.suppress(ValueError, OSError):
-                signal.set_wakeup_fd(-1)
+                let_go(waker[1])
             for descriptor in waker:
                 with contextlib.suppress(OSError):
                     os.close(descriptor)
@@ -171,7 +195,7 @@ class Notices:
                 core.link.ship()
         numbers, self._later = [number, *self._later], []
         for each in numbers:
-            self._as_the_script_would(each, None)
+            self._as_the_script_would(each, sys._getframe())
 
     def _checkpoint(self, core: Core, name: str) -> str:
         told: list[tuple[Sidecar | None, str]] = []
@@ -205,7 +229,8 @@ class Notices:
 
     def _expire(self, number: int) -> None:
         self._expired = True
-        os.kill(self._pid, number)
+        if not self._end_where_it_would(number):
+            os.kill(self._pid, number)
 
     def _as_the_script_would(self, number: int, frame: FrameType | None) -> None:
         before = self._before.get(number, signal.SIG_DFL)
@@ -214,6 +239,13 @@ class Notices:
         elif before == signal.SIG_DFL:
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
+
+
+def let_go(write: int) -> None:
+    """Take our end of a pipe off Python's signals; whoever has put another there since keeps it."""
+    before = signal.set_wakeup_fd(-1)
+    if before not in (write, -1):
+        signal.set_wakeup_fd(before)
 
 
 def rescue(core: Core, name: str) -> None:

@@ -168,3 +168,83 @@ def test_a_step_that_does_not_end_in_time_saves_what_lies_in_memory(training, lo
     assert written.why == "SIGTERM, no safe point came"
     one.process.kill()  # the machine is gone
     one.end()
+
+
+def test_a_step_that_never_ends_dies_by_sigterm_as_it_does_without_us(training):
+    """Python would only note the signal: its handlers run between two instructions, and the next one does not come."""
+    body = """
+    import sitter_agent.notices as notices
+    notices.PATIENCE_S = 3.0
+    notices.Notices.__init__.__kwdefaults__["rescue_s"] = 0.5
+    agent = sitter_agent.start(name="x"); own()
+    for step in agent.steps(10**9):
+        state["w"] += 1
+        agent.log(loss=1.0)
+        if step == 30:
+            print("ready", flush=True)
+            hashlib.pbkdf2_hmac("sha256", b"", b"", 10**9)
+    """
+    one = training(body)
+    time.sleep(0.2)  # it is inside
+    one.process.send_signal(signal.SIGTERM)
+    assert one.end() == -signal.SIGTERM, one.said
+    assert len(one.checkpoints()) == 1, "and what lay in memory was saved before"
+
+
+LATER = """
+    import sitter_agent.notices as notices
+    notices.PATIENCE_S = 0.8
+    notices.Notices.__init__.__kwdefaults__["rescue_s"] = 0.2
+    agent = sitter_agent.start(name="x"); own()
+    came = []
+    signal.signal(signal.SIGUSR1, lambda n, f: came.append(step))
+    for step in agent.steps(10**9):
+        state["w"] += 1
+        agent.log(loss=1.0)
+        time.sleep(0.01)
+        if step == 3:
+            print("ready", flush=True)
+        if came and step > came[0] + 150:
+            break
+    print("went on", flush=True)
+"""
+
+
+def test_a_signal_that_the_script_has_taken_since_is_the_scripts_alone(training):
+    one = training(LATER)
+    one.process.send_signal(signal.SIGUSR1)
+    assert one.end() == 0, one.said
+    assert "went on" in one.said
+    assert one.run.events(Preempted) == []
+    assert one.run.events(CheckpointWritten) == []
+
+
+def test_a_handler_of_the_scripts_is_given_a_frame(training):
+    body = "signal.signal(signal.SIGUSR1, lambda n, f: (print('at', f.f_lineno > 0, flush=True), sys.exit(7)))\n"
+    one = training(body + textwrap.dedent(LOOP.format(pause=0.01)))
+    one.process.send_signal(signal.SIGUSR1)
+    assert one.end() == 7, one.said
+    assert "at True" in one.said
+
+
+def test_an_event_loop_that_has_come_since_keeps_its_wake_up_descriptor(training):
+    body = """
+    import asyncio, threading
+    agent = sitter_agent.start(name="x"); own()
+    async def main():
+        told = asyncio.Event()
+        asyncio.get_running_loop().add_signal_handler(signal.SIGUSR2, told.set)
+        for step in agent.steps(5):
+            agent.log(loss=1.0)
+        agent.close()
+        while any(t.name == "sitter-notices" for t in threading.enumerate()):
+            await asyncio.sleep(0.01)
+        print("ready", flush=True)
+        await asyncio.wait_for(told.wait(), 30)
+        print("heard", flush=True)
+    asyncio.run(main())
+    """
+    one = training(body)
+    one.process.send_signal(signal.SIGUSR2)
+    assert one.end() == 0, one.said
+    assert "heard" in one.said
