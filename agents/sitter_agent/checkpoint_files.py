@@ -1,6 +1,7 @@
 """A checkpoint on disk: written so that it is whole or not there, and read so that a damaged one is told."""
 
 import contextlib
+import errno
 import hashlib
 import io
 import os
@@ -134,7 +135,11 @@ def write_durably(
         if first is not None:
             first(out.sha.hexdigest(), out.size, verified)
         tmp.replace(path)
-        sync_directory(path.parent)
+        try:
+            sync_directory(path.parent)
+        except BaseException:  # nobody will be told of it: it must not lie there and take room
+            path.unlink(missing_ok=True)
+            raise
         return out.sha.hexdigest(), out.size, verified
     except BaseException:  # an interrupt, too, leaves no half file behind; it is raised again
         tmp.unlink(missing_ok=True)
@@ -162,10 +167,13 @@ def write_text(path: Path, text: bytes) -> None:
 
 
 def sync_directory(folder: Path) -> None:
-    """A rename is only sure once its directory is on disk."""
+    """A rename is only sure once its directory is on disk. Where the file system knows no such thing (some of FUSE and SMB), nothing is."""
     fd = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(fd)
+    except OSError as e:
+        if e.errno not in (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS):
+            raise
     finally:
         os.close(fd)
 
@@ -274,8 +282,9 @@ def _reads_back(fd: int, out: HashingFile, full: bool) -> bool:
     if os.fstat(fd).st_size != out.size:
         return False
     if hasattr(os, "posix_fadvise"):
-        # Clean pages after the fsync are let go, so that what is read now comes from the disk.
-        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+        # Clean pages after the fsync are let go, so that what is read now comes from the disk, where it does as it is asked.
+        with contextlib.suppress(OSError):
+            os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
     n = len(crcs)
     # An own generator: the process's belongs to the training.
     some = range(n) if full or n <= SAMPLES + 2 else {0, n - 1, *random.Random(out.size).sample(range(n), SAMPLES)}

@@ -1,9 +1,11 @@
 """Checkpoints: whole or not there, told when damaged, kept by rule, and never in the training's way."""
 
 import datetime
+import errno
 import json
 import os
 import signal
+import stat
 import subprocess
 import sys
 import textwrap
@@ -563,4 +565,33 @@ def test_a_full_disk_is_called_one_whatever_the_framework_says(tmp_path, monkeyp
 
     with pytest.raises(OSError, match="No space left"):
         write_durably(tmp_path / "1-0.pt", fill, full_check=False)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_system_that_cannot_sync_directories_has_checkpoints_all_the_same(tmp_path, monkeypatch):
+    """Some FUSE and SMB mounts answer EINVAL; SQLite does without it there as well."""
+    real = os.fsync
+
+    def fsync(fd):
+        if stat.S_ISDIR(os.fstat(fd).st_mode):
+            raise OSError(errno.EINVAL, "Invalid argument")
+        real(fd)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    path = tmp_path / "1-0.pt"
+    assert write_durably(path, lambda f: f.write(b"x" * 100) and None, full_check=True)[1:] == (100, True)
+    assert path.read_bytes() == b"x" * 100
+
+
+def test_a_file_whose_rename_may_be_lost_is_not_left_lying_about(tmp_path, monkeypatch):
+    real = os.fsync
+
+    def fsync(fd):
+        if stat.S_ISDIR(os.fstat(fd).st_mode):
+            raise OSError(errno.EIO, "Input/output error")
+        real(fd)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with pytest.raises(OSError, match="Input/output error"):
+        write_durably(tmp_path / "1-0.pt", lambda f: f.write(b"x" * 100) and None, full_check=True)
     assert list(tmp_path.iterdir()) == []
