@@ -200,8 +200,8 @@ class ExitNow(Struct, frozen=True):
     """How the training process ended. ``error``: a sentence where it could not be started, or ended at once.
 
     ``log``: where its output lies in train.log; ``oom_kills``: how many processes of its cgroup the kernel killed for memory meanwhile.
-    ``told``: the signal by which its parent was told to end. With restarts: how many ``attempts``, why there is no other (``given_up``),
-    whether the operator ``called_off`` one."""
+    ``told``: the signal by which its parent was told to end. ``mono``: monotonic seconds of ``time``, since this ``boot``. With restarts:
+    how many ``attempts``, why there is no other (``given_up``), whether the operator ``called_off`` one."""
 
     code: int | None
     signal: int | None
@@ -212,6 +212,8 @@ class ExitNow(Struct, frozen=True):
     log: tuple[int, int] | None = None
     oom_kills: int | None = None
     told: str = ""
+    mono: float | None = None
+    boot: str | None = None
     attempts: int = 1
     given_up: str = ""
     called_off: bool = False

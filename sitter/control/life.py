@@ -74,7 +74,8 @@ class Life:
             self.pid, self.gone_at = None, self._clock.monotonic()
             self._on_gone()
         if self.gone_at is not None and self.exit is None and not self._reading():
-            self.exit = read_exit(self._run, self.started())
+            session = self._present.session
+            self.exit = read_exit(self._run, session.clock if session is not None else None)
 
     @property
     def silent_yet(self) -> bool:
@@ -101,11 +102,6 @@ class Life:
             return False
         waited = self._clock.monotonic() - self.gone_at
         return self.exit is not None or not self._supervised or waited > EXIT_WAIT_S
-
-    def started(self) -> float | None:
-        """Unix seconds at which the present session began, as far as it is known."""
-        session = self._present.session
-        return session.clock[0] if session and session.clock else None
 
     def state(self) -> State:
         """The one word."""

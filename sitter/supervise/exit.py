@@ -5,14 +5,15 @@ import json
 import msgspec
 
 from sitter.model import ExitNow
+from sitter.supervise.parent import boot_id
 from sitter_wire.places import RunDir, small_file
 
 
-def read_exit(run: RunDir, started: float | None = None) -> ExitNow | None:
+def read_exit(run: RunDir, began: tuple[float, float] | None = None) -> ExitNow | None:
     """exit.json; None where there is none (it runs, had no parent, or the parent was killed).
 
-    ``started``: unix seconds; an end before that belongs to an earlier training of this run, and is none. A damaged file says so in
-    ``error``, with code and signal unknown.
+    ``began``: (unix, monotonic) seconds; an end before that belongs to an earlier training of this run, and is none. The monotonic ones
+    count where the wall clock was turned back since. A damaged file says so in ``error``, with code and signal unknown.
     """
     try:
         text = small_file(run.exit_json)
@@ -24,6 +25,7 @@ def read_exit(run: RunDir, started: float | None = None) -> ExitNow | None:
         found = msgspec.convert(json.loads(text), ExitNow)
     except (ValueError, RecursionError, OverflowError) as e:
         return ExitNow(code=None, signal=None, error=f"{run.exit_json} does not say how the training ended: {e}")
-    if started is not None and found.time is not None and found.time < started:
-        return None
-    return found
+    if began is None or found.time is None or found.time >= began[0]:
+        return found
+    later = found.mono is not None and found.mono >= began[1] and found.boot == boot_id()
+    return found if later else None

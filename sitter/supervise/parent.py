@@ -18,7 +18,8 @@ SIGINT call the restart off for the operator, SIGTERM and SIGUSR1 for a machine 
 training is being made takes that back. CALL_OFF to a living training means nothing: who sent it did not know yet that it lives.
 
 Files in the run directory: ``parent.pid`` (locked while it lives), ``train.pid``, ``attempts.json`` with ``--restart``, and at the very end
-``exit.json``: ``{"code", "signal", "time", "started", "pid", "error", "log", "oom_kills", "told", "attempts", "given_up", "called_off"}``.
+``exit.json``: ``{"code", "signal", "time", "started", "mono", "boot", "pid", "error", "log", "oom_kills", "told", "attempts", "given_up",
+"called_off"}``.
 """
 
 import errno
@@ -198,7 +199,7 @@ class Parent:
     def _how(self, log: int, since: int, started: float, kills: int | None, **more: Any) -> dict[str, Any]:
         now = oom_kills()
         killed = None if kills is None or now is None else max(0, now - kills)
-        times = {"time": time.time(), "started": started}
+        times = {"time": time.time(), "started": started, "mono": time.monotonic(), "boot": boot_id()}
         return {**more, **times, "log": [since, os.fstat(log).st_size], "oom_kills": killed}
 
     def _again(self, how: dict[str, Any]) -> str:

@@ -223,7 +223,7 @@ class Trials:
             else:
                 data = json.dumps(self.mutator.confused(json.loads(real)), default=str).encode()
             (self.run.path / name).write_bytes(data)
-        read_exit(self.run, 1.0)
+        read_exit(self.run, (1.0, 1.0))
         read_attempts(self.run)
         found = TrainingProcess.find(self.run)
         if found is not None and found.alive():

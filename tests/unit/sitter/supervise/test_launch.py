@@ -18,6 +18,7 @@ from sitter.errors import LaunchError, UsageError
 from sitter.supervise import parent as parent_module
 from sitter.supervise.exit import read_exit
 from sitter.supervise.launch import launch
+from sitter.supervise.parent import boot_id
 from sitter.supervise.process import TrainingProcess
 from sitter_wire.places import RunDir
 
@@ -211,7 +212,7 @@ def test_a_new_training_takes_the_old_ones_end_away(run: RunDir, until: Until) -
     assert first.time is not None
     launch(run, python(WAITS), grace_s=0)
     assert read_exit(run) is None
-    assert read_exit(run, first.time - 100) is None
+    assert read_exit(run, (first.time - 100, 0.0)) is None
 
 
 def test_the_training_goes_on_when_its_parent_is_killed(run: RunDir, until: Until) -> None:
@@ -242,7 +243,7 @@ def test_the_training_goes_on_when_the_terminal_is_closed(run: RunDir, until: Un
     os.close(slave)
     until(lambda: run.train_log.exists() and up(run))
     os.close(master)
-    assert shell.wait(10) == -signal.SIGHUP
+    assert shell.wait(60) == -signal.SIGHUP
     process = TrainingProcess.find(run)
     assert process is not None
     assert process.alive()
@@ -287,5 +288,14 @@ def test_a_damaged_exit_file_says_so(run: RunDir) -> None:
 
 def test_the_end_of_an_earlier_training_is_not_this_ones(run: RunDir) -> None:
     run.exit_json.write_text('{"code": 0, "signal": null, "time": 1000.0}')
-    assert read_exit(run, 999.0) is not None
-    assert read_exit(run, 1001.0) is None
+    assert read_exit(run, (999.0, 5.0)) is not None
+    assert read_exit(run, (1001.0, 5.0)) is None
+
+
+def test_an_end_after_the_clock_was_turned_back_is_this_trainings(run: RunDir) -> None:
+    told = {"code": 3, "signal": None, "time": 1000.0, "mono": 70.0, "boot": boot_id()}
+    run.exit_json.write_text(json.dumps(told))
+    assert read_exit(run, (4600.0, 50.0)) is not None
+    assert read_exit(run, (4600.0, 80.0)) is None
+    run.exit_json.write_text(json.dumps({**told, "boot": "an earlier one"}))
+    assert read_exit(run, (4600.0, 50.0)) is None
