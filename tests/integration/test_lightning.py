@@ -13,7 +13,9 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import sitter_agent
+from sitter_agent.frameworks import following
 from sitter_agent.frameworks.lightning import SitterCallback
+from sitter_agent.say import Once
 from sitter_wire.events import LoopStart, Remark, SnapshotTaken
 from sitter_wire.records import Happening, Point, read_segment_header, scan_segment
 
@@ -180,7 +182,9 @@ def test_two_optimizers_by_hand(tmp_path: Path) -> None:
 SCRIPT = """
     import lightning, torch
     from torch.utils.data import DataLoader, TensorDataset
-    from sitter_agent.frameworks.lightning import SitterCallback
+    from sitter_agent.frameworks import following
+from sitter_agent.frameworks.lightning import SitterCallback
+from sitter_agent.say import Once
 
     class Tiny(lightning.LightningModule):
         def __init__(self):
@@ -220,3 +224,45 @@ def test_it_is_steered_rolled_back_and_stopped_from_another_terminal(sitter: Any
     out, _ = training.communicate(timeout=30)
     assert training.returncode == 0, out
     assert "ended by itself at" in out
+
+
+class Broken:
+    """Whatever is asked of it fails."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise RuntimeError(f"{name} is not to be had")
+
+
+@pytest.mark.parametrize("hook", [name for name in vars(SitterCallback) if name.startswith("on_")])
+def test_a_callback_that_fails_says_so_and_raises_nothing(
+    hook: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(following, "_say", Once())  # which else says each but once
+    callback = SitterCallback(name="x", daemon=False)
+    callback._follow.agent = Broken()  # type: ignore[assignment]
+    arguments = {"on_train_batch_end": 5, "on_before_optimizer_step": 3, "on_exception": 3}.get(hook, 2)
+    getattr(callback, hook)(*[Broken()] * arguments)
+    assert f"{hook} failed (RuntimeError: " in capsys.readouterr().err
+
+
+class Broken:
+    """Whatever is asked of it fails."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise RuntimeError(f"{name} is not to be had")
+
+
+def test_a_trainer_that_cannot_say_its_length_trains_on(capsys: pytest.CaptureFixture[str]) -> None:
+    """Lightning raises where the number of micro-batches changes with the epoch."""
+    changing = lightning.pytorch.callbacks.GradientAccumulationScheduler({0: 1, 1: 2})
+    train([SitterCallback(name="x", daemon=False), changing])
+    assert "the number of steps is not known" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("hook", [name for name in vars(SitterCallback) if name.startswith("on_")])
+def test_a_callback_that_fails_says_so_and_raises_nothing(hook: str, capsys: pytest.CaptureFixture[str]) -> None:
+    callback = SitterCallback(name="x", daemon=False)
+    callback._follow.end = Broken().end if hook == "" else lambda: Broken().end  # type: ignore[method-assign]
+    arguments = {"on_train_batch_end": 5, "on_before_optimizer_step": 3, "on_exception": 3}.get(hook, 2)
+    getattr(callback, hook)(*[Broken()] * arguments)
+    assert f"{hook} failed (RuntimeError: " in capsys.readouterr().err

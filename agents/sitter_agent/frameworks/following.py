@@ -1,14 +1,15 @@
 """What the callbacks have in common: they follow a trainer that runs its own loop and counts its own steps."""
 
+import functools
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeVar, cast
 
 from torch import Tensor
 
 import sitter_agent.agent as sitter
 from sitter_agent.agent import Agent
 from sitter_agent.handlers import raised_by_handler
-from sitter_agent.say import Once
+from sitter_agent.say import Once, in_words
 
 NO_SIGNALS = ("runtime", "per_second", "epoch", "compilation_time", "preparation_time")
 """Parts of the names of what trainers report beside their metrics."""
@@ -88,6 +89,26 @@ class Follower:
         agent, self.agent = self.agent, None
         if agent is not None:
             agent.close()
+
+
+C = TypeVar("C", bound=Callable[..., None])
+
+_say = Once()
+
+
+def harmless(callback: C) -> C:
+    """A trainer's callback out of which nothing of ours is raised into the trainer. Each kind of failure is said once."""
+
+    @functools.wraps(callback)
+    def called(*args: Any, **kwargs: Any) -> None:
+        try:
+            callback(*args, **kwargs)
+        except Exception as e:  # nothing of ours escapes into training
+            if raised_by_handler(e):
+                raise
+            _say(f"{callback.__name__}:{type(e).__name__}", f"{callback.__name__} failed ({in_words(e)}); training goes on")
+
+    return cast(C, called)
 
 
 def wrap(owner: Any, name: str, seen: Callable[[Any], None]) -> Callable[[], None]:

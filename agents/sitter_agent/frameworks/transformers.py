@@ -7,7 +7,7 @@ from typing import Any
 
 import transformers
 
-from sitter_agent.frameworks.following import Follower, wrap
+from sitter_agent.frameworks.following import Follower, harmless, wrap
 from sitter_agent.say import say
 
 
@@ -23,6 +23,7 @@ class SitterCallback(transformers.TrainerCallback):  # type: ignore[misc]
         self._follow = Follower(**settings)
         self._take_off: list[Callable[[], None]] = []
 
+    @harmless
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Start the agent on what the trainer made."""
         trainer = _trainer_above()
@@ -43,15 +44,18 @@ class SitterCallback(transformers.TrainerCallback):  # type: ignore[misc]
             scaler=getattr(accelerator, "scaler", None),
         )
 
+    @harmless
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """One full step; a stop ends the training as ``max_steps`` would."""
         if self._follow.stepped(state.global_step):
             control.should_training_stop = True
 
+    @harmless
     def on_evaluate(self, args: Any, state: Any, control: Any, metrics: Any = None, **kwargs: Any) -> None:
         """``eval_loss`` is recorded as ``val_loss``, the other metrics under their own names."""
         self._follow.evaluated(metrics or {}, state.global_step)
 
+    @harmless
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Leave everything as it was found."""
         self._unwrap()
