@@ -1,6 +1,7 @@
 """What a client may ask and demand, and what is answered. A new query is one method and one line in ``_HANDLERS``."""
 
 import dataclasses
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -74,7 +75,7 @@ class Demands:
 
     def _act(self, query: queries.Act, answer: Answer) -> None:
         action, session = query.action, self._present.session
-        wait = min(max(query.wait, 0.1), 3600.0)
+        wait = min(max(0.1, query.wait), 3600.0)  # NaN becomes 0.1: an order without an end would stand for ever
         if isinstance(action, commands.Stop):
             self._reach.stop(action, min(wait, STOP_PATIENCE_S), answer)
             return
@@ -140,7 +141,8 @@ class Demands:
             answer(Refused(f"no rule {query.rule!r}; rules: {known}", usage=True))
             return
         if not 0 < query.seconds < LONGEST_SNOOZE_S:
-            answer(Refused(f"snooze for {query.seconds} s: expected between 1 s and a year", usage=True))
+            asked = human(query.seconds) if math.isfinite(query.seconds) else f"{query.seconds} s"
+            answer(Refused(f"snooze for {asked}: expected between 1 s and a year", usage=True))
             return
         self._dispatcher.snooze(query.rule, query.seconds)
         text = f"{query.rule} proposes nothing for {human(query.seconds)}; its findings are still written down"

@@ -57,6 +57,11 @@ class Attempts:
         self._next = None
         self.write()
 
+    def failed(self, started: float, log_from: int, resume: str) -> None:
+        """The training could not even be started; an attempt all the same, of no process."""
+        self._list.append({"pid": 0, "started": started, "log": [log_from, log_from], "resume": resume})
+        del self._list[:-MOST_KEPT]
+
     def over(self, **how: Any) -> None:
         """It has ended, and what follows is being decided."""
         self._list[-1].update(how)

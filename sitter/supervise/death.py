@@ -186,5 +186,5 @@ def around(lines: list[KernelLine], ended: float | None) -> list[KernelLine]:
 def _of(text: str, pid: int | None) -> bool:
     if "NVRM: Xid" in text:
         return True
-    own = pid is not None and re.search(rf"(?:Killed process |\[|pid[= :]){pid}\b", text) is not None
+    own = bool(pid) and re.search(rf"(?:Killed process |\[|pid[= :]){pid}\b", text) is not None
     return own and any(word in text for word in ("Killed process", "segfault", "traps:"))

@@ -164,6 +164,7 @@ class Parent:
         except OSError as e:
             code, text = why_not_started(self._command, e)
             self._between = True
+            self._attempts.failed(started, since, resume)
             return self._how(log, since, started, kills, pid=None, code=code, signal=None, error=text)
         self._child = child.pid
         again, self._between = self._between, False
@@ -205,9 +206,8 @@ class Parent:
     def _again(self, how: dict[str, Any]) -> str:
         """The checkpoint to go on from (empty: from the start), after the pause. Raises OverError where it is not started again."""
         attempts = self._attempts
-        if how["pid"] is not None:
-            keep = {k: how[k] for k in ("code", "signal", "error", "log", "oom_kills")}
-            attempts.over(ended=how["time"], **keep)
+        keep = {k: how[k] for k in ("code", "signal", "error", "log", "oom_kills")}
+        attempts.over(ended=how["time"], **keep)
         if how["code"] == 0:
             raise OverError("")
         if self._over:

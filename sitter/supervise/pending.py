@@ -19,7 +19,8 @@ CALLED_OFF = "the restart is called off; `sitter resume` starts it when you want
 class Attempt(Struct, frozen=True):
     """One start of the training. ``log``: where its output lies in train.log. ``then``: what followed, empty while nothing has.
 
-    ``step`` is the last one it told; ``oom_kills`` how many processes of its cgroup the kernel killed for memory meanwhile.
+    ``pid``: 0 where it could not be started. ``step`` is the last one it told; ``oom_kills`` how many processes of its cgroup the kernel
+    killed for memory meanwhile.
     """
 
     pid: int
@@ -59,8 +60,8 @@ def pending(run: RunDir) -> RestartNow | None:
     if told.next is None or parent_pid(run) is None:
         return None
     try:
-        return RestartNow(of=told.of, **told.next)
-    except TypeError:
+        return msgspec.convert({"of": told.of, **told.next}, RestartNow)
+    except msgspec.ValidationError:
         return None
 
 

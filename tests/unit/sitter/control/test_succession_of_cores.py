@@ -359,3 +359,10 @@ def test_what_a_training_said_while_nobody_was_there_stands_under_its_own_time(d
     assert len(old) == len(said)
     assert all(abs(age - hour) < hour / 10 for age in old)
     assert new < hour / 10
+
+
+def test_an_order_that_is_to_wait_for_no_number_of_seconds_does_not_stand_for_ever(daemons):
+    core = begun(daemons())
+    demands(core)(Act(action=Pause(), wait=math.nan), lambda answer: None)
+    (standing,) = core.orders.standing(Pause)
+    assert standing.command.deadline - time.monotonic() < 1.0

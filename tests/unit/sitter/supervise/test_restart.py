@@ -10,9 +10,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from sitter.errors import LaunchError
+from sitter.model import RestartNow
 from sitter.supervise.exit import read_exit
 from sitter.supervise.launch import launch
 from sitter.supervise.parent import CALL_OFF
@@ -69,6 +71,9 @@ def test_a_command_that_is_gone_is_given_up(run: RunDir, until: Until, tmp_path:
     ended = until(lambda: read_exit(run), 60)
     assert (ended.code, ended.attempts) == (127, 3)
     assert "was not found" in ended.error
+    first, *others = read_attempts(run).attempts
+    assert (first.code, first.then.startswith("restarting")) == (1, True)
+    assert [(a.pid, a.code, "was not found" in a.error) for a in others] == [(0, 127, True)] * 2, "starts that failed are attempts, too"
 
 
 def test_what_fails_while_its_user_is_looking_is_told_and_not_repeated(run: RunDir) -> None:
@@ -232,6 +237,14 @@ def test_a_restart_whose_parent_died_is_none(run: RunDir, until: Until) -> None:
     until(lambda: parent_pid(run) is None)
     assert json.loads((run.path / "attempts.json").read_text())["next"] is not None
     assert pending(run) is None
+
+
+@pytest.mark.parametrize("coming", [{}, {"number": "x"}, {"number": 1, "at": "soon"}, {"number": 1, "of": 2, "else": 3}])
+def test_a_restart_that_is_damaged_on_disk_ends_nobody(run: RunDir, monkeypatch: pytest.MonkeyPatch, coming: dict[str, Any]) -> None:
+    monkeypatch.setattr("sitter.supervise.pending.parent_pid", lambda run: 7)
+    (run.path / "attempts.json").write_text(json.dumps({"of": 3, "next": coming}))
+    found = pending(run)
+    assert found is None or msgspec.convert(msgspec.to_builtins(found), RestartNow) == found
 
 
 def test_what_the_first_left_in_its_group_is_gone_before_the_second(run: RunDir, until: Until) -> None:
