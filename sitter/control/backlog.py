@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from sitter.control.flow import Flow
+from sitter.control.mishaps import note
 from sitter.ingest import files
 from sitter.ingest.intake import Intake
 from sitter.locks import holder, session_of
@@ -88,7 +89,10 @@ class Backlog:
             lives = folder.name == writing
             if lives:
                 self.earlier = False
-            yield from self._session(folder, lives=lives)
+            try:
+                yield from self._session(folder, lives=lives)
+            except Exception as e:  # noqa: BLE001 — what cannot be read for a bug of ours must not keep what follows from being read
+                note(e)
 
     def _writing(self) -> tuple[bool, str | None]:
         """Whether a process is the run's agent, and which session it writes, as far as it says."""

@@ -5,13 +5,11 @@ import pytest
 from tests.reliability.figures import long
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(300)
 def test_memory_and_handles_stay_flat_while_clients_come_and_go():
-    figures = long.measure(75_000, print)
+    figures = long.measure(30_000, print)
     assert not long.broken(figures), "\n".join(long.table(figures))
-    assert figures["clients"] > 50
-    assert figures["replaced"] == long.REPLACED
+    assert (figures["clients"], figures["replaced"]) == (long.SHORT_CLIENTS, long.SHORT_REPLACED)
 
 
 @pytest.mark.slow
