@@ -7,17 +7,17 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Literal
 
 from sitter_agent import loops
-from sitter_agent.core import Core
 from sitter_agent.counting import Counting
 from sitter_agent.feed import Feed
 from sitter_agent.fork import watch
+from sitter_agent.guard_rail import OFF
 from sitter_agent.handlers import raised_by_handler
 from sitter_agent.knobs import FreeKnob, Scale
 from sitter_agent.memory import steady_heap
 from sitter_agent.names import Names
 from sitter_agent.opening import Opened, open_session
 from sitter_agent.progress import Progress
-from sitter_agent.recorder import Pattern
+from sitter_agent.quick import Put
 from sitter_agent.safe_point import SafePoint
 from sitter_agent.say import say
 from sitter_agent.state import Adapter, RestoreHook
@@ -26,13 +26,14 @@ from sitter_wire.events import KnobDeclared
 
 _current: "Agent | None" = None
 
-MOST_USUAL = 100
-"""Sets of names that are remembered as needing nothing."""
-MOST_STEPS = (1 << 63) - 1
-"""A step is recorded in 8 bytes."""
+MOST_KNOWN = 100
+"""Sets of names that have a short way into the file."""
+QUICK_STEPS = (1 << 30) - 1
+"""Up to here Python compares two ints without calling anything; later steps are only slower to take."""
 
-Usual = tuple[tuple[str, ...], int, Pattern | None]
-"""Such a set, the goal's place in it (-1: not there), and what the recorder needs to write its values."""
+Known = tuple[tuple[str, ...], Put, str | None]
+"""Such a set, its way, and the goal's name where that is in it."""
+UNKNOWN: Known = (), lambda step, branch, values: False, None
 
 
 def start(
@@ -92,9 +93,9 @@ class Agent:
         self._core = opened.core if opened is not None else None
         self._names = Names()
         self._feeds: dict[int, weakref.ref[Feed]] = {}
-        self._last_logged = -1
-        self._usual: dict[tuple[str, ...], Usual] = {}
-        self._last_usual: Usual = ((), -1, None)
+        self._rail = opened.core.rail if opened is not None else OFF
+        self._known: dict[tuple[str, ...], Known] = {}
+        self._last = UNKNOWN
         watch(self)
 
     # -- loops -----------------------------------------------------------------------------------------------------------
@@ -122,72 +123,56 @@ class Agent:
 
         Names that are no Python names go in a dict: ``agent.log({"train/loss": loss})``. Never raises, never waits for a GPU.
         """
-        core = self._core
-        if core is None or not core.rail.on:
+        # After a step of training nothing of ours is in the processor's caches any more, and each object that is looked at is fetched anew:
+        # so the fewest are looked at, and the names of the last call are tried before the table.
+        if not self._rail.on:
             return
         try:
-            if values is not None or not self._log_usual(core, named, step):
-                self._log_any(core, {**values, **named} if values else named, step)
+            p = self._progress
+            if step is None or p.managed:
+                step = p.current
+            elif type(step) is int and 0 <= step <= QUICK_STEPS:
+                p.current, p.given = step, True
+            else:
+                step = p.say(step)
+            if values is not None:
+                named = {**values, **named}
+            names, put, goal = self._last
+            if tuple(named) != names:
+                names, put, goal = self._last = self._known.get(tuple(named), UNKNOWN)
+            if not put(step, p.branch, named.values()):
+                self._log(named, step)
+            elif goal is not None and self._core is not None:
+                self._core.goal_value = named[goal]
+            if step != p.logged:
+                p.logged, p.points = step, p.points + 1
         except Exception as e:  # nothing of ours escapes into training
             if raised_by_handler(e):
                 raise
-            core.rail.caught("log", e)
+            self._rail.caught("log", e)
 
-    def _log_usual(self, core: Core, values: dict[str, Any], step: int | None) -> bool:
-        """The usual case, made cheap: names that were logged before and need no other, exact floats. False: it is not that case.
-
-        After a step of training nothing of ours is in the processor's caches any more, and each object that is looked at is fetched
-        anew: so the fewest are looked at, and the set of names of the last call is tried before the table.
-        """
-        names = tuple(values)
-        usual = self._last_usual
-        if names != usual[0]:
-            found = self._usual.get(names)
-            if found is None:
-                return False
-            usual = self._last_usual = found
-        numbers = list(values.values())
-        for value in numbers:
-            if type(value) is not float:
-                return False
-        p = core.progress
-        if step is None or p.managed:
-            step = p.current
-        elif type(step) is int and 0 <= step <= MOST_STEPS:
-            p.current, p.given = step, True
-        else:
-            return False
-        if step != self._last_logged:
-            self._last_logged = step
-            core.points += 1
-        names, goal_at, pattern = usual
-        if goal_at >= 0:
-            core.goal_value = numbers[goal_at]
-        core.recorder.write(step, p.branch, names, numbers, pattern)
-        return True
-
-    def _log_any(self, core: Core, values: Mapping[str, Any], step: int | None) -> None:
-        p = core.progress
-        if step is not None and not p.managed:
-            p.say(step)
+    def _log(self, values: Mapping[str, Any], step: int) -> None:
+        """What the short way cannot take: new names, other kinds of numbers, no room."""
+        core = self._core
+        if core is None:
+            return
         known = self._names(values)
         if not core.logged.issuperset(known):
             core.logged.update(known)
             if "grad_norm" in known and hasattr(core.adapter, "user_logs_grad_norm"):
                 core.adapter.user_logs_grad_norm = True
-        names = tuple(known) if known is values and len(self._usual) < MOST_USUAL else ()
+        given, names = tuple(values), tuple(known)
         for value in known.values():
             if type(value) is not float and on_gpu(value):
                 known = self._to_come(known)
                 break
-        if p.current != self._last_logged:
-            self._last_logged = p.current
-            core.points += 1
         if core.goal in known:
             core.goal_value = float(known[core.goal])  # type: ignore[arg-type, index]
-        core.recorder.log(p.current, p.branch, known)  # type: ignore[arg-type]
-        if names:
-            self._usual[names] = names, names.index(core.goal) if core.goal in names else -1, core.recorder.pattern(names)
+        core.recorder.log(step, core.progress.branch, known)  # type: ignore[arg-type]
+        if given not in self._known and len(self._known) < MOST_KNOWN:
+            put = core.recorder.short_way(names)
+            if put is not None:
+                self._known[given] = given, put, given[names.index(core.goal)] if core.goal in names else None
 
     def safe_point(self, step: int | None = None) -> None:
         """In a loop of one's own: call it once a turn, after the optimizer's step.
@@ -276,7 +261,7 @@ class Agent:
     @property
     def recording(self) -> bool:
         """Whether anything is recorded here."""
-        return self._core is not None and self._core.rail.on
+        return self._rail.on
 
     @property
     def run(self) -> str | None:
@@ -285,7 +270,8 @@ class Agent:
 
     def close(self) -> None:
         """End the session: what is on its way is written, the daemon told. Called at exit by itself; again does nothing."""
-        opened, self._opened, self._core = self._opened, None, None
+        opened, self._opened, self._core, self._rail = self._opened, None, None, OFF
+        self._known, self._last = {}, UNKNOWN
         atexit.unregister(self.close)
         if opened is None:
             return
@@ -297,7 +283,7 @@ class Agent:
         """In a forked child: nothing is recorded, and the loops go on."""
         if self._opened is not None:
             self._opened.core.rail.on, self._opened.safe_point.closed = False, True
-        self._opened = self._core = None
+        self._opened, self._core, self._rail = None, None, OFF
         self._host = Counting(None, self._progress)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "Agent":

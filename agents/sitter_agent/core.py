@@ -10,7 +10,7 @@ from sitter_agent.generic_state import GenericAdapter
 from sitter_agent.guard_rail import GuardRail
 from sitter_agent.knobs import FreeKnob
 from sitter_agent.progress import Progress
-from sitter_agent.recorder import Pattern
+from sitter_agent.quick import Put
 from sitter_agent.snapshots import Ring
 from sitter_agent.state import Adapter, Knob, RestoreHook
 from sitter_agent.tensors import Pending
@@ -28,14 +28,8 @@ class Recording(Protocol):
         """Values of one step."""
         ...
 
-    def write(
-        self, step: int, branch: int, names: tuple[str, ...], numbers: list[float], pattern: Pattern | None = None
-    ) -> None:
-        """The same for whoever has exact floats, apart from their names."""
-        ...
-
-    def pattern(self, names: tuple[str, ...]) -> Pattern | None:
-        """What ``write`` would look up under these names; None where they were not logged yet."""
+    def short_way(self, names: tuple[str, ...]) -> Put | None:
+        """The same for exact floats under names that were logged before; None where it is not to be had."""
         ...
 
     def event(self, event: AnyEvent, step: int, branch: int) -> int:
@@ -83,7 +77,6 @@ class Core:
         self.hooks: list[RestoreHook] = []
         self.feed: Feed | None = None
         self.pending = Pending(self._arrived, self._lost)
-        self.points = 0
         self.logged: set[str] = set()
         """Names that the script logs itself: those are not taken from the framework as well."""
         self.goal: str | None = None

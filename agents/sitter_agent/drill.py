@@ -65,7 +65,7 @@ class DrilledSafePoint(SafePoint):
         if self._fault not in HANGS:
             if not core.has_state():
                 about["trouble"] = "the script has told the agent no state: start(model=…, optimizer=…) or agent.state(save=…, load=…)"
-            elif core.points < ENOUGH:
+            elif core.progress.points < ENOUGH:
                 return False
             elif core.ring.slots:
                 snapshot = core.ring.newest_cleared(None, p)

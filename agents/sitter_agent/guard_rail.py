@@ -73,6 +73,11 @@ class GuardRail:
             self.caught(where, e)
 
 
+OFF = GuardRail()
+"""Where nothing is recorded."""
+OFF.on = False
+
+
 class _HasRail(Protocol):
     rail: GuardRail
 

@@ -27,16 +27,24 @@ class Progress:
     """Whether the script's own loop says its steps (``log(step=…)``)."""
     phase: str = BEFORE
     """In which part of a turn it is: one attribute write where it changes, 10 ns."""
+    logged: int = -1
+    """The last step that the script logged under…"""
+    points: int = 0
+    """…and how many there were."""
     safe_point_at: float | None = None
     paused: bool = False
     stopping: bool = False
 
-    def say(self, step: int) -> None:
-        """The script's own loop is at ``step``. Raises TypeError or ValueError where that is no whole number that can be recorded."""
+    def say(self, step: int) -> int:
+        """The script's own loop is at ``step``, which is returned as an int.
+
+        Raises TypeError or ValueError where that is no whole number that can be recorded.
+        """
         number = int(step)
         if not -(1 << 63) <= number < 1 << 63:
             raise ValueError(f"step {number:.3g} does not fit in 8 bytes: give the number of the optimizer's step")
         self.current, self.given = number, True
+        return number
 
     def fork(self, branch: int, step: int) -> None:
         """A new branch starts after ``step`` of the present line: what came later is abandoned."""

@@ -7,6 +7,7 @@ from time import monotonic_ns, time_ns
 
 import msgspec
 
+from sitter_agent.quick import Place
 from sitter_agent.say import Once
 from sitter_agent.segments import PAGE, Segment, breathe
 from sitter_agent.supply import Supply
@@ -16,7 +17,7 @@ MAPPED = 4
 """Segments kept mapped; each holds a file descriptor."""
 
 
-class Rotation:
+class Rotation(Place):
     """The segment being written, the next one, and those that are not committed yet. ``_lock`` guards all of it.
 
     ``half_full`` is called when the next segment should be prepared, and must not raise. ``dropped`` counts values and records that could
@@ -33,8 +34,7 @@ class Rotation:
         self._names: dict[int, list[str]] = {}
         self._next = 1
         self._view: memoryview | None = None
-        self._mapped: object = None
-        """What ``_view`` is a view of: packed into directly, two objects fewer are touched."""
+        self._mapped = None  # what ``_view`` is a view of: packed into directly, two objects fewer are touched
         self._at = 0
         self._limit = 0
         self._active: Segment | None = None

@@ -167,7 +167,7 @@ class SafePoint(Counting):
             self._serve()
             if not core.snapshots_ready:
                 self._first_snapshot()
-            elif core.ring.may_be_due(now) and core.ring.due(p.done, core.points, core.heard(HEARD_S)):
+            elif core.ring.may_be_due(now) and core.ring.due(p.done, p.points, core.heard(HEARD_S)):
                 self._snapshot()
             if core.link is not None:
                 core.link.ship()

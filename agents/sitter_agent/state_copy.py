@@ -46,7 +46,7 @@ def take_snapshot(core: Core, *, first: bool = False, any_slot: bool = False) ->
     """Into the ring, and tell of it. None where no slot may go."""
     take = core.ring.first if first else core.ring.take
     kwargs: dict[str, Any] = {} if first else {"any_slot": any_slot}
-    snapshot = take(core.adapter, lambda s: fill_in(core, s), core.progress, core.points, **kwargs)
+    snapshot = take(core.adapter, lambda s: fill_in(core, s), core.progress, core.progress.points, **kwargs)
     if snapshot is not None:
         core.event(
             SnapshotTaken(
@@ -67,7 +67,7 @@ def present_state(core: Core) -> Snapshot:
     if taken is not None:
         return taken
     copy = Snapshot(
-        -1, core.adapter.capture(None), p.branch, p.done, p.micro, core.clock(), core.points, core.adapter.nbytes()
+        -1, core.adapter.capture(None), p.branch, p.done, p.micro, core.clock(), core.progress.points, core.adapter.nbytes()
     )
     fill_in(core, copy)
     return copy

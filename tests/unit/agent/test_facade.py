@@ -647,3 +647,21 @@ def test_a_step_that_is_given_is_the_step_that_is_recorded_however_it_is_written
     assert Run(agent.run).values("loss") == [
         (0, 1.5), (1, 1.5), (2, 1.5), (3, 1.5), (1, 1.5), (5, 1.5), (5, 2.5), (6, 3.5), (7, 4.5), (0, 10.0), (1, 10.0),
     ]  # fmt: skip
+
+
+def test_what_is_logged_again_and_again_goes_the_short_way_under_its_name_here(begin):
+    """Whatever the script calls it, and in whatever way it says it."""
+    agent = begin(goal="val_loss")
+    for step in range(3):
+        agent.log({"train/loss": float(step), "val/loss": step + 0.5}, step=step)
+        agent.log(acc=0.25, step=step)
+    (first, put, goal), (second, _, none) = agent._known.values()
+    assert (first, goal) == (("train/loss", "val/loss"), "val/loss")
+    assert (second, none) == (("acc",), None)
+    assert put(3, agent._core.progress.branch, (3.0, 3.5))
+    assert agent._core.goal_value == 2.5
+    assert agent._core.progress.points == 3
+    run = Run(agent.run)
+    assert run.values("loss") == [(step, float(step)) for step in range(4)]
+    assert run.values("val_loss") == [(step, step + 0.5) for step in range(4)]
+    assert run.values("acc") == [(step, 0.25) for step in range(3)]
