@@ -94,10 +94,14 @@ class SvgCanvas:
         """An estimate: a viewer's own font is not known here."""
         return 0.54 * size * len(text)
 
+    def element(self) -> str:
+        """What was drawn, as one ``svg`` element."""
+        return "\n".join([*self._parts, "</svg>"])
+
     def save(self, path: Path) -> None:
         """Write the file. Raises SitterError."""
         try:
-            path.write_text("\n".join([*self._parts, "</svg>", ""]), encoding="utf-8")
+            path.write_text(self.element() + "\n", encoding="utf-8")
         except OSError as e:
             raise _unwritten(path, e) from e
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from sitter.canvas import Canvas, Xy, canvas_for
+from sitter.canvas import Canvas, SvgCanvas, Xy, canvas_for
 from sitter.model import Marker
 
 WIDTH, HEIGHT = 1200, 640
@@ -22,8 +22,8 @@ SMOOTH = 0.02
 class Series:
     """A curve. ``x`` rises; ``y`` may hold nan and inf: there the line is broken, and where it ENDS so stands a cross.
 
-    ``smooth``: a pale band from least to greatest with the mean in it, instead of every zigzag. ``ending``: what is
-    said at its end.
+    Without a ``label`` it is not in the legend. ``smooth``: a pale band from least to greatest with the mean in it, instead of every
+    zigzag. ``ending``: what is said at its end.
     """
 
     label: str
@@ -66,6 +66,25 @@ def draw(
     Raises UsageError for another ending, SitterError where it cannot be written.
     """
     canvas = canvas_for(path, WIDTH, HEIGHT, PAPER)
+    draw_on(canvas, series, markers, title, subtitle=subtitle, x_label=x_label, y_label=y_label, log_y=log_y, y_max=y_max)
+    canvas.save(path)
+
+
+def svg(
+    series: Sequence[Series], markers: Sequence[Marker], title: str,
+    *, subtitle: str = "", x_label: str = "step", y_label: str = "", log_y: bool = False, y_max: float | None = None,
+) -> str:  # fmt: skip
+    """The picture as an SVG element, to stand in a page."""
+    canvas = SvgCanvas(WIDTH, HEIGHT, PAPER)
+    draw_on(canvas, series, markers, title, subtitle=subtitle, x_label=x_label, y_label=y_label, log_y=log_y, y_max=y_max)
+    return canvas.element()
+
+
+def draw_on(
+    canvas: Canvas, series: Sequence[Series], markers: Sequence[Marker], title: str,
+    *, subtitle: str, x_label: str, y_label: str, log_y: bool, y_max: float | None,
+) -> None:  # fmt: skip
+    """The picture on a canvas of ``WIDTH`` × ``HEIGHT``."""
     frame = _frame(series, log_y, y_max)
     canvas.text((LEFT, 30), title, 22, INK, bold=True)
     canvas.text((LEFT, 58), subtitle, 14, MUTED)
@@ -79,7 +98,6 @@ def draw(
     _endings(canvas, frame, series)
     _marker_texts(canvas, frame, shown)
     _legend(canvas, series)
-    canvas.save(path)
 
 
 def nice_ticks(low: float, high: float, about: int = 6) -> list[float]:
@@ -284,6 +302,8 @@ def _clip(a: Xy, b: Xy) -> tuple[Xy, Xy] | None:
 def _legend(canvas: Canvas, series: Sequence[Series]) -> None:
     at = float(WIDTH - RIGHT)
     for i, one in reversed(list(enumerate(series))):
+        if not one.label:
+            continue
         at -= canvas.width(one.label, 14)
         canvas.text((at, TOP - 28), one.label, 14, INK)
         color = one.color or COLORS[i % len(COLORS)]

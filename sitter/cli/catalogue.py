@@ -26,6 +26,7 @@ COMMANDS: dict[str, str] = {
         "mode": "mode",
         "rules": "rules",
         "replay": "replay",
+        "report": "report",
         "export": "export",
         "notify": "notify",
         "drill": "drill",

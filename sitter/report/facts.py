@@ -1,0 +1,68 @@
+"""All that a report says, gathered from the history once."""
+
+import math
+from dataclasses import dataclass
+
+from sitter.model import Curve, Incident, LogEntry
+from sitter.report.interventions import MOST_LOG, Intervention, first_start, interventions
+from sitter.report.totals import Totals, totals
+from sitter.store.reader import Reader
+from sitter_wire.events import SessionStart
+from sitter_wire.rundir import RunInfo
+
+
+@dataclass(frozen=True, slots=True)
+class Ends:
+    """A signal's first, last and best finite value, with their steps."""
+
+    first: tuple[int, float]
+    last: tuple[int, float]
+    best: tuple[int, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """Of one run. ``ends``: of loss and goal. ``left``: steps at which branches were abandoned."""
+
+    info: RunInfo
+    state: str
+    start: SessionStart | None
+    totals: Totals
+    interventions: list[Intervention]
+    incidents: list[Incident]
+    log: list[LogEntry]
+    ends: dict[str, Ends]
+    goal: str | None
+    better: str
+
+
+def gather(reader: Reader, info: RunInfo, state: str) -> Facts:
+    """Raises StoreError."""
+    log = reader.logbook(limit=MOST_LOG)
+    done = interventions(reader, log)
+    start = first_start(reader)
+    goal = start.goal if start is not None else None
+    better = start.better if start is not None else "lower"
+    ends = {}
+    for name in dict.fromkeys(("loss", "val_loss", goal or "loss")):
+        found = _ends(reader, name, better if name == goal else "lower")
+        if found is not None:
+            ends[name] = found
+    return Facts(
+        info=info, state=state, start=start, totals=totals(reader, done, log), interventions=done, incidents=reader.incidents(), log=log,
+        ends=ends, goal=goal, better=better,
+    )  # fmt: skip
+
+
+def _ends(reader: Reader, name: str, better: str) -> Ends | None:
+    steps, _, values = reader.points(name)
+    known = [(int(s), float(v)) for s, v in zip(steps.tolist(), values.tolist(), strict=True) if math.isfinite(v)]
+    if not known:
+        return None
+    best = (max if better == "higher" else min)(known, key=lambda at: at[1])
+    return Ends(first=known[0], last=known[-1], best=best)
+
+
+def known(curve: Curve) -> bool:
+    """Whether there is anything to draw."""
+    return any(math.isfinite(y) for y in curve.mean)

@@ -1,0 +1,100 @@
+"""What was done to a training from outside: by whom, why, from what to what."""
+
+import msgspec
+
+from sitter.model import LogEntry, Struct
+from sitter.store.reader import Reader
+from sitter_wire.events import Done, SessionStart
+
+CHANGING = ("set", "rollback", "drop", "pause", "unpause", "stop")
+"""Verbs of actions after which the training is not what it would have been, or not when. A checkpoint changes nothing."""
+MOST_LOG = 100_000
+
+Detail = dict[str, float | int | str | bool | list[str] | None]
+
+
+class Intervention(Struct, frozen=True):
+    """One. ``step`` is where it was applied, on ``branch``; ``time`` unix seconds; ``who``: ``operator`` or a rule's name.
+
+    ``before`` and ``after``: of a knob its effective values, of a rollback the steps. ``dropped``: batches. ``lost``: steps."""
+
+    step: int
+    branch: int
+    time: float
+    who: str
+    action: str
+    why: str
+    text: str
+    before: float | None = None
+    after: float | None = None
+    dropped: int | None = None
+    lost: int | None = None
+
+    @property
+    def verb(self) -> str:
+        """``set``, ``rollback``…"""
+        return self.action.split()[0]
+
+
+def interventions(reader: Reader, log: "list[LogEntry] | None" = None) -> list[Intervention]:
+    """Those that were applied, in order; a restart is one, since its process began anew. Raises StoreError."""
+    log = reader.logbook(limit=MOST_LOG) if log is None else log
+    details = _details(reader)
+    found: list[Intervention] = []
+    why: dict[str, str] = {}
+    for entry in log:
+        if entry.kind == "finding" and entry.rule is not None and entry.status in ("warning", "critical", "info"):
+            why[entry.rule] = entry.detail
+        elif entry.kind == "outcome" and entry.status == "applied" and _verb(entry) in CHANGING:
+            found.append(_applied(entry, why, details))
+        elif entry.kind == "restart" and entry.status == "started":
+            found.append(_one(entry, "restart", who="sitter", why=entry.detail, text="the training was started again"))
+    return found
+
+
+def _applied(entry: LogEntry, why: dict[str, str], details: dict[tuple[int, int, str], Detail]) -> Intervention:
+    detail = details.get((entry.step or 0, entry.branch or 0, entry.detail), {})
+    verb, rule = _verb(entry), entry.rule
+    before, after = (detail.get("old"), detail.get("new")) if verb == "set" else (detail.get("from"), detail.get("step"))
+    return _one(
+        entry, entry.action or "", who=rule or "operator", why=why.get(rule, "") if rule else "", text=entry.detail,
+        before=_number(before), after=_number(after), dropped=_whole(detail.get("count")) if verb == "drop" else None,
+        lost=_whole(detail.get("lost")),
+    )  # fmt: skip
+
+
+def _one(entry: LogEntry, action: str, **fields: object) -> Intervention:
+    given = {"step": entry.step or 0, "branch": entry.branch or 0, "time": entry.time, "action": action, **fields}
+    return msgspec.convert(given, Intervention)
+
+
+def _verb(entry: LogEntry) -> str:
+    return (entry.action or "").split(maxsplit=1)[0] if entry.action else ""
+
+
+def _details(reader: Reader) -> dict[tuple[int, int, str], Detail]:
+    """The numbers of the outcomes, as the agent said them."""
+    found: dict[tuple[int, int, str], Detail] = {}
+    for stored in reader.events(["outcome"]):
+        event = stored.happening.event
+        if isinstance(event, Done):
+            outcome = event.outcome
+            found[outcome.step, outcome.branch, outcome.text] = outcome.detail
+    return found
+
+
+def _number(value: object) -> float | None:
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
+def _whole(value: object) -> int | None:
+    number = _number(value)
+    return None if number is None else int(number)
+
+
+def first_start(reader: Reader) -> SessionStart | None:
+    """What the first process said of itself; None where that is not known."""
+    for stored in reader.events(["start"]):
+        if isinstance(stored.happening.event, SessionStart):
+            return stored.happening.event
+    return None

@@ -1,0 +1,39 @@
+"""A report as Markdown, with its pictures beside it."""
+
+from collections.abc import Sequence
+
+from sitter.report import words
+from sitter.report.facts import Facts
+from sitter.report.pictures import Picture
+
+
+def markdown(facts: Facts, pictures: Sequence[Picture]) -> str:
+    """``pictures`` are linked as ``NAME.svg``."""
+    parts = [f"# {_safe(words.title(facts))}", _list(words.head(facts))]
+    parts += [f"![{_safe(p.title)}]({p.name}.svg)" for p in pictures]
+    parts += ["## Interventions", _table(words.ROW, [words.row(i) for i in facts.interventions]) if facts.interventions else _none()]
+    if facts.incidents:
+        parts += ["## Incidents", _table(words.INCIDENT_ROW, [words.incident_row(i) for i in facts.incidents])]
+    parts += ["## Totals", _list(words.sums(facts)), "## Methods", f"> {_safe(words.methods(facts))}"]
+    return "\n\n".join(parts) + "\n"
+
+
+def _none() -> str:
+    return words.UNTOUCHED[0].upper() + words.UNTOUCHED[1:] + "."
+
+
+def _list(rows: Sequence[tuple[str, str]]) -> str:
+    return "\n".join(f"- **{_safe(name)}**: {_safe(text)}" for name, text in rows)
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [f"| {' | '.join(head)} |", f"|{' --- |' * len(head)}"]
+    return "\n".join([*lines, *(f"| {' | '.join(_safe(cell) for cell in row)} |" for row in rows)])
+
+
+_MARKS = str.maketrans({c: f"\\{c}" for c in "\\`*_[]<>|#"} | {"\n": " ", "\r": " "})
+
+
+def _safe(text: str) -> str:
+    """Text that others wrote, as it is."""
+    return text.translate(_MARKS)

@@ -1,0 +1,102 @@
+"""What both forms of a report say, in words and in rows."""
+
+from sitter.clock import human, iso
+from sitter.model import Incident
+from sitter.report.facts import Facts
+from sitter.report.interventions import Intervention
+from sitter.version import VERSION
+
+UNTOUCHED = "no action was taken: the run equals an unwatched one"
+ROW = ("step", "when", "who", "what", "from → to", "why", "batches dropped")
+
+
+def title(facts: Facts) -> str:
+    """The run's name and what became of it."""
+    return f"{facts.info.name}: {facts.state}"
+
+
+def head(facts: Facts) -> list[tuple[str, str]]:
+    """What ran, where, how it ended."""
+    info, start, t = facts.info, facts.start, facts.totals
+    rows = [("command", " ".join(info.command)), ("commit", info.git_commit), ("host", info.host)]
+    rows = [(name, text or "not known") for name, text in rows]
+    if start is not None and start.versions:
+        rows.append(("versions", ", ".join(f"{name} {version}" for name, version in start.versions.items())))
+    if t.began is not None and t.ended is not None:
+        rows.append(("time", f"{iso(t.began)} to {iso(t.ended)}, {human(t.ended - t.began)}"))
+    total = f" of {start.total:,}" if start is not None and start.total else ""
+    rows.append(("steps", f"{t.steps:,}{total}"))
+    for name, ends in facts.ends.items():
+        (first_at, first), (_, last), (best_at, best) = ends.first, ends.last, ends.best
+        text = f"{first:.4g} at step {first_at:,} → {last:.4g}; best {best:.4g} at {best_at:,}"
+        rows.append((name + (", the goal" if name == facts.goal else ""), text))
+    return rows
+
+
+def sums(facts: Facts) -> list[tuple[str, str]]:
+    """The totals."""
+    t = facts.totals
+    lost = "; ".join(f"{cause} {human(seconds)}" for cause, seconds in t.lost.items()) or "none"
+    steps = f" ({t.steps_lost:,} steps)" if t.steps_lost else ""
+    return [
+        ("hours of training", f"{t.trained / 3600:.2f}"),
+        ("GPU hours", "unknown: no GPU was seen" if t.gpu_hours is None else f"{t.gpu_hours:.2f} ({t.gpus} GPU{'s' * (t.gpus != 1)})"),
+        ("hours lost", lost + steps),
+        ("energy of the GPUs", "unknown" if t.energy_kwh is None else f"{t.energy_kwh:.2f} kWh"),
+        ("restarts", f"{t.restarts}"),
+        ("checkpoints written", f"{t.checkpoints}"),
+        ("incidents", f"{t.incidents}"),
+        ("interventions", f"{len(facts.interventions)}"),
+    ]
+
+
+def row(one: Intervention) -> tuple[str, ...]:
+    """Of the table of interventions."""
+    change = ""
+    if one.before is not None and one.after is not None:
+        change = f"{one.before:g} → {one.after:g}"
+        if one.lost is not None:
+            change = f"step {one.before:,.0f} → {one.after:,.0f}, {one.lost:,} steps lost"
+    dropped = "" if one.dropped is None else f"{one.dropped:,}"
+    why = one.why or ("by hand" if one.who == "operator" else "")
+    return f"{one.step:,}", iso(one.time), one.who, one.action, change, why, dropped
+
+
+def incident_row(one: Incident) -> tuple[str, ...]:
+    """Of the table of incidents."""
+    ended = one.verdict or ("still open" if one.ended is None else "over")
+    lost = "" if one.steps_lost is None else f"{one.steps_lost:,}"
+    return f"{one.onset:,}", iso(one.began), one.rule, one.text, ended, lost
+
+
+INCIDENT_ROW = ("onset", "when", "rule", "what was seen", "how it ended", "steps lost")
+
+
+def methods(facts: Facts) -> str:
+    """A sentence to paste into a paper."""
+    if not facts.interventions:
+        return f"Training was watched by sitter {VERSION}; {UNTOUCHED}."
+    parts = "; ".join(_told(one) for one in facts.interventions[:20])
+    more = len(facts.interventions) - 20
+    rest = f"; and {more:,} more, listed in the report" if more > 0 else ""
+    n = len(facts.interventions)
+    return f"Training was watched by sitter {VERSION}, and {n:,} intervention{'s were' if n != 1 else ' was'} made: {parts}{rest}."
+
+
+def _told(one: Intervention) -> str:
+    by = "by hand" if one.who == "operator" else f"by rule {one.who}" if one.who != "sitter" else "after the process had ended"
+    why = f", since {one.why}" if one.why and one.who not in ("operator", "sitter") else ""
+    match one.verb:
+        case "set":
+            what = f"{one.action.removeprefix('set ').partition('=')[0]} was changed from {one.before:g} to {one.after:g}" if (
+                one.before is not None and one.after is not None
+            ) else f"`{one.action}` was applied"  # fmt: skip
+        case "rollback":
+            what = "the state was put back" if one.after is None else f"the state was put back to that of step {one.after:,.0f}"
+        case "drop":
+            what = f"{one.dropped or 0:,} batches were left out"
+        case "restart":
+            what = "the training was started again"
+        case other:
+            what = {"pause": "it was paused", "unpause": "it went on", "stop": "it was stopped"}.get(other, f"`{one.action}` was applied")
+    return f"at step {one.step:,} {what} ({by}{why})"

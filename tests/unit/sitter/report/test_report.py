@@ -1,0 +1,155 @@
+"""What a report says of a run, and that it says nothing else."""
+
+import re
+import xml.etree.ElementTree as ET
+from html.parser import HTMLParser
+
+import pytest
+
+from sitter.errors import UsageError
+from sitter.report.facts import Facts, gather
+from sitter.report.markdown import markdown
+from sitter.report.page import page
+from sitter.report.pictures import pictures
+from sitter.report.words import UNTOUCHED, methods
+from tests.unit.sitter.report.conftest import INFO, Past
+
+
+def facts(past: Past) -> Facts:
+    return gather(past.done(), INFO, "finished")
+
+
+class Page(HTMLParser):
+    """Tags in order, each closed; texts by the tag they stand in."""
+
+    VOID = ("meta", "!doctype")
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.cells: list[str] = []
+        self.links: list[str] = []
+        self.feed(text)
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag not in self.VOID:
+            self.open.append(tag)
+        self.links += [value or "" for name, value in attrs if name in ("src", "href")]
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.links += [value or "" for name, value in attrs if name in ("src", "href")]
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self.open and self.open[-1] in ("td", "dd", "blockquote", "p"):
+            self.cells.append(data)
+
+
+def test_every_intervention_says_who_why_and_from_what_to_what(troubled: Past) -> None:
+    done = facts(troubled).interventions
+    assert [(i.verb, i.who, i.step) for i in done] == [
+        ("set", "operator", 299), ("drop", "operator", 299), ("pause", "operator", 299), ("unpause", "operator", 299),
+        ("rollback", "guard", 399), ("restart", "sitter", 599),
+    ]  # fmt: skip
+    rate, dropped, _, _, back, _ = done
+    assert (rate.before, rate.after) == (0.001, 0.0005)
+    assert dropped.dropped == 3
+    assert (back.before, back.after, back.lost) == (419.0, 399.0, 20)
+    assert back.why == "loss 11 × its usual level | at step 415"
+
+
+def test_the_sums(troubled: Past) -> None:
+    t = facts(troubled).totals
+    assert t.steps == 700
+    assert t.restarts == 1
+    assert t.incidents == 1
+    assert t.steps_lost == 20
+    assert t.lost["pauses"] == pytest.approx(60.0, abs=1.0)
+    assert t.lost["rollbacks"] == pytest.approx(10.0, abs=1.0)  # 20 steps of half a second
+    assert t.lost["between processes"] == pytest.approx(120.0, abs=1.0)
+    assert t.trained == pytest.approx((300 + 120 + 200 + 100) / 2 + 60, abs=2.0)
+    assert (t.gpu_hours, t.energy_kwh) == (None, None)
+
+
+def test_gpu_hours_and_energy_are_those_of_the_runs_gpus(past: Past) -> None:
+    past.steps(0, 7200)
+    for second in range(0, 3600, 10):
+        past.writer.host(1_800_000_000.0 + second, {"gpu0.power": 300.0, "gpu0.util": 90.0})
+    t = facts(past).totals
+    assert t.gpu_hours == pytest.approx(1.0, rel=0.01)
+    assert t.energy_kwh == pytest.approx(0.3, rel=0.01)
+
+
+def test_a_run_that_nobody_touched_says_so(past: Past) -> None:
+    past.steps(0, 500)
+    found = facts(past)
+    assert methods(found).endswith(f"{UNTOUCHED}.")
+    assert UNTOUCHED.capitalize() in markdown(found, [])
+    assert UNTOUCHED.capitalize() in page(found, [])
+
+
+def test_the_methods_sentence_tells_all_that_was_done(troubled: Past) -> None:
+    said = methods(facts(troubled))
+    for part in (
+        "6 interventions were made", "at step 299 lr was changed from 0.001 to 0.0005 (by hand)", "3 batches were left out",
+        "the state was put back to that of step 399 (by rule guard, since loss 11 ×", "the training was started again",
+    ):  # fmt: skip
+        assert part in said
+
+
+def test_the_pages_hold_and_nothing_in_a_text_of_others_is_markup(troubled: Past) -> None:
+    found = facts(troubled)
+    drawn = pictures(troubled.reader, found)
+    assert [p.name for p in drawn] == ["loss", "lr"]
+    whole = page(found, drawn)
+    read = Page(whole)
+    assert "python train.py --note <b>|bold|</b>" in read.cells
+    assert read.links == []  # nothing is fetched from anywhere
+    assert not re.search(r"https?://(?!www\.w3\.org/2000/svg)", whole)
+    text = markdown(found, drawn)
+    assert "\\<b\\>\\|bold\\|" in text
+    tables = [line for line in text.splitlines() if line.startswith("| ")]
+    assert {len(re.findall(r"(?<!\\)\|", line)) for line in tables if "operator" in line or "guard" in line} <= {8, 7}
+
+
+def test_what_was_left_behind_is_grey_and_the_rest_is_not(troubled: Past) -> None:
+    loss, _ = pictures(troubled.reader, facts(troubled))
+    root = ET.fromstring(loss.svg)
+    colors = {e.get("stroke") for e in root.iter() if e.tag.endswith("polyline")}
+    assert {"#b8bfc7", "#2563a8", "#d9480f"} <= colors
+    texts = [e.text for e in root.iter() if e.tag.endswith("text")]
+    assert {"left behind", "loss", "val_loss", "step"} <= set(texts)
+
+
+def test_by_hours_and_by_tokens(troubled: Past) -> None:
+    found = facts(troubled)
+    assert "hours since the run began" in pictures(troubled.reader, found, "hours")[0].svg
+    by_tokens = pictures(troubled.reader, found, "tokens", 1000.0)[0].svg
+    assert ">tokens<" in by_tokens
+    assert ">600k<" in by_tokens
+    with pytest.raises(UsageError, match="--tokens-per-step"):
+        pictures(troubled.reader, found, "tokens")
+
+
+def test_a_run_of_one_step_and_one_of_none(past: Past) -> None:
+    empty = facts(past)
+    assert empty.totals.steps == 0
+    assert pictures(past.reader, empty) == []
+    Page(page(empty, []))
+    past.steps(0, 1)
+    one = facts(past)
+    assert one.totals.steps == 1
+    Page(page(one, pictures(past.reader, one)))
+
+
+def test_values_that_are_not_finite_break_the_curve_and_nothing_else(past: Past) -> None:
+    past.steps(0, 200)
+    past.steps(200, 210, loss=float("nan"))
+    past.steps(210, 300)
+    (loss, *_) = pictures(past.reader, facts(past))
+    lines = [e for e in ET.fromstring(loss.svg).iter() if e.tag.endswith("polyline") and e.get("stroke") == "#2563a8"]
+    assert len(lines) >= 3  # two stretches and the legend's
+    assert "nan" not in loss.svg
