@@ -117,7 +117,8 @@ class GenericAdapter:
         """Nothing was hooked."""
 
     def close(self) -> None:
-        """Nothing was hooked."""
+        """Let go of the script's functions, and of what they hold."""
+        self._save = self._load = None
 
     def _now(self) -> Any:
         if self._save is None:

@@ -115,6 +115,9 @@ class Opened:
         with core.rail.around("closing"):
             self.session.release()
         core.ring.drop_all()
+        core.feed, core.loader_waits = None, None
+        core.hooks.clear()
+        core.free_knobs.clear()
         core.rail.on = False
 
 
