@@ -4,6 +4,10 @@ LOG = "INSERT OR REPLACE INTO logbook VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
 CHECKPOINT = "INSERT OR REPLACE INTO checkpoints VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 INCIDENT = "INSERT OR REPLACE INTO incidents VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 EVENT = "INSERT OR IGNORE INTO events (session, seq, step, branch, time, kind, data) VALUES (?, ?, ?, ?, ?, ?, ?)"
+FORGET_SNAPSHOTS = (
+    "DELETE FROM events WHERE kind = 'snapshot'"
+    " AND id <= (SELECT id FROM events WHERE kind = 'snapshot' ORDER BY id DESC LIMIT 1 OFFSET ?)"
+)
 BRANCH = "INSERT OR REPLACE INTO branches VALUES (?, ?, ?, ?, ?)"
 BRANCH_SEEN = "INSERT OR IGNORE INTO branches VALUES (?, ?, ?, ?, ?)"
 NEW_SESSION = "INSERT OR IGNORE INTO sessions (id, session, wall_ns, mono_ns) VALUES (?, ?, ?, ?)"

@@ -20,11 +20,11 @@ from sitter.clock import Clock
 from sitter.errors import DamagedError
 from sitter.model import CheckpointInfo, Incident, LogEntry
 from sitter.store.growing import Growing, Statement
+from sitter.store.happenings import Happenings
 from sitter.store.known_session import KnownSession
 from sitter.store.pace import Pace
 from sitter.store.promises import Promises
 from sitter.store.schema import open_writer, store_error
-from sitter_wire.events import Hole, Restored, SessionStart
 from sitter_wire.records import Happening, Point, Record
 
 log = logging.getLogger(__name__)
@@ -83,6 +83,7 @@ class Writer:
         self._words: list[Statement] = []
         self._advanced: set[str] = set()
         self._taken = 0
+        self._happenings = Happenings()
         self._thread = threading.Thread(target=self._run, name="sitter-store", daemon=True)
         self.trouble: str | None = None
         self.damaged = False
@@ -310,7 +311,7 @@ class Writer:
         if len(points) < len(records):
             for record in records:
                 if isinstance(record, Happening):
-                    self._happening(session, known, record)
+                    self._derived += self._happenings.statements(session, known, record)
         for branch in (self._growing.take(known.number, points) if points else set()) - known.branches:
             # The event that opened a branch was read before its points. Should it be missing, they would never be drawn.
             known.branches.add(branch)
@@ -318,21 +319,6 @@ class Writer:
             self._derived.append((sql.BRANCH_SEEN, (branch, session, None, None, known.wall(first.time))))
         known.last = records[-1].seq
         self._advanced.add(session)
-
-    def _happening(self, session: str, known: KnownSession, record: Happening) -> None:
-        event = record.event
-        if isinstance(event, Hole):
-            return
-        kind = str(type(event).__struct_config__.tag)
-        self._derived.append(
-            (sql.EVENT, (known.number, record.seq, record.step, record.branch, record.time, kind, _encode(event)))
-        )
-        if isinstance(event, SessionStart):
-            self._derived.append((sql.STARTED, (event.pid, event.host, _encode(event), known.number)))
-            parent = event.resumed or (None, None)
-            self._derived.append((sql.BRANCH_SEEN, (event.branch, session, *parent, known.wall(record.time))))
-        elif isinstance(event, Restored):
-            self._derived.append((sql.BRANCH_SEEN, (event.branch, session, event.from_branch, event.step, known.wall(record.time))))
 
     def _commit(self) -> bool:
         """One transaction with everything that is kept; False if it has to be tried again."""

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from sitter.clock import SystemClock
 from sitter.model import CheckpointInfo, Incident, LogEntry
-from sitter.store import growing
+from sitter.store import growing, happenings
 from sitter.store import writer as writer_module
 from sitter.store.reader import Reader
 from sitter_wire import events
@@ -34,11 +34,9 @@ def stored(store: Any, signal: str = "loss") -> list[tuple[int, float]]:
     return [(p.seq, p.values[signal]) for p in store.reader.last(10**6, [signal])]
 
 
-def test_what_was_given_is_committed_within_half_a_second_unasked(store: Any, until: Until) -> None:
+def test_what_was_given_is_committed_unasked(store: Any, until: Until) -> None:
     store.writer.records("s1", store.points(10))
-    began = time.monotonic()
     until(lambda: {"s1": 10} in store.committed)
-    assert time.monotonic() - began < 5  # 0.25 s by itself; the margin is the machine's
     assert store.reader.sequences() == {"s1": 10}
 
 
@@ -376,7 +374,7 @@ def test_close_is_bounded_where_nothing_can_be_written(store: Any, monkeypatch: 
     store.writer.records("s1", store.points(10))
     began = time.monotonic()
     store.writer.close()
-    assert time.monotonic() - began < 4.0
+    assert time.monotonic() - began < 30, "whoever has it keeps it"
     other.execute("ROLLBACK")
     other.close()
 
@@ -386,3 +384,14 @@ def test_an_unknown_sessions_times_are_wall_times_by_the_daemons_own_clock(store
     store.put([Point(1, 0, 0, now, ("loss",), (1.0,))], session="other")
     _, times, _ = store.reader.points("loss")
     assert times[0] == pytest.approx(time.time(), abs=5)
+
+
+def test_snapshots_of_weeks_do_not_fill_the_history(store: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(happenings, "SNAPSHOTS", 10)
+    taken = events.SnapshotTaken(slot=0, branch=0, step=1, bytes=1, seconds=0.0)
+    others = [events.SessionStart(pid=1, host="h", branch=0), events.Remark(level="info", text="a")]
+    kept = [Happening(1 + i, 0, 0, 0, event) for i, event in enumerate(others)]
+    store.put([*kept, *(Happening(3 + i, 1, 0, 0, taken) for i in range(35))])
+    assert [e.happening.seq for e in store.reader.events(["start", "remark"])] == [1, 2]
+    assert [e.happening.seq for e in store.reader.events(["snapshot"])] == list(range(23, 38)), "between one and two times as many"
+    assert store.reader.sequences() == {"s1": 37}
