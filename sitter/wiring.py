@@ -20,6 +20,7 @@ from sitter.control.held import Held
 from sitter.control.history_desk import SETTLE_S, HistoryDesk
 from sitter.control.inbox import Inbox
 from sitter.control.loop import Loop
+from sitter.control.mishaps import guarded
 from sitter.control.preset import preset_of
 from sitter.control.slept import Slept
 from sitter.control.stopping import Stopping
@@ -164,16 +165,19 @@ class Daemon:
         return None
 
     def _second(self) -> None:
-        self.held.look()
-        self.heart.ping()
-        self.slept.tick()
-        self.core.tick()
+        """One part that fails takes its second from none of the others."""
+        for part in (
+            self.held.look, self.heart.ping, self.slept.tick, self.core.tick, self._watch_process, self.stops.tick, self.ending.tick,
+            self.succession.tick, self._leave,
+        ):  # fmt: skip
+            guarded(part)
+
+    def _watch_process(self) -> None:
         session = self.core.present.session
         if session is not None:
             self.sampler.watch(session.pid, session.start.gpus if session.start else [])
-        self.stops.tick()
-        self.ending.tick()
-        self.succession.tick()
+
+    def _leave(self) -> None:
         looking = self.desk.clients() > 0
         self.writer.leisure(not looking)
         self._damaged_for = self._damaged_for + 1 if self._damaged else 0
