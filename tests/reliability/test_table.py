@@ -33,19 +33,20 @@ def test_what_cannot_be_measured_is_broken(capsys):
 def table(tmp_path, name: str) -> tuple[str, dict]:
     """What the script prints of one quick measurement, and the row that it wrote."""
     words = [sys.executable, reliability.__file__, "--quick", "--only", name, "--json", str(tmp_path / "figures.json")]
-    done = subprocess.run(words, capture_output=True, text=True, cwd=tmp_path, timeout=100, check=False)
+    done = subprocess.run(words, capture_output=True, text=True, cwd=tmp_path, timeout=300, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     (row,) = json.loads((tmp_path / "figures.json").read_text())
     return done.stdout, row
 
 
+@pytest.mark.timeout(400)
 def test_the_script_runs_by_itself_and_its_figures_can_be_read_again(tmp_path):
     printed, row = table(tmp_path, "state")
     assert "1 of 1 promises kept" in printed
     assert row["figures"]
 
 
-@pytest.mark.slow  # its live case was seen to count some hundred of 250,000 too few, once in seven; not yet understood
+@pytest.mark.timeout(400)
 def test_what_is_gone_beyond_the_cap_is_counted(tmp_path):
     _, row = table(tmp_path, "cap")
     assert row["figures"]["cases"]

@@ -5,6 +5,8 @@ its remains come by shipments, or is killed as well, so that they are read from 
 """
 
 import json
+import os
+import signal
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -26,7 +28,7 @@ from tests.reliability.figures.history import check
 from tests.reliability.figures.trainer import BURST, BURST_CALLS, counters, fork_trainer
 
 CAP_BYTES, SEGMENT_BYTES = 1 << 20, 64 * 1024
-ARRIVES_S = 60.0
+ARRIVES_S = 120.0
 
 
 def beyond_cap(place: Path, how: str) -> dict[str, Any]:
@@ -38,7 +40,7 @@ def beyond_cap(place: Path, how: str) -> dict[str, Any]:
     try:
         for i, own in enumerate(places):
             trainer = fork_trainer(own, run.path, BURST, SEGMENT_BYTES, CAP_BYTES)
-            until(partial(went_on, counters(own / "returned")), 60.0, "the trainer did not log")
+            until(partial(went_on, counters(own / "returned")), ARRIVES_S, "the trainer did not log")
             about = json.loads((own / "about.json").read_text())
             about["session"] = json.loads(run.agent_lock.read_text())["session"]
             (own / "about.json").write_text(json.dumps(about))
@@ -50,13 +52,15 @@ def beyond_cap(place: Path, how: str) -> dict[str, Any]:
         written = last_written(run)
         daemon = fork_daemon(run, place / "daemon.txt")
         until(lambda: all(stored(run).get(session, 0) >= last for session, last in written.items()), ARRIVES_S, "not all of it arrived")
-        client = Client(run)
-        warnings = client.ask(GetStatus(), timeout=20.0).warnings
-        client.close()
         if trainer:
             kill(trainer)
             trainer = 0
-        code = ended(daemon, 30.0)
+        client = Client(run)
+        until(lambda: client.ask(GetStatus(), timeout=ARRIVES_S).state == "crashed", ARRIVES_S, "its end was not seen")
+        warnings = client.ask(GetStatus(), timeout=ARRIVES_S).warnings
+        client.close()
+        os.kill(daemon, signal.SIGTERM)
+        code = ended(daemon, ARRIVES_S)
         daemon = 0 if code is not None else daemon
     finally:
         for pid in (trainer, daemon):
