@@ -54,7 +54,7 @@ def end_processes(mark: str) -> None:
             if needle in (entry / "environ").read_bytes().split(b"\0"):
                 os.kill(int(entry.name), signal.SIGKILL)
                 left.append(entry)
-    until = time.monotonic() + 5
+    until = time.monotonic() + 60
     while left and time.monotonic() < until:
         left = [e for e in left if e.exists() and _state(e) not in "ZX"]
         time.sleep(0.005)

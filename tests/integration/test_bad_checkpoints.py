@@ -61,7 +61,7 @@ def test_damaged_checkpoints_are_told_and_the_training_goes_on(sitter, script, s
 
     # Resuming from an altered file begins anew only where nothing else is left, and says so loudly.
     (tmp_path / "crash").touch()
-    front.communicate(timeout=30)
+    front.communicate(timeout=60)
     assert front.returncode == 9
     (tmp_path / "crash").unlink()
     said = sitter.refused("resume")

@@ -91,7 +91,7 @@ def test_status_and_logbook_of_a_run_that_lives_and_of_one_that_died(sitter, scr
     assert "no notifier is set up" in sitter("notify", "--test").stderr
 
     (tmp_path / "enough").touch()
-    front.communicate(timeout=30)
+    front.communicate(timeout=60)
     assert front.returncode == 5
     pid = sitter.until(lambda s: s["state"] == "crashed")["daemon"]["pid"]
     os.kill(pid, signal.SIGTERM)  # it would leave by itself ten seconds after the last question

@@ -176,7 +176,7 @@ def test_a_drill_that_is_ended_from_outside_leaves_nothing_running(sitter, start
     sitter.until(lambda s: s["state"] == "running" and s["step"] > 5)
     (path,) = (sitter.cwd / "sitter-runs").iterdir()
     os.kill(process.pid, signal.SIGTERM)
-    process.communicate(timeout=40)
+    process.communicate(timeout=60)
     assert process.returncode == 128 + signal.SIGTERM
     assert (look(RunDir(path)).agent_pid, holder(RunDir(path).daemon_lock)) == (None, None)
 

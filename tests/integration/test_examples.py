@@ -51,7 +51,7 @@ def recorded(cwd) -> Status:
 def watched(cwd) -> Status:
     """What the daemon says once it knows that the training has ended; where it has left by then, what it wrote down."""
     (run,) = (cwd / "sitter-runs").iterdir()
-    until = time.monotonic() + 15
+    until = time.monotonic() + 60
     while time.monotonic() < until:
         with contextlib.suppress(DaemonError), asking(find(str(run), acts=False)) as asked:  # it may leave while it is asked
             status: Status = asked.ask(GetStatus())

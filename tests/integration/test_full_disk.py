@@ -72,7 +72,7 @@ def test_training_goes_on_while_the_disk_is_full_and_all_is_written_once_there_i
         assert [c["path"] for c in healed["checkpoints"]] == [c["path"] for c in before["checkpoints"]]
         assert sitter("checkpoint").returncode == 0
         enough.touch()
-        training.wait(30)
+        training.wait(60)
         assert training.returncode == 0, (tmp_path / "out.txt").read_text()
         last = int((tmp_path / "out.txt").read_text().split()[-1])
         ended = sitter.until(lambda s: s["state"] == "stopped" and s["signals"]["loss"]["step"] == last)

@@ -52,7 +52,7 @@ def test_what_is_typed_is_what_arrives(shell, tmp_path):
     env = {**os.environ, "PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}"}
     _, run = shell
     script = "\n".join(LINES)
-    done = subprocess.run([*run, script], cwd=tmp_path, env=env, capture_output=True, text=True, timeout=30, check=False)
+    done = subprocess.run([*run, script], cwd=tmp_path, env=env, capture_output=True, text=True, timeout=60, check=False)
     assert not done.stderr
     assert [json.loads(line) for line in done.stdout.splitlines()] == list(LINES.values())
 

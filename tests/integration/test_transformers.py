@@ -221,6 +221,6 @@ def test_a_tiny_gpt_is_steered_rolled_back_and_stopped_from_another_terminal(sit
     sitter.until(lambda s: s["branch"] == 1)
     done = sitter("stop")
     assert done.returncode == 0, done.stderr + done.stdout
-    out, _ = training.communicate(timeout=30)
+    out, _ = training.communicate(timeout=60)
     assert training.returncode == 0, out
     assert "ended by itself at" in out

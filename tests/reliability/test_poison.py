@@ -14,14 +14,18 @@ POISONED = """
         restored.append({"turn": turn, "w": repr(new["w"])})
         state.update(new)
 
-    agent = sitter_agent.start(name="x")
+    agent = sitter_agent.start(name="x", daemon=False)
     agent.state(save=lambda: dict(state), load=load)
-    turn, ready, onset = -1, pathlib.Path("ready"), None      # turns are the data's: a rollback does not rewind them
+    turn, ready, seen = -1, pathlib.Path("ready"), pathlib.Path("seen")  # turns are the data's: a rollback does not rewind them
     for step in agent.steps(4000):
         turn += 1
         if turn == 900:
             ready.write_text("now")
             while ready.exists():                             # the daemon is stopped in between
+                time.sleep(0.005)
+        if turn == 1400:                                      # both onsets, and what looks healthy between them, went unseen
+            seen.write_text("now")
+            while seen.exists():
                 time.sleep(0.005)
         if turn in (1000, 1150):                              # two bad batches; the first has poisoned the weights for good
             state["w"] = math.nan
@@ -34,17 +38,32 @@ POISONED = """
 """
 
 
+WATCHES = """
+    import sitter.control.flow as flow
+    from sitter.daemon import main
+    flow.LATE_S = 600.0                                       # what it slept through is the present to it, however slow the machine is
+    main()
+"""
+
+
 def test_a_poisoned_snapshot_is_never_restored(sitter, script, start, tmp_path):
     training = start(sys.executable, "-u", str(script(POISONED)))
-    end = time.monotonic() + 30
-    while not (tmp_path / "ready").exists():
-        assert time.monotonic() < end
-        time.sleep(0.005)
-    daemon = sitter.status()["daemon"]["pid"]
+    run = tmp_path / "sitter-runs" / "x"
+
+    def comes(name: str) -> None:
+        end = time.monotonic() + 60
+        while not (tmp_path / name).exists():
+            assert time.monotonic() < end
+            time.sleep(0.005)
+
+    comes("ready")
+    daemon = start(sys.executable, str(script(WATCHES, "daemon.py")), str(run), "--foreground").pid
+    sitter.until(lambda s: s["daemon"] and s["agent"]["last_seen_s"] is not None and s["step"] >= 890)
     os.kill(daemon, signal.SIGSTOP)
     (tmp_path / "ready").unlink()
-    time.sleep(1.0)  # 500 steps: both onsets, and the healthy looking stretch between them, pass unseen
+    comes("seen")
     os.kill(daemon, signal.SIGCONT)
+    (tmp_path / "seen").unlink()
     out = training.communicate(timeout=60)[0]
     assert training.returncode == 0, out
     result = json.loads((tmp_path / "result.json").read_text())

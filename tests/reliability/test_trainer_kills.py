@@ -61,7 +61,7 @@ def killed_at_random(trainers: "subprocess.Popen[str]", root: Path, threads: int
         trainers.stdin.write(f"{root} {threads} {segment_bytes}\n")
         trainers.stdin.flush()
         pid = int(trainers.stdout.readline())
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 60
         while not all(struct.unpack_from(f"{threads}q", shared)):
             assert time.monotonic() < deadline, "the trainer did not start"
             time.sleep(0.0005)
@@ -116,7 +116,7 @@ def kill_often(tmp_path: Path, kills: int) -> int:
             subprocess.run(["rm", "-r", root], check=True)
     finally:
         trainers.stdin.close()
-        trainers.wait(10)
+        trainers.wait(60)
         trainers.stdout.close()
     return torn
 

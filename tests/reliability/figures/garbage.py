@@ -159,7 +159,7 @@ class Stage:
         finally:
             client.close()
         (self.base / "enough").touch()
-        if training.wait(30) != 0:
+        if training.wait(60) != 0:
             self.faults.append(f"the training ended with {training.returncode}")
         code = daemon.wait(60)
         if code != 0:

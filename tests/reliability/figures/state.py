@@ -283,7 +283,7 @@ def killed_often(place: Path, kind: str, kills: int, chance: random.Random) -> N
     for life in range(kills):
         shared[READY] = shared[TOLD] = 0
         pid = forked(lambda line=line, life=life: write(place, run, kind, line, life, full=False), place / "said.txt")  # type: ignore[misc]
-        until = time.monotonic() + 30
+        until = time.monotonic() + 60
         while not shared[READY] and time.monotonic() < until:
             time.sleep(0.0005)
         time.sleep(chance.uniform(0, LATEST_S))

@@ -20,7 +20,7 @@ from sitter_wire.places import Endpoints, RunDir
 from sitter_wire.records import Happening, Point, Record, read_segment_header, scan_segment
 
 
-def until(what: Callable[[], Any], timeout: float = 10.0) -> Any:
+def until(what: Callable[[], Any], timeout: float = 60.0) -> Any:
     """The first true answer; for what other threads do there is no event to wait for."""
     end = time.monotonic() + timeout
     while time.monotonic() < end:
@@ -114,7 +114,7 @@ class Daemon:
     def send(self, command: Command) -> None:
         self.router.send_multipart([b"agent", *codec.frames(Order(command=command))])
 
-    def outcome(self, id_: str, timeout: float = 10.0) -> Outcome:
+    def outcome(self, id_: str, timeout: float = 60.0) -> Outcome:
         """The fast copy, as it arrives."""
         end = time.monotonic() + timeout
         while time.monotonic() < end:

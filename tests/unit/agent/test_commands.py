@@ -302,7 +302,7 @@ def test_a_pause_gives_way_when_no_daemon_is_heard(training):
     training.d.close()
     began = time.monotonic()
     training.turn()
-    assert 0.4 < time.monotonic() - began < 5
+    assert 0.4 < time.monotonic() - began < 30
     assert "no daemon was heard" in training.run.events(Paused)[-1].why
 
 
@@ -370,3 +370,21 @@ def test_every_action_of_the_wire_has_a_hand(training):
 
     known = set(training.agent._host.commands._do) | {DumpStacks}
     assert known == {kind for kind in Action.__subclasses__() if isinstance(kind, type(msgspec.Struct))}
+
+
+def test_what_is_meant_for_a_step_waits_for_its_safe_point_and_lets_others_pass(training):
+    first = training.do(SetKnob(knob="lr", op="scale", amount=1.0))
+    later = training.d.order(SetKnob(knob="lr", op="scale", amount=0.5), at=first.step + 5)
+    assert training.do(SetKnob(knob="lr", op="value", amount=0.2)).step < first.step + 5
+    training.turn(10)
+    outcome = training.d.outcome(later)
+    assert (outcome.status, outcome.step, outcome.detail["new"]) == ("applied", first.step + 5, 0.1)
+
+
+def test_what_is_meant_for_a_step_of_a_branch_that_was_left_is_refused(training):
+    training.turn(5)
+    later = training.d.order(SetKnob(knob="lr", op="scale", amount=0.5), at=10_000, branch=0)
+    assert training.do(Rollback()).status == "applied"
+    training.turn(2)
+    assert training.d.outcome(later).status == "rejected"
+    assert training.model.lr == 0.1

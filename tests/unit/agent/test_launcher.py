@@ -69,5 +69,5 @@ def test_a_daemon_that_dies_during_a_held_pause_is_started_again(mortal, daemon)
     began = time.monotonic()
     next(turns)
     helper.join()
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 60
     assert len(starts(out)) > before

@@ -216,7 +216,7 @@ def test_a_signal_handler_that_logs_loses_nothing(tmp_path, small):
         small.log(handled, 1, {"from": 1.0, "handler": float(handled)})
 
     old = signal.signal(signal.SIGALRM, handler)
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     step = seen = 0
     try:
         while handled < 1_500 and time.monotonic() < deadline:
@@ -246,7 +246,7 @@ def test_a_signal_handler_that_raises_leaves_holes_and_no_damage(tmp_path, small
 
     returned, interrupted = [], 0
     old = signal.signal(signal.SIGALRM, handler)
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     step = 0
     try:
         while interrupted < 1_500 and time.monotonic() < deadline:
@@ -465,7 +465,7 @@ FULL_DISK = """
     for step in range(200, 1200): log(step)
     during = refused
     free()
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     step = 1200
     while (not accepted or accepted[-1] < 1200) and time.monotonic() < deadline:
         log(step); step += 1; time.sleep(0.01)
@@ -480,7 +480,7 @@ def check_full_disk(root: Path, found: dict[str, object]) -> None:
     assert found["dropped"] == found["refused"]
     assert [p.step for p in points(root / "recorder" / "s")] == found["accepted"], "what was accepted is there"
     assert found["accepted"][-1] >= 1200, "recording went on once there was room"
-    assert found["slowest"] < 0.1
+    assert found["slowest"] < 2.0, "nothing waits for room"
     (note,) = events(root / "recorder" / "s")
     assert "were not kept" in note.text
 

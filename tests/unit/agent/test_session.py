@@ -38,7 +38,7 @@ class Other:
 
     def end(self, how: int = signal.SIGTERM) -> None:
         self.process.send_signal(how)
-        self.process.wait(10)
+        self.process.wait(60)
         self.process.stdin.close()
         self.process.stdout.close()
 

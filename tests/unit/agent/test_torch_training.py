@@ -262,7 +262,7 @@ def test_a_knob_that_cannot_be_taken_up_does_not_make_the_state_a_failure(begin,
     for _ in agent.steps(2):
         optimizer.step()
     assert order
-    agent._core.vault.wait(10)
+    agent._core.vault.wait(60)
     (side,) = agent._core.vault.all()
     path = agent._core.run.checkpoints / side.file
     agent.close()
@@ -288,7 +288,7 @@ def test_a_checkpoint_of_another_kind_of_training_is_not_gone_on_from_and_steps_
     for _ in agent.steps(2):
         pass
     assert order
-    agent._core.vault.wait(10)
+    agent._core.vault.wait(60)
     (side,) = agent._core.vault.all()
     path = agent._core.run.checkpoints / side.file
     agent.close()

@@ -13,7 +13,7 @@ from sitter_agent.launcher import is_held
 
 def seen_from_outside(path) -> str:
     code = f"from pathlib import Path; from sitter.locks import holder, take; p = Path({str(path)!r}); print(holder(p), take(p))"
-    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=30).stdout.strip()
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60).stdout.strip()
 
 
 def test_asking_about_ones_own_lock_does_not_give_it_away(tmp_path):

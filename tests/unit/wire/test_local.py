@@ -146,7 +146,7 @@ def test_a_daemon_and_every_command_find_it_there(bad_place, tmp_path):
     run(TRAIN % "True", place, env)
     (made,) = (place / "sitter-runs").iterdir()
     (folder,) = (tmp_path / "local").iterdir()
-    end = time.monotonic() + 30
+    end = time.monotonic() + 60
     status: dict = {}
     while time.monotonic() < end and status.get("step") is None:
         done = sitter("status", place, env, "--json")

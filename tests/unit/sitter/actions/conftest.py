@@ -26,7 +26,7 @@ class Server:
                 outer.arrived.release()
                 how = self.path.split("/")[1]
                 if how == "hang":
-                    outer.release.wait(30)
+                    outer.release.wait(120)
                 code = outer.codes.pop(0) if outer.codes else int(how) if how.isdigit() else 200
                 self.send_response(code)
                 if code == 302:
@@ -86,7 +86,7 @@ class Results:
             self.all.append((notifier, event, ok, detail))
             self._changed.notify_all()
 
-    def until(self, n: int, seconds: float = 10.0) -> list[tuple[str, str, bool, str]]:
+    def until(self, n: int, seconds: float = 60.0) -> list[tuple[str, str, bool, str]]:
         with self._changed:
             assert self._changed.wait_for(lambda: len(self.all) >= n, seconds), f"{len(self.all)} results, expected {n}: {self.all}"
             return list(self.all)
@@ -99,7 +99,7 @@ def results() -> Results:
 
 @pytest.fixture
 def until() -> Callable[..., Any]:
-    def wait(right: Callable[[], Any], seconds: float = 10.0) -> Any:
+    def wait(right: Callable[[], Any], seconds: float = 60.0) -> Any:
         deadline = time.monotonic() + seconds
         while not (found := right()):
             assert time.monotonic() < deadline, f"not so within {seconds} s"

@@ -15,14 +15,14 @@ def test_its_output_is_kept_and_its_end_told(tmp_path: Path) -> None:
     ended: queue.Queue[int] = queue.Queue()
     (tmp_path / "then.log").write_text("before\n")
     then('echo "$SITTER_STATE"; echo oh >&2; cat; exit 3', tmp_path, {"SITTER_STATE": "finished"}, ended.put)
-    assert ended.get(timeout=10) == 3
+    assert ended.get(timeout=60) == 3
     assert (tmp_path / "then.log").read_text() == "before\nfinished\noh\n"
 
 
 def test_a_command_that_does_not_exist_is_an_exit_code_and_a_line_in_the_log(tmp_path: Path) -> None:
     ended: queue.Queue[int] = queue.Queue()
     then("no-such-command-here --now", tmp_path, None, ended.put)
-    assert ended.get(timeout=10) == 127
+    assert ended.get(timeout=60) == 127
     assert "no-such-command-here" in (tmp_path / "then.log").read_text()
 
 
@@ -30,7 +30,7 @@ def test_what_it_starts_is_not_taken_for_this_run(tmp_path: Path, monkeypatch: p
     monkeypatch.setenv("SITTER_RESUME", "x")
     ended: queue.Queue[int] = queue.Queue()
     then('echo "[$SITTER_RUN] [$SITTER_RESUME] $SITTER_RUN_DIR"', tmp_path, {"SITTER_RUN": str(tmp_path)}, ended.put)
-    assert ended.get(timeout=10) == 0
+    assert ended.get(timeout=60) == 0
     assert (tmp_path / "then.log").read_text() == f"[] [] {tmp_path}\n"
 
 
@@ -53,6 +53,6 @@ def test_it_does_not_wait(tmp_path: Path) -> None:
     began = time.monotonic()
     ended: queue.Queue[int] = queue.Queue()
     pid = then("exec sleep 60", tmp_path, None, ended.put)
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < 30
     os.kill(pid, 15)
-    assert ended.get(timeout=10) == -15
+    assert ended.get(timeout=60) == -15

@@ -33,7 +33,7 @@ def heart(tmp_path):
     agent.setsockopt(zmq.RCVTIMEO, 5000)
     agent.connect(Endpoints.url(places.agent))
     agent.send(b"here")
-    link.agent.poll(5000)
+    link.agent.poll(60_000)
     link.take_messages()
     yield Heart("i", core, link, clock), clearance, clock, lambda: codec.message(agent.recv_multipart())
     agent.close(0)

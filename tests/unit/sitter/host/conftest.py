@@ -58,7 +58,7 @@ class Probe:
         self._process.stdin.write(json.dumps({"pid": pid, "uuids": uuids}).encode() + b"\n")
         self._process.stdin.flush()
 
-    def until(self, right: Callable[[Sample], Any], seconds: float = 10.0) -> Sample:
+    def until(self, right: Callable[[Sample], Any], seconds: float = 60.0) -> Sample:
         """The first sample from here on for which ``right`` holds."""
         deadline = time.monotonic() + seconds
         while True:
@@ -82,7 +82,7 @@ class Probe:
         begun = time.monotonic()
         if self._process.stdin is not None:
             self._process.stdin.close()
-        self._process.wait(10)
+        self._process.wait(60)
         assert self._process.returncode == 0
         return time.monotonic() - begun
 

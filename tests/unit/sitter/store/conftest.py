@@ -84,7 +84,7 @@ def points() -> Callable[..., list[Point]]:
 def until() -> Callable[[Callable[[], object]], None]:
     """Polls with a deadline, for what has no event."""
 
-    def wait(true: Callable[[], object], seconds: float = 10.0) -> None:
+    def wait(true: Callable[[], object], seconds: float = 60.0) -> None:
         deadline = time.monotonic() + seconds
         while not true():
             assert time.monotonic() < deadline, "waited in vain"

@@ -36,7 +36,7 @@ def run(tmp_path: Path) -> Iterator[RunDir]:
             process.kill()
 
 
-def _until(right: Callable[[], Any], seconds: float = 10.0) -> Any:
+def _until(right: Callable[[], Any], seconds: float = 60.0) -> Any:
     deadline = time.monotonic() + seconds
     while True:
         found = right()

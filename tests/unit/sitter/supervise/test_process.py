@@ -149,7 +149,7 @@ def test_a_script_that_shares_its_group_with_the_training_is_left_alone(tmp_path
         worker = psutil.Process(int(child.read_text()))
         assert os.getpgid(pid) == shell.pid
         assert TrainingProcess.of(pid).terminate_group() == "SIGTERM"
-        assert shell.wait(10) == 5
+        assert shell.wait(60) == 5
         assert not worker.is_running() or worker.status() == psutil.STATUS_ZOMBIE
     finally:
         if shell.poll() is None:

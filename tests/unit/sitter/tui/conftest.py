@@ -45,7 +45,7 @@ class Screen:
         names = {" ": "space"}
         await self.pilot.press(*(names.get(c, c) for c in text))
 
-    async def until(self, what: Callable[[], object], seconds: float = 5.0) -> None:
+    async def until(self, what: Callable[[], object], seconds: float = 60.0) -> None:
         deadline = time.monotonic() + seconds
         while not what():
             assert time.monotonic() < deadline, f"waited {seconds} s in vain; the screen says:\n{self.text}"

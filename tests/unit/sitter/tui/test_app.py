@@ -307,7 +307,7 @@ def test_a_reader_that_hangs_does_not_hang_the_keys(play: Play) -> None:
 
         def ask(self, query: Any, timeout: float = 5.0) -> Any:
             if self.hang:
-                free.wait(20)
+                free.wait(120)
             return super().ask(query, timeout)
 
     async def story(s: Screen) -> None:
@@ -315,7 +315,7 @@ def test_a_reader_that_hangs_does_not_hang_the_keys(play: Play) -> None:
         await s.press("question_mark")
         await s.says("capitals act")
         await s.press("question_mark", "4")
-        await s.until(lambda: "logbook" in s.shown, 1.0)
+        await s.until(lambda: "logbook" in s.shown)
         free.set()
 
     clock = ManualClock()
@@ -332,7 +332,7 @@ def test_a_demand_that_waits_for_its_safe_point_does_not_stop_the_looking(play: 
 
     class Waits(FakeReader):
         def ask(self, query: Any, timeout: float = 5.0) -> Any:
-            free.wait(20)
+            free.wait(120)
             return super().ask(query, timeout)
 
     async def story(s: Screen) -> None:

@@ -36,13 +36,13 @@ class Terminal:
         self.seen += got
         return bool(got)
 
-    def until(self, what: bytes, seconds: float = 20.0) -> None:
+    def until(self, what: bytes, seconds: float = 60.0) -> None:
         deadline = time.monotonic() + seconds
         while what not in self.seen:
             assert time.monotonic() < deadline, f"{what!r} never came; last: {self.seen[-600:]!r}"
             self.read(0.1)
 
-    def end(self, seconds: float = 10.0) -> int:
+    def end(self, seconds: float = 60.0) -> int:
         deadline = time.monotonic() + seconds
         while self.process.poll() is None:
             assert time.monotonic() < deadline, "it does not end"
