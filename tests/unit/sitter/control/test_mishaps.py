@@ -1,6 +1,7 @@
 """One task that fails ends neither the daemon nor the tasks beside it, and the status says so."""
 
 import time
+from types import SimpleNamespace
 
 import pytest
 import zmq
@@ -10,9 +11,13 @@ from sitter.control.agent_link import AGENT, AgentLink
 from sitter.control.inbox import Inbox
 from sitter.control.timers import Timers
 from sitter.testing.manual_clock import ManualClock
+from sitter.wiring import Daemon
 from sitter_wire import codec
 from sitter_wire.messages import Ping, ShipmentHeader
 from sitter_wire.places import Endpoints
+
+SECOND = ("held", "heart", "slept", "core", "stops", "ending", "succession")
+"""Parts of the daemon, in the order of their turns."""
 
 
 @pytest.fixture(autouse=True)
@@ -112,3 +117,15 @@ def test_from_the_agents_side(tmp_path, caplog):
 def test_one_is_called_once():
     mishaps.guarded(fails)
     assert mishaps.mishaps() == ["the daemon failed once in a task of its own (RuntimeError: a bug, once); see its daemon.log"]
+
+
+@pytest.mark.parametrize("bad", ["held", "heart", "slept", "core", "stops", "ending"])
+def test_every_second_one_part_takes_its_turn_from_none_of_the_others(bad):
+    done = []
+    part = {name: (fails if name == bad else lambda name=name: done.append(name)) for name in SECOND}
+    daemon = SimpleNamespace(
+        **{name: SimpleNamespace(tick=part[name], look=part[name], ping=part[name]) for name in SECOND},
+        _watch_process=lambda: done.append("process"), _leave=lambda: done.append("leave"),
+    )  # fmt: skip
+    Daemon._second(daemon)
+    assert done == [name for name in (*SECOND[:4], "process", *SECOND[4:], "leave") if name != bad]
