@@ -1,7 +1,9 @@
 """``sitter resume``: a dead run goes on from its newest verified checkpoint, also on another host or from another place."""
 
+import contextlib
 import os
 import platform
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
@@ -13,12 +15,13 @@ from sitter.cli.common import asking, run_option
 from sitter.errors import LaunchError, RunError, SitterError
 from sitter.model import Status
 from sitter.paths import FoundRun, find, look, register, runs
+from sitter.supervise import boots
 from sitter.supervise.daemon_process import start_daemon
 from sitter.supervise.launch import launch
 from sitter.supervise.pending import undecided
 from sitter.supervise.process import TrainingProcess
 from sitter_wire import rundir
-from sitter_wire.places import Endpoints, PlaceError, check_own_run
+from sitter_wire.places import Endpoints, PlaceError, RunDir, check_own_run
 from sitter_wire.queries import GetStatus
 from sitter_wire.rundir import RunInfo
 
@@ -36,13 +39,16 @@ def command(run: str | None, every: bool) -> int:
         why = _alive(found)
         if why:
             raise RunError(f"{found.info.name} {why}")
-        click.echo(_resume(found))
+        said = _resume(found)
+        boots.forget(found.run)  # whoever starts it has looked at it
+        click.echo(said)
         return 0
     return _all()
 
 
 def _all() -> int:
-    """One line for each run that was started by ``sitter run``, but for those that are over; 1 where one could not go on."""
+    """One line for each run that was started by ``sitter run``, but for those that are over; 1 where one could not go on, or is left alone
+    since it came no further when it was last started here."""
     failed = 0
     for found in runs():
         if not found.info.command or not found.info.supervised:
@@ -53,12 +59,27 @@ def _all() -> int:
                 click.echo(f"{found.info.name} {why}")
                 continue
             status = _status(found)
-            if status.state in ("crashed", "preempted"):
-                click.echo(_resume(found, status, anew=True))
-        except (SitterError, PlaceError) as e:
+            if status.state not in ("crashed", "preempted"):
+                continue
+            told = boots.counted(found.run, status.step, status.checkpoints)
+            if told.left_alone:
+                failed += 1
+                click.echo(_left_alone(found, told))
+            else:
+                click.echo(_resume(found, status, boot=told))
+        except (SitterError, PlaceError, OSError) as e:
             failed += 1
             click.echo(f"sitter: {found.info.name}: {e}", err=True)
     return 1 if failed else 0
+
+
+def _left_alone(found: FoundRun, told: boots.Boots) -> str:
+    """The sentence; the first time a daemon is there for a moment, which writes it down and tells whoever is to be told."""
+    if boots.read_boots(found.run) != told:
+        boots.write(found.run, told)
+        if found.daemon_pid is None:
+            start_daemon(found.run)
+    return f"{found.info.name} is left alone: {told.left_alone}; `sitter resume -r {found.info.name}` starts it all the same"
 
 
 def _alive(found: FoundRun) -> str:
@@ -73,8 +94,9 @@ def _alive(found: FoundRun) -> str:
     return ""
 
 
-def _resume(found: FoundRun, status: Status | None = None, *, anew: bool = False) -> str:
-    """Start it; the sentence about that. ``anew``: from the start where it died before its first checkpoint. Raises SitterError."""
+def _resume(found: FoundRun, status: Status | None = None, *, boot: boots.Boots | None = None) -> str:
+    """Start it; the sentence about that. ``boot``: nobody looks, so it is counted, and it begins anew where it died before its first
+    checkpoint. Raises SitterError, OSError."""
     name = found.info.name
     check_own_run(found.run)  # its command would be executed as us
     if not found.info.command:
@@ -89,7 +111,7 @@ def _resume(found: FoundRun, status: Status | None = None, *, anew: bool = False
     past = Past(found.run)
     # Not by the state: a crash whose restart was called off is stopped, or pre-empted, but its last checkpoint may be of after the trouble.
     chosen, damaged = choose_whole(past.checkpoints(), orderly=past.end in ORDERLY)
-    if chosen is None and (not anew or damaged):
+    if chosen is None and (boot is None or damaged):
         again = f"start it anew with `sitter run -- {' '.join(info.command)}`"
         raise RunError(f"{name} has no verified checkpoint to go on from{''.join(f'; {why}' for why in damaged)}; {again}")
     for why in damaged:
@@ -97,14 +119,28 @@ def _resume(found: FoundRun, status: Status | None = None, *, anew: bool = False
     if found.daemon_pid is None:
         start_daemon(found.run)
     furthest, pauses = status.step if chosen is not None else None, config.load(found.run.sitter_toml).restart
-    launched = launch(
-        found.run, command, resume=chosen.path if chosen is not None else "", cwd=cwd, restart=info.restart, furthest=furthest,
-        pause_s=pauses.pause, pause_most_s=pauses.pause_most,
-    )  # fmt: skip
+    with _counting(found.run, boot):
+        launched = launch(
+            found.run, command, resume=chosen.path if chosen is not None else "", cwd=cwd, restart=info.restart, furthest=furthest,
+            pause_s=pauses.pause, pause_most_s=pauses.pause_most,
+        )  # fmt: skip
     if launched.note:
         click.echo(f"sitter: {launched.note}", err=True)
     place = f" in {cwd}" if moved else ""
     return f"{name} goes on {described(chosen, [])}{place}; `sitter attach -r {name}` shows it"
+
+
+@contextlib.contextmanager
+def _counting(run: RunDir, boot: boots.Boots | None) -> Iterator[None]:
+    """The start is on disk before it is made, since it may be the machine's last act; one that another command was quicker with is not."""
+    if boot is not None:
+        boots.write(run, msgspec.structs.replace(boot, starts=boot.starts + 1))
+    try:
+        yield
+    except LaunchError:
+        if boot is not None and _alive(look(run)):
+            boots.write(run, boot)
+        raise
 
 
 def _status(found: FoundRun) -> Status:

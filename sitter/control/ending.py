@@ -14,10 +14,13 @@ from sitter.control.saved import Saved
 from sitter.model import Answered, EndAndRestart, ExitNow, Finding, State
 from sitter.rules.stalled import Stalled
 from sitter.store.reader import Reader
+from sitter.supervise.boots import read_boots
 from sitter.supervise.process import TrainingProcess
 from sitter_wire.places import RunDir
 from sitter_wire.rundir import RunInfo
 
+LEFT_ALONE = "left_alone"
+"""Kept in the history: when the last such decision was made that is in the logbook."""
 LINGER_S = 3.0
 """After the end: so long a TUI that is just starting, or a process that starts again, still finds the daemon."""
 NOTICES_S = 45.0
@@ -36,6 +39,7 @@ class Ending:
     ) -> None:
         self._run, self._info, self._core, self._notifications, self._clock = run, info, core, notifications, clock
         self._concluded: str | None = reader.get("concluded")
+        self._told_left_alone: float | None = reader.get(LEFT_ALONE)
         self._obituary, self._saved = Obituary(core, reader, clock), Saved(core, reader, clock)
         self._then: State | None = None
         """``--then`` is due; it waits for what is still done with a checkpoint, since it may switch the machine off."""
@@ -64,6 +68,7 @@ class Ending:
             self._was = state
             return
         self._was = state
+        self._left_alone()
         if self._ended_at is not None or not core.life.known() or state not in ENDED:
             return
         self._ended_at = self._clock.monotonic()
@@ -74,6 +79,17 @@ class Ending:
             self._concluded = session
             core.keep("concluded", session)
             self._conclude(state, core.life.exit)
+
+    def _left_alone(self) -> None:
+        """``sitter resume --all`` starts it no more; it has no history open, and nobody to tell."""
+        boots = read_boots(self._run)
+        if boots.left_alone and boots.at != self._told_left_alone:
+            self._told_left_alone = boots.at
+            self._core.keep(LEFT_ALONE, boots.at)
+            text = f"{self._run.name} is left alone: {boots.left_alone}; `sitter resume -r {self._run.name}` starts it all the same"
+            present = self._core.present
+            self._core.log_entry("restart", step=present.step, branch=present.branch, status="left alone", detail=text)
+            self._notifications.send("gave_up", text, f"left alone {boots.at}")
 
     def _conclude(self, state: State, exit_: ExitNow | None) -> None:
         core, step = self._core, self._core.present.step

@@ -13,6 +13,7 @@ import pytest
 
 from sitter.model import RestartNow
 from sitter.paths import look
+from sitter.supervise import boots
 from sitter.supervise.exit import read_exit
 from sitter.supervise.pending import parent_pid
 from sitter.supervise.process import TrainingProcess
@@ -243,6 +244,60 @@ def test_a_run_whose_script_did_not_come_along_is_refused_with_a_reason(sitter, 
     said = sitter.refused("resume", "-r", str(there / "x"))
     assert "train.py was not found here" in said
     assert "as cwd into" in said
+
+
+def out_of_power(run: RunDir) -> None:
+    """Every process of the run at once, and nobody left to write down how it ended."""
+    process = TrainingProcess.find(run)
+    for pid in (parent_pid(run), look(run).daemon_pid, process.pid if process and process.alive() else None):
+        if pid is not None:
+            os.kill(pid, signal.SIGKILL)
+    while parent_pid(run) is not None or look(run).daemon_pid is not None or TrainingProcess.find(run).alive():
+        time.sleep(0.01)
+
+
+def left_alone(sitter, run: RunDir, told: Path) -> None:
+    """At this boot it is not started; that is said here, in the logbook and to whoever is to be told, and each there once."""
+    before = len(begins(run))
+    for _ in range(2):
+        out = sitter("resume", "--all")
+        assert out.returncode == 1, out.stdout
+        (line,) = out.stdout.splitlines()
+        assert "x is left alone: 3 starts in a row by `sitter resume --all` did not get past step" in line
+        assert "`sitter resume -r x` starts it all the same" in line
+    end = time.monotonic() + 60
+    while not told.exists() or "left alone" not in told.read_text():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    assert len(begins(run)) == before
+    assert sum(e["status"] == "left alone" for e in sitter.lines("logbook")) == 1
+
+
+def test_what_is_left_alone_at_boot_starts_by_hand(sitter, script, start, tmp_path):
+    (tmp_path / "sitter.toml").write_text(f'[notify.file]\nkind = "command"\ncommand = "cat >> {tmp_path}/told"\n')
+    run, _ = killed(sitter, script, start)
+    assert boots.counted(run, 100_000, []).starts == 0
+    boots.write(run, boots.Boots(starts=3, furthest=100_000))
+    left_alone(sitter, run, tmp_path / "told")
+    assert sitter("resume").returncode == 0
+    sitter.until(lambda s: s["state"] == "finished", timeout=60)
+    assert not (run.path / boots.BOOTS).exists()
+
+
+@pytest.mark.slow
+def test_a_training_that_takes_its_machine_down_is_not_started_at_every_boot(sitter, script, start, tmp_path):
+    (tmp_path / "sitter.toml").write_text(f'[notify.file]\nkind = "command"\ncommand = "cat >> {tmp_path}/told"\n')
+    run, _ = killed(sitter, script, start)
+    path = script("import pathlib, sitter_agent, time\nagent = sitter_agent.start()\nprint('begins', 0, flush=True)\ntime.sleep(600)")
+    assert path.name == "train.py"
+    for n in range(1, 4):
+        assert "goes on from" in sitter("resume", "--all").stdout, f"boot {n}"
+        sitter.until(lambda s, n=n: len(begins(run)) > n, timeout=60)
+        out_of_power(run)
+    left_alone(sitter, run, tmp_path / "told")
+    resumed = sitter("resume")
+    assert resumed.returncode == 0, resumed.stderr
+    assert sitter("stop", "--now").returncode == 0
 
 
 # -- [checkpoints] after -----------------------------------------------------------------------------------------------------
