@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from sitter_agent import loops
 from sitter_agent.counting import Counting
+from sitter_agent.exact import exact_all
 from sitter_agent.feed import Feed
 from sitter_agent.fork import watch
 from sitter_agent.guard_rail import OFF
@@ -166,8 +167,9 @@ class Agent:
             if type(value) is not float and on_gpu(value):
                 known = self._to_come(known)
                 break
-        if core.goal in known:
-            core.goal_value = float(known[core.goal])  # type: ignore[arg-type, index]
+        if core.goal is not None and core.goal in known:
+            numbers, _ = exact_all({core.goal: known[core.goal]})  # what is none is told by the recorder
+            core.goal_value = numbers.get(core.goal, core.goal_value)
         core.recorder.log(step, core.progress.branch, known)  # type: ignore[arg-type]
         if given not in self._known and len(self._known) < MOST_KNOWN:
             put = core.recorder.short_way(names)

@@ -175,7 +175,7 @@ class TorchAdapter:
             hooks.rest()
 
     def close(self) -> None:
-        """Take off every hook, and let go of all that is the script's: whoever still holds this, a notebook's next attempt needs the memory."""
+        """Take off every hook, and let go of all that is the script's: the next attempt in a notebook needs the memory."""
         for hooks in self._hooks.values():
             hooks.close()
         for held in (self._models, self._optimizers, self._schedulers, self._extra, self._hooks, self._meters, self._knobs):

@@ -15,6 +15,7 @@ import pytest
 
 import sitter_agent
 from sitter_agent.agent import Agent
+from sitter_agent.guard_rail import FAILURES_ALLOWED
 from sitter_agent.launcher import Launcher, is_held
 from sitter_wire.commands import Stop
 from sitter_wire.events import GoodBye, KnobDeclared, Remark, SessionStart
@@ -665,3 +666,16 @@ def test_what_is_logged_again_and_again_goes_the_short_way_under_its_name_here(b
     assert run.values("loss") == [(step, float(step)) for step in range(4)]
     assert run.values("val_loss") == [(step, step + 0.5) for step in range(4)]
     assert run.values("acc") == [(step, 0.25) for step in range(3)]
+
+
+def test_a_goal_that_is_known_now_and_then_costs_neither_the_other_values_nor_the_agent(begin, capsys):
+    """``val_acc=acc if evaluated else None``, as many a script says it."""
+    agent = begin(goal="val_acc", better="higher")
+    for step in agent.steps(2 * FAILURES_ALLOWED):
+        agent.log(loss=float(step), val_acc=0.5 if step % 10 == 0 else None)
+    assert agent.recording
+    run = Run(agent.run)
+    assert len(run.values("loss")) == 2 * FAILURES_ALLOWED
+    assert len(run.values("val_acc")) == 2 * FAILURES_ALLOWED // 10
+    assert agent._core.goal_value == 0.5
+    assert capsys.readouterr().err.count("val_acc is not a number") == 1
