@@ -13,7 +13,7 @@ from sitter.control.life import Life
 from sitter.control.orders import Orders
 from sitter.control.present import Present
 from sitter.grammar import spelled
-from sitter.model import Answered
+from sitter.model import Answered, EntryKind
 from sitter_wire import commands, queries
 
 NOT_SAFE = "; the history cannot be written now: should the daemon end before it can, this is forgotten"
@@ -110,15 +110,16 @@ class Demands:
         )
 
     def _stop_now(self, query: queries.StopNow, answer: Answer) -> None:
-        self._reach.log(
-            "command",
-            step=self._present.step,
-            branch=self._present.branch,
-            action="stop --now",
-            status="sent",
-            detail="by the operator",
-        )
-        self._reach.stop_now(answer)
+        def told(said: Answered) -> None:
+            self._log_stop_now("outcome", said.status, said.text)
+            answer(said)
+
+        self._log_stop_now("command", "sent", "by the operator")
+        self._reach.stop_now(told)
+
+    def _log_stop_now(self, kind: EntryKind, status: str, detail: str) -> None:
+        present = self._present
+        self._reach.log(kind, step=present.step, branch=present.branch, action="stop --now", status=status, detail=detail)
 
     def _approve(self, query: queries.Approve, answer: Answer) -> None:
         finding = self._dispatcher.approve(query.id)

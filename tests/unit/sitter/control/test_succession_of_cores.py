@@ -1,6 +1,7 @@
 """What a new daemon knows of the time before it, and what it does not."""
 
 import contextlib
+import dataclasses
 import math
 import queue
 import time
@@ -15,7 +16,7 @@ from sitter.control.core import Core
 from sitter.control.demands import Reach
 from sitter.control.recall import WARM_UP_POINTS
 from sitter.control.succession import Succession
-from sitter.model import Finding
+from sitter.model import Answered, Finding
 from sitter.paths import look
 from sitter.store.reader import Reader
 from sitter.store.writer import Writer
@@ -34,7 +35,7 @@ from sitter_wire.events import (
     SnapshotTaken,
 )
 from sitter_wire.messages import Pong
-from sitter_wire.queries import Act, AddNote, Approve, SetMode, Snooze, Veto
+from sitter_wire.queries import Act, AddNote, Approve, SetMode, Snooze, StopNow, Veto
 from sitter_wire.records import Happening, Point
 
 
@@ -366,3 +367,13 @@ def test_an_order_that_is_to_wait_for_no_number_of_seconds_does_not_stand_for_ev
     demands(core)(Act(action=Pause(), wait=math.nan), lambda answer: None)
     (standing,) = core.orders.standing(Pause)
     assert standing.command.deadline - time.monotonic() < 1.0
+
+
+@pytest.mark.parametrize("status", ["applied", "rejected"])
+def test_what_became_of_a_stop_at_once_stands_in_the_logbook(daemons, status):
+    core, answers = begun(daemons()), []
+    asked = demands(core)
+    asked._reach = dataclasses.replace(asked._reach, stop_now=lambda told: told(Answered(status=status, text="so it was")))
+    asked(StopNow(), answers.append)
+    assert [answer.status for answer in answers] == [status]
+    assert outcomes(core) == [(status, "stop --now", None)]
