@@ -3,15 +3,19 @@
 from sitter.rules.base import Rule
 from sitter.rules.checkpoint_cadence import CheckpointCadence
 from sitter.rules.disk_full import DiskFull
+from sitter.rules.divergence import Divergence
 from sitter.rules.gpu_hot import GpuHot
 from sitter.rules.gpu_idle import GpuIdle
 from sitter.rules.gpu_memory import GpuMemory
 from sitter.rules.guard import Guard
 from sitter.rules.memory_creep import MemoryCreep
+from sitter.rules.spike import Spike
 from sitter.rules.stalled import Stalled
 
 RULES: tuple[type[Rule], ...] = (
     Guard,
+    Spike,
+    Divergence,
     Stalled,
     CheckpointCadence,
     GpuIdle,

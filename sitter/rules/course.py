@@ -1,0 +1,154 @@
+"""The course of a loss, on a log scale: where it stands, how much it moves by itself, how far it has risen from its best."""
+
+import math
+from bisect import bisect_left, insort
+from collections import deque
+
+from sitter.rules.robust import median
+
+LEVEL_POINTS = 15
+"""Points whose median is where the loss stands: few, so that it follows a falling loss."""
+
+LEVEL_FROM = 5
+"""Points from which on that median is believed."""
+
+NOISE_POINTS = 256
+"""Distances between neighbours from which the noise is learned: many, so that a dozen bad points leave it as it is."""
+
+SPARSER = 4
+"""The log is another one when its points lie so many times further apart than the two before."""
+
+MIDDLE, TAIL = 1.4826 / math.sqrt(2.0), 1.0 / (1.6449 * math.sqrt(2.0))
+"""Median, and 90th percentile, of the distances between neighbours × this = standard deviation, were they normal."""
+
+
+class Noise:
+    """How much a signal moves by itself, learned from the distances between neighbours, which a drift does not widen.
+
+    ``middle`` goes by their median, ``tails`` by their 90th percentile: some losses swing between two levels by nature (mixup) and have
+    long tails in place of a wide middle. ``least`` bounds both from below: full batches have no noise. What lies between neighbours
+    depends on how many steps do: where a log becomes four times as sparse (every step at first, later every hundredth), it is learned
+    anew.
+    """
+
+    __slots__ = ("_distances", "_gap", "_last", "_last_step", "_ordered", "least")
+
+    def __init__(self, least: float = 0.01) -> None:
+        self.least = least
+        self._distances: deque[float] = deque()
+        self._ordered: list[float] = []  # the same, sorted
+        self._last: float | None = None
+        self._last_step = 0
+        self._gap = 0  # steps between the newest neighbours
+
+    def __len__(self) -> int:
+        return len(self._ordered)
+
+    @property
+    def middle(self) -> float:
+        """A standard deviation, by the middle of the distribution."""
+        ordered = self._ordered
+        return max(MIDDLE * ordered[len(ordered) // 2], self.least) if ordered else self.least
+
+    @property
+    def tails(self) -> float:
+        """A standard deviation, by its tails where these are wider."""
+        ordered = self._ordered
+        return max(self.middle, TAIL * ordered[9 * len(ordered) // 10]) if ordered else self.least
+
+    def push(self, step: int, value: float) -> None:
+        """One more point, finite."""
+        last, self._last = self._last, value
+        gap, self._last_step = step - self._last_step, step
+        if last is None:
+            return
+        if gap >= SPARSER * self._gap > 0:
+            self._distances.clear()
+            self._ordered.clear()
+        self._gap = gap
+        distance = abs(value - last)
+        self._distances.append(distance)
+        insort(self._ordered, distance)
+        if len(self._ordered) > NOISE_POINTS:
+            del self._ordered[bisect_left(self._ordered, self._distances.popleft())]
+
+    def __deepcopy__(self, memo: dict[int, object]) -> "Noise":
+        new = Noise(self.least)
+        new._distances, new._ordered = self._distances.copy(), self._ordered.copy()
+        new._last, new._last_step, new._gap = self._last, self._last_step, self._gap
+        return new
+
+
+class Level:
+    """The median of the last ordinary points, where a signal stands. What is not ordinary is kept out by not pushing it."""
+
+    __slots__ = ("_centre", "_window", "_within")
+
+    def __init__(self) -> None:
+        self._window: deque[float] = deque()
+        self._within: list[float] = []  # the same, sorted
+        self._centre: float | None = None
+
+    def __len__(self) -> int:
+        return len(self._within)
+
+    @property
+    def centre(self) -> float:
+        """At least one point must have been pushed."""
+        centre = self._centre
+        if centre is None:
+            centre = self._centre = median(self._within)
+        return centre
+
+    def push(self, value: float) -> None:
+        """One more ordinary point, finite."""
+        self._window.append(value)
+        insort(self._within, value)
+        if len(self._within) > LEVEL_POINTS:
+            del self._within[bisect_left(self._within, self._window.popleft())]
+        self._centre = None
+
+    def __deepcopy__(self, memo: dict[int, object]) -> "Level":
+        new = Level()
+        new._window, new._within, new._centre = self._window.copy(), self._within.copy(), self._centre
+        return new
+
+
+class FromBest:
+    """How far the median of the last points stands above the lowest such median before it."""
+
+    __slots__ = ("_window", "_within", "best", "points", "rise")
+
+    def __init__(self, points: int) -> None:
+        self.points = points
+        self.best = math.inf
+        self.rise: float | None = None
+        """Of the newest point; None: too few to say."""
+        self._window: deque[float] = deque()
+        self._within: list[float] = []
+
+    @property
+    def blur(self) -> float:
+        """Standard deviation of such a median, in standard deviations of one point."""
+        return 1.2533 / math.sqrt(self.points)
+
+    def push(self, value: float) -> float | None:
+        """One more point, finite."""
+        self._window.append(value)
+        within = self._within
+        insort(within, value)
+        if len(within) > self.points:
+            del within[bisect_left(within, self._window.popleft())]
+        if len(within) < self.points:
+            return None
+        now = median(within)
+        self.rise = None if self.best == math.inf else now - self.best
+        if now < self.best:
+            self.best = now
+        return self.rise
+
+    def __deepcopy__(self, memo: dict[int, object]) -> "FromBest":
+        new = FromBest(self.points)
+        new.best, new.rise = self.best, self.rise
+        new._window, new._within = self._window.copy(), self._within.copy()
+        return new
