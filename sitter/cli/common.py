@@ -13,7 +13,6 @@ from sitter.client import Client
 from sitter.clock import UNKNOWN, iso
 from sitter.grammar import USAGE, demand_in_words, parse_all
 from sitter.model import Answered
-from sitter.offline import Offline
 from sitter.paths import FoundRun, find
 from sitter.supervise.daemon_process import start_daemon
 from sitter.supervise.pending import undecided
@@ -54,6 +53,8 @@ def asking(found: FoundRun, *, acts: bool = False) -> Iterator[Asked]:
     elif found.daemon_pid is not None:
         asked = Client(found.run)
     else:
+        from sitter.offline import Offline  # 0.2 s of imports, which nobody needs whose run has a daemon
+
         asked = Offline(found.run)
     try:
         yield asked

@@ -6,6 +6,7 @@ import os
 import signal
 from typing import ClassVar
 
+from rich.terminal_theme import TerminalTheme
 from textual import events
 from textual.app import App as TextualApp
 from textual.app import ComposeResult
@@ -49,6 +50,7 @@ class Frame(TextualApp[None]):
     ) -> None:  # fmt: skip
         colour = "NO_COLOR" not in os.environ  # Textual takes it out of the environment
         super().__init__(ansi_color=not colour)
+        self._ansi_theme = super().ansi_theme
         self.animation_level = "none"
         self.title = f"sitter · {run_name}"
         self._colour = colour
@@ -71,6 +73,11 @@ class Frame(TextualApp[None]):
         self._desk = Desk()
         self._dirty = False
         self._poller = Poller(reader, self._post, since=since, poll_s=self.POLL_S)
+
+    @property
+    def ansi_theme(self) -> TerminalTheme:
+        """Textual asks for it with every line that it draws, and looks through its themes to answer. The screen has one."""
+        return self._ansi_theme
 
     # the frame
 

@@ -38,9 +38,20 @@ def char_width(char: str) -> int:
     return 2 if unicodedata.east_asian_width(char) in "WF" else 1
 
 
+class _Widths(dict[str, int]):
+    """Of every character met so far: a screen holds thousands, of some dozens of kinds."""
+
+    def __missing__(self, char: str) -> int:
+        self[char] = char_width(char)
+        return self[char]
+
+
+_width_of = _Widths().__getitem__
+
+
 def width(text: str) -> int:
     """Columns that a text takes."""
-    return len(text) if text.isascii() else sum(map(char_width, text))
+    return len(text) if text.isascii() else sum(map(_width_of, text))
 
 
 def line_width(line: Iterable[Span]) -> int:
@@ -54,7 +65,7 @@ def _cut(text: str, room: int) -> str:
         return text[:room]
     used = 0
     for i, char in enumerate(text):
-        used += char_width(char)
+        used += _width_of(char)
         if used > room:
             return text[:i]
     return text

@@ -16,6 +16,14 @@ def test_the_agent_brings_only_pyzmq_and_msgspec_into_the_training_process():
     assert not loaded & set(HEAVY)
 
 
+def test_the_screen_does_not_bring_the_daemon_itself():
+    code = "import sys, json; import sitter.cli.attach; print(json.dumps(sorted(sys.modules)))"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    loaded = json.loads(out.stdout)
+    assert not [name for name in loaded if name.startswith(("sitter.control", "sitter.rules", "sitter.store"))]
+    assert not {"sqlite3", "numpy"} & set(loaded), "0.2 s of imports are a third of the time until its first picture"
+
+
 def test_agents_is_no_package_since_another_project_owns_that_name():
     assert not (ROOT / "agents" / "__init__.py").exists()
 

@@ -63,7 +63,9 @@ class Cost(NamedTuple):
 
 
 def screen(run: RunDir) -> None:
-    """The app, as `sitter attach` runs it but for the frames a second."""
+    """The app, as `sitter attach` runs it but for the frames a second; with all that the command itself imports."""
+    import sitter.cli.attach
+    import sitter.cli.main  # noqa: F401 — they count
     from sitter.tui.app import App
 
     class Quick(App):
