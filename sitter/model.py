@@ -43,7 +43,7 @@ class Finding(Struct, frozen=True):
 
     ``actions`` are what it proposes, in order (empty: only to be known). ``suspicious``: what happened since onset may be
     poisoned, so no snapshot is to be cleared past it. ``key`` names the trouble: what was vetoed
-    is not proposed again under it.
+    is not proposed again under it. ``at``: its actions are for this step's safe point and none before it.
     """
 
     rule: str
@@ -56,6 +56,7 @@ class Finding(Struct, frozen=True):
     actions: list[Proposable] = []
     key: str = ""
     suspicious: bool = False
+    at: int | None = None
 
 
 class Proposal(Struct, frozen=True):

@@ -71,21 +71,27 @@ class Commands:
         self.arrived.clear()
         while True:
             with self._lock:
-                if not self._inbox:
-                    return
                 command = self._first()
+                if command is None:
+                    return
                 self._answers[command.id] = None
                 while len(self._answers) > REMEMBERED:
                     self._answers.popitem(last=False)
             self._one(command)
 
-    def _first(self) -> wire.Command:
+    def _first(self) -> wire.Command | None:
+        """The first that is due; None where none is."""
         if self.pause is not None:
             for command in self._inbox:
                 if isinstance(command.action, wire.Unpause | wire.Stop):
                     self._inbox.remove(command)
                     return command
-        return self._inbox.popleft()
+        done = self._core.progress.done
+        for command in self._inbox:
+            if command.at is None or command.at <= done or command.branch not in (None, self._core.progress.branch):
+                self._inbox.remove(command)
+                return command
+        return None
 
     def _one(self, command: wire.Command) -> None:
         try:

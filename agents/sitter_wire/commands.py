@@ -92,7 +92,8 @@ FROZEN_ACTIONS: tuple[type[Action], ...] = (Pause, Unpause, Stop)
 
 class Command(msgspec.Struct, frozen=True, kw_only=True):
     """One action sent to one session. ``deadline`` is CLOCK_MONOTONIC seconds of this host; past it the agent answers
-    ``expired``. ``branch`` None means whatever branch is present. ``by`` is ``operator`` or ``rule:NAME``."""
+    ``expired``. ``branch`` None means whatever branch is present. ``by`` is ``operator`` or ``rule:NAME``. ``at``: it waits for the safe
+    point of this step (an agent of a version that does not know it carries it out at once)."""
 
     id: Name
     session: Name
@@ -100,6 +101,7 @@ class Command(msgspec.Struct, frozen=True, kw_only=True):
     deadline: Finite
     branch: Whole | None = None
     by: Name = "operator"
+    at: Whole | None = None
 
 
 OutcomeStatus = Literal["applied", "rejected", "expired"]

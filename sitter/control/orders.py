@@ -20,6 +20,8 @@ RESEND_S = 2.0
 """An order may die with a socket; the agent answers a repeat with the recorded outcome, so sending again is safe."""
 GRACE_S = 5.0
 """After its deadline an order can no longer start; so long an answer that was already on its way is waited for."""
+UNTIL_ITS_STEP_S = 86_400.0
+"""What waits for a step of its own may be sent long before it, in a slow run or one that validates in between."""
 REMEMBERED = 2000
 KEPT_ANSWERED = 64
 """Answers come by two ways; the slower one is behind by seconds, a daemon's restart included."""
@@ -78,8 +80,10 @@ class Orders:
         ``wait`` seconds until its deadline. ``finding``: for whose sake; whoever takes the order up after this process is told.
         """
         now = self._clock.monotonic()
+        at = finding.at if finding is not None else None
+        deadline = now + (wait if at is None else max(wait, UNTIL_ITS_STEP_S))
         command = Command(
-            id=secrets.token_hex(6), session=session, action=action, deadline=now + wait, branch=branch, by=by
+            id=secrets.token_hex(6), session=session, action=action, deadline=deadline, branch=branch, by=by, at=at
         )
         order = Given(command=command, given=now, finding=finding)
         standing = Standing(order=order, sent=now, done=[done] if done else [])

@@ -4,7 +4,7 @@ import msgspec
 
 from sitter.model import LogEntry, Struct
 from sitter.store.reader import Reader
-from sitter_wire.events import Done, SessionStart
+from sitter_wire.events import Done, KnobChanged, SessionStart
 
 CHANGING = ("set", "rollback", "drop", "pause", "unpause", "stop")
 """Verbs of actions after which the training is not what it would have been, or not when. A checkpoint changes nothing."""
@@ -49,7 +49,23 @@ def interventions(reader: Reader, log: "list[LogEntry] | None" = None) -> list[I
             found.append(_applied(entry, why, details))
         elif entry.kind == "restart" and entry.status == "started":
             found.append(_one(entry, "restart", who="sitter", why=entry.detail, text="the training was started again"))
-    return found
+    return sorted([*found, *_with_others(reader, found)], key=lambda i: i.time)
+
+
+def _with_others(reader: Reader, found: list[Intervention]) -> list[Intervention]:
+    """Knobs that were changed together with something else, such as the rate that a rollback also cut: no outcome of their own."""
+    known = {(i.step, i.branch, i.after) for i in found if i.verb == "set"}
+    extra = []
+    for stored in reader.events(["knob_changed"]):
+        event, at = stored.happening.event, stored.happening
+        if isinstance(event, KnobChanged) and (at.step, at.branch, event.new) not in known:
+            factor = f"{event.new / event.old:g}x" if event.old else f"{event.new:g}"
+            extra.append(Intervention(
+                step=at.step, branch=at.branch, time=stored.wall, who=event.by.removeprefix("rule:") or "operator",
+                action=f"set {event.knob}={factor}", why="", text=f"{event.knob} {event.old:g} → {event.new:g}", before=event.old,
+                after=event.new,
+            ))  # fmt: skip
+    return extra
 
 
 def _applied(entry: LogEntry, why: dict[str, str], details: dict[tuple[int, int, str], Detail]) -> Intervention:

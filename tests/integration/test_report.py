@@ -2,6 +2,15 @@
 
 import sys
 
+STEERED = """
+    import itertools, sitter_agent, time
+    rate = {"lr": 0.1}
+    agent = sitter_agent.start(name="first")
+    agent.knob("lr", get=lambda: rate["lr"], set=lambda v: rate.update(lr=v), low=1e-6, high=10.0, scale="log")
+    for step, batch in agent.loop(itertools.count(), total=1500):
+        agent.log(loss=2.0, lr=rate["lr"])
+        time.sleep(0.003)
+"""
 TRAINING = """
     import itertools, pathlib, sitter_agent, time
     weight, bad, enough = {"w": 1.0}, pathlib.Path("bad"), pathlib.Path("enough")
@@ -38,3 +47,22 @@ def test_what_was_done_to_it_stands_in_its_report(sitter, script, start, tmp_pat
     assert (tmp_path / "out" / "report.html").read_text().count("<figure>") >= 1
     (tmp_path / "file").touch()
     assert "choose another place with -o" in sitter.refused("report", "-o", "file/out")
+
+
+def test_what_was_done_to_one_run_is_done_to_another_at_the_same_steps(sitter, script, start, tmp_path):
+    path = str(script(STEERED))
+    start(sys.executable, "-u", path)
+    sitter.until(lambda s: (s["step"] or 0) > 100, "-r", "first", timeout=60.0)
+    for words in (["set", "lr=0.5x"], ["drop", "3"], ["set", "lr=0.5x"]):
+        assert sitter(*words).returncode == 0
+    sitter.until(lambda s: s["state"] == "finished", "-r", "first", timeout=60.0)
+    assert sitter("export", "--interventions", "-o", "again.toml").returncode == 0
+    assert "is right" in sitter("rules", "check", "again.toml").stdout
+    assert sitter("run", "--no-ui", "--name", "second", "--rules", "again.toml", "--", sys.executable, path).returncode == 0
+
+    def done(run: str) -> list[tuple[int, str]]:
+        lines = sitter.lines("logbook", "-r", run)
+        return [(e["step"], e["action"]) for e in lines if e["kind"] == "outcome" and e["action"].split()[0] in ("set", "drop")]
+
+    assert len(done("first")) == 3
+    assert done("second") == done("first")

@@ -383,6 +383,7 @@ def test_what_is_meant_for_a_step_waits_for_its_safe_point_and_lets_others_pass(
 
 def test_what_is_meant_for_a_step_of_a_branch_that_was_left_is_refused(training):
     training.turn(5)
+    training.d.clear(training.d.core.ring.held[-1].step)
     later = training.d.order(SetKnob(knob="lr", op="scale", amount=0.5), at=10_000, branch=0)
     assert training.do(Rollback()).status == "applied"
     training.turn(2)
