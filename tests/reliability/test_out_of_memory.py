@@ -1,0 +1,80 @@
+"""The kernel's out-of-memory killer takes a training, in a control group with a limit of its own: it is named, and it goes on."""
+
+import contextlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from sitter.supervise.exit import read_exit
+from sitter_wire.places import RunDir
+
+MIB = 1 << 20
+LIMIT = 256 * MIB
+
+TRAINING = """
+    import os, pathlib, sitter_agent, time
+    weight, fault = {"w": 1.0}, pathlib.Path("fault")
+    agent = sitter_agent.start()
+    agent.state(save=lambda: dict(weight), load=weight.update)
+    print("begins", agent.step, flush=True)
+    first, held = agent.step == 0, []
+    for step in agent.steps(1200):
+        weight["w"] += 1.0
+        agent.log(loss=2.0)
+        time.sleep(0.3 if first and step > 1000 else 0.002)
+        while first and fault.exists():
+            held.append(b"x" * (8 << 20))
+    print("ends", agent.step, repr(weight["w"]), flush=True)
+"""
+
+
+@pytest.fixture
+def group():
+    """A control group of its own, of version 1 or 2. The parent of the training is in it, and those are not that the test itself needs."""
+    lines = Path("/proc/self/cgroup").read_text().splitlines()
+    old = any("memory" in line.split(":")[1].split(",") for line in lines)
+    base = Path("/sys/fs/cgroup/memory" if old else "/sys/fs/cgroup")
+    place = base / f"sitter-test-{os.getpid()}"
+    try:
+        place.mkdir()
+        (place / ("memory.limit_in_bytes" if old else "memory.max")).write_text(str(LIMIT))
+        for name in ("memory.memsw.limit_in_bytes",) if old else ("memory.swap.max",):  # else it would be swapped out, and live
+            with contextlib.suppress(OSError):
+                (place / name).write_text(str(LIMIT) if old else "0")
+    except OSError as e:
+        with contextlib.suppress(OSError):
+            place.rmdir()
+        pytest.skip(f"no control group with a memory limit can be made here: {e}")
+    yield place
+    for pid in (place / "cgroup.procs").read_text().split():
+        with contextlib.suppress(OSError):
+            (base / "cgroup.procs").write_text(pid)
+    with contextlib.suppress(OSError):
+        place.rmdir()
+
+
+def test_a_training_that_the_kernel_kills_for_memory_goes_on_and_the_logbook_says_so(sitter, script, group):
+    sitter.cwd.joinpath("sitter.toml").write_text("[restart]\npause = 0.3\n[checkpoints]\nhealthy_steps = 40\n")
+    words = [sys.executable, "-m", "sitter.cli.main", "run", "--no-ui", "--name", "x", "--restart", "1", "--", sys.executable]
+    inside = ["sh", "-c", f"echo $$ > {group}/cgroup.procs && exec \"$@\"", "sh"]
+    nowhere = subprocess.DEVNULL
+    with subprocess.Popen([*inside, *words, str(script(TRAINING))], cwd=sitter.cwd, stdin=nowhere, stdout=nowhere, stderr=nowhere) as front:
+        sitter.until(lambda s: s["state"] == "running" and s["step"] > 300, timeout=60)
+        assert sitter("checkpoint").returncode == 0
+        (saved,) = [c["step"] for c in sitter.until(lambda s: s["checkpoints"], timeout=60)["checkpoints"]]
+        sitter.cwd.joinpath("fault").touch()
+        front.wait(120)
+    run = RunDir(sitter.cwd / "sitter-runs" / "x")
+    assert front.returncode == 0, run.train_log.read_text()
+    ended = read_exit(run)
+    assert (ended.code, ended.attempts) == (0, 2)
+    rows = run.train_log.read_text().splitlines()
+    assert [row for row in rows if row.startswith("begins")] == ["begins 0", f"begins {saved}"]
+    assert "ends 1200 1201.0" in rows
+    sitter.until(lambda s: s["state"] == "finished", timeout=60)
+    (crash,) = [e for e in sitter.lines("logbook") if e["status"] == "crashed"]
+    assert "ended by SIGKILL" in crash["detail"]
+    assert "out-of-memory killer ended it" in crash["detail"]
