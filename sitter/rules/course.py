@@ -1,5 +1,6 @@
 """The course of a loss, on a log scale: where it stands, how much it moves by itself, how far it has risen from its best."""
 
+import copy
 import math
 from bisect import bisect_left, insort
 from collections import deque
@@ -14,6 +15,12 @@ LEVEL_FROM = 5
 
 NOISE_POINTS = 256
 """Distances between neighbours from which the noise is learned: many, so that a dozen bad points leave it as it is."""
+
+EVALUATIONS = 3
+"""Whose median is taken: one that is far off (BatchNorm) moves nothing."""
+
+NEAR = 0.05
+"""On a log scale: so near its best all was still well."""
 
 SPARSER = 4
 """The log is another one when its points lie so many times further apart than the two before."""
@@ -132,7 +139,12 @@ class FromBest:
         """Standard deviation of such a median, in standard deviations of one point."""
         return 1.2533 / math.sqrt(self.points)
 
-    def push(self, value: float) -> float | None:
+    @property
+    def nearly_all(self) -> float:
+        """How far all but a fifth of the last points stand above the best; ``rise`` must be known."""
+        return self._within[self.points // 5] - self.best
+
+    def push(self, value: float) -> None:
         """One more point, finite."""
         self._window.append(value)
         within = self._within
@@ -140,15 +152,76 @@ class FromBest:
         if len(within) > self.points:
             del within[bisect_left(within, self._window.popleft())]
         if len(within) < self.points:
-            return None
-        now = median(within)
-        self.rise = None if self.best == math.inf else now - self.best
-        if now < self.best:
+            return
+        now, best = median(within), self.best
+        if best < math.inf:
+            self.rise = now - best
+        if now < best:
             self.best = now
-        return self.rise
 
     def __deepcopy__(self, memo: dict[int, object]) -> "FromBest":
         new = FromBest(self.points)
         new.best, new.rise = self.best, self.rise
         new._window, new._within = self._window.copy(), self._within.copy()
+        return new
+
+
+class Witnesses:
+    """Training and validation loss together: two that rise are worth more than one.
+
+    Each time the validation loss is logged, it is compared with the mean of the training losses since the time before, so that both are
+    as often and the training loss is as calm. The medians of the last 3 of each stand so far above their best. Nothing is known while
+    a value was not positive within the last points. Costs an addition for each training loss.
+    """
+
+    __slots__ = ("_count", "_noises", "_risen", "_sum", "resting", "rise", "well", "z")
+
+    def __init__(self) -> None:
+        self.rise: float | None = None
+        """The lesser of both, log scale, when last looked at; None: too few to say."""
+        self.z = 0.0
+        """The lesser of both, in standard deviations of such a median."""
+        self.well = 0
+        """Last step at which one of them stood near its best."""
+        self.resting = 0
+        self._sum, self._count = 0.0, 0
+        self._risen = FromBest(EVALUATIONS), FromBest(EVALUATIONS)
+        self._noises = Noise(), Noise()
+
+    def loss(self, value: float) -> None:
+        """The logarithm of a training loss, finite."""
+        self._sum += value
+        self._count += 1
+
+    def rest(self) -> None:
+        """A loss was not positive."""
+        self.resting, self.rise = EVALUATIONS, None
+        self._sum, self._count = 0.0, 0
+
+    def val_loss(self, step: int, val: float) -> None:
+        """A validation loss, as it was logged."""
+        if not self._count or not math.isfinite(val):
+            return
+        if val <= 0.0 or self.resting:
+            self.resting = EVALUATIONS if val <= 0.0 else self.resting - 1
+            self.rise, self._sum, self._count = None, 0.0, 0
+            return
+        rises, zs = [], []
+        for value, risen, noise in zip((self._sum / self._count, math.log(val)), self._risen, self._noises, strict=True):
+            noise.push(step, value)
+            risen.push(value)
+            if risen.rise is not None:
+                rises.append(risen.rise)
+                zs.append(risen.rise / (risen.blur * noise.middle))
+        self._sum, self._count = 0.0, 0
+        if len(rises) == 2:
+            self.rise, self.z = min(rises), min(zs)
+        if self.rise is None or self.rise < NEAR:
+            self.well = step
+
+    def __deepcopy__(self, memo: dict[int, object]) -> "Witnesses":
+        new = Witnesses()
+        new.rise, new.z, new.well, new.resting, new._sum, new._count = self.rise, self.z, self.well, self.resting, self._sum, self._count
+        new._risen = copy.deepcopy(self._risen[0], memo), copy.deepcopy(self._risen[1], memo)
+        new._noises = copy.deepcopy(self._noises[0], memo), copy.deepcopy(self._noises[1], memo)
         return new
