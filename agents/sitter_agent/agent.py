@@ -4,7 +4,7 @@ import atexit
 import contextlib
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from sitter_agent import loops
 from sitter_agent.counting import Counting
@@ -35,6 +35,18 @@ QUICK_STEPS = (1 << 30) - 1
 Known = tuple[tuple[str, ...], Put, str | None]
 """Such a set, its way, and the goal's name where that is in it."""
 UNKNOWN: Known = (), lambda step, branch, values: False, None
+
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def untraced(entry: F) -> F:
+    """A step that ``torch.compile`` compiles may call this: the compiler goes round it as round what ``torch._dynamo.disable`` wrapped,
+    which would need torch to be imported. Traced, the short way into the file made it fail, in the midst of the script's step.
+    """
+    entry._torchdynamo_disable = True  # type: ignore[attr-defined]
+    entry._torchdynamo_disable_msg = "of sitter's; it records, and computes nothing"  # type: ignore[attr-defined]
+    return entry
 
 
 def start(
@@ -119,6 +131,7 @@ class Agent:
 
     # -- every step ------------------------------------------------------------------------------------------------------
 
+    @untraced
     def log(self, values: Mapping[str, Any] | None = None, /, *, step: int | None = None, **named: Any) -> None:
         """Record values of the present step: floats, ints, numpy scalars, tensors with one element. ``step`` in a loop of one's own.
 
@@ -176,6 +189,7 @@ class Agent:
             if put is not None:
                 self._known[given] = given, put, given[names.index(core.goal)] if core.goal in names else None
 
+    @untraced
     def safe_point(self, step: int | None = None) -> None:
         """In a loop of one's own: call it once a turn, after the optimizer's step.
 

@@ -12,6 +12,7 @@ from sitter_agent.frameworks.torch import TorchAdapter
 from sitter_agent.frameworks.torch_memory import Staging
 from sitter_agent.frameworks.torch_parked import Parked
 from sitter_agent.tensors import MAX_PENDING, Pending
+from tests.unit.agent.conftest import Run
 
 
 @pytest.fixture
@@ -116,3 +117,23 @@ def test_values_logged_first_in_inference_mode_are_followed_by_others(monkeypatc
         pending.add(step, 0, "loss", torch.tensor(float(step)))
         pending.poll()
     assert found == [(0, {"val_loss": 2.5}), *((step, {"loss": float(step)}) for step in range(1, 2 * MAX_PENDING))]
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute")  # the compiler's own, wherever it stops and goes on
+def test_a_compiled_function_may_log(begin):
+    """The compiler traces whatever is called inside; it must not try to with us, and need not compile anew at every step."""
+    model = nn.Linear(4, 1)
+    agent = begin()
+
+    @torch.compile(backend="eager")
+    def train_step(x, value):
+        y = model(x).relu()
+        agent.log(loss=value, other=1.0)
+        return y.sum()
+
+    torch._dynamo.utils.counters.clear()
+    for step in agent.steps(30):
+        x = torch.full((2, 4), float(step))
+        assert float(train_step(x, float(step)).detach()) == float(model(x).relu().sum().detach())
+    assert Run(agent.run).values("loss") == [(step, float(step)) for step in range(30)]
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] <= 6
