@@ -14,13 +14,17 @@ from pathlib import Path
 
 import pytest
 
+from sitter.drill.disk_full import fill
 from sitter.locks import holder
 from sitter.supervise.daemon_process import start_daemon
 from sitter_wire.places import RunDir
 from tests.integration.conftest import Shell
 from tests.reliability.figures.untouchable import mount_small, until
 
-pytestmark = pytest.mark.slow  # two of them were seen to fail on a busy machine, and it is not yet known why
+slow = pytest.mark.slow
+"""Those that wait for something, or whose like is among the others; the rest takes two seconds each where there is room."""
+LONG = 60.0
+"""For what another process does; where there is room it is waited for some hundredths of a second."""
 
 TRAINING = """
     import os, pathlib, sitter_agent, sys, time
@@ -51,7 +55,7 @@ def plain(sitter, script, start, tmp_path):
     training.stdout.readline()
     run = RunDir(tmp_path / "sitter-runs" / "x")
     start_daemon(run)
-    sitter.until(lambda s: s["state"] == "running" and s["step"] > 300)
+    sitter.until(lambda s: s["state"] == "running" and s["step"] > 100)
     return training, run
 
 
@@ -68,7 +72,7 @@ def supervised(place: Path, script, *, restart: int = 5):
     words += [sys.executable, str(script(TRAINING))]
     nowhere = subprocess.DEVNULL
     front = subprocess.Popen(words, cwd=place, stdin=nowhere, stdout=nowhere, stderr=nowhere)
-    Shell(place).until(lambda s: s["state"] == "running" and s["step"] > 300)
+    Shell(place).until(lambda s: s["state"] == "running" and s["step"] > 100)
     return front, RunDir(place / "sitter-runs" / "x")
 
 
@@ -82,7 +86,7 @@ def begins(run: RunDir) -> list[list[str]]:
 
 def answer(command) -> str:
     """Exit code 0, or 1 with one sentence; never a traceback, never for ever."""
-    said = command.communicate(timeout=60)[0].strip()
+    said = command.communicate(timeout=2 * LONG)[0].strip()
     assert command.returncode in (0, 1), said
     assert "Traceback" not in said
     assert said, "no word about what became of it"
@@ -107,7 +111,7 @@ def held_rollback(asked, tmp_path):
     """A rollback in the midst of its restore."""
     (tmp_path / "hold").touch()
     command = asked("rollback")
-    until(lambda: (tmp_path / "inside").exists(), 20.0, "the restore never began")
+    until(lambda: (tmp_path / "inside").exists(), LONG, "the restore never began")
     return command
 
 
@@ -122,7 +126,7 @@ def test_the_daemon_dies_during_a_rollback(plain, sitter, asked, tmp_path):
     training, run = plain
     command = held_rollback(asked, tmp_path)
     kill(holder(run.daemon_lock))
-    until(lambda: holder(run.daemon_lock) is None, 5.0, "it was not killed")
+    until(lambda: holder(run.daemon_lock) is None, LONG, "it was not killed")
     (tmp_path / "hold").unlink()
     start_daemon(run)
     status = goes_on(sitter, training)
@@ -131,7 +135,7 @@ def test_the_daemon_dies_during_a_rollback(plain, sitter, asked, tmp_path):
     assert outcome["status"] == "applied"
     asked_at = time.monotonic()
     said = answer(command)
-    assert time.monotonic() - asked_at < 5, "it need not wait for a daemon that is gone"
+    assert time.monotonic() - asked_at < 30, "it need not wait for a daemon that is gone"  # which it would for 75 s
     assert command.returncode == 1
     assert "the daemon of x ended while this was on its way" in said
     assert "sitter logbook" in said
@@ -149,11 +153,12 @@ def test_the_training_dies_during_a_rollback(plain, sitter, asked, tmp_path):
     assert [e["status"] for e in outcomes(sitter, "rollback")] == ["expired"]
 
 
+@slow
 def test_a_rollback_during_a_rollback(plain, sitter, asked, tmp_path):
     training, _ = plain
     first = held_rollback(asked, tmp_path)
     second = asked("rollback")
-    until(lambda: len([e for e in sitter.lines("logbook") if e["kind"] == "command"]) == 2, 20.0, "the second was not sent")
+    until(lambda: len([e for e in sitter.lines("logbook") if e["kind"] == "command"]) == 2, LONG, "the second was not sent")
     (tmp_path / "hold").unlink()
     said = answer(first), answer(second)
     assert first.returncode == 0, said
@@ -167,15 +172,16 @@ def test_a_stop_during_a_rollback(plain, sitter, asked, tmp_path):
     training, _ = plain
     rollback = held_rollback(asked, tmp_path)
     stop = asked("stop")
-    until(lambda: len([e for e in sitter.lines("logbook") if e["kind"] == "command"]) == 2, 20.0, "the stop was not sent")
+    until(lambda: len([e for e in sitter.lines("logbook") if e["kind"] == "command"]) == 2, LONG, "the stop was not sent")
     (tmp_path / "hold").unlink()
     said = answer(rollback), answer(stop)
     assert (rollback.returncode, stop.returncode) == (0, 0), said
-    assert training.wait(30) == 0
+    assert training.wait(LONG) == 0
     status = sitter.until(lambda s: s["state"] == "stopped")
     assert status["branch"] == 1
 
 
+@slow
 def test_a_notice_of_pre_emption_during_a_rollback(plain, sitter, asked, tmp_path):
     training, _ = plain
     command = held_rollback(asked, tmp_path)
@@ -183,7 +189,7 @@ def test_a_notice_of_pre_emption_during_a_rollback(plain, sitter, asked, tmp_pat
     time.sleep(0.2)  # the handler runs inside the restore
     (tmp_path / "hold").unlink()
     answer(command)
-    assert training.wait(30) == -signal.SIGTERM
+    assert training.wait(LONG) == -signal.SIGTERM
     status = sitter.until(lambda s: s["state"] == "preempted")
     (saved,) = status["checkpoints"]
     assert saved["verified"]
@@ -202,10 +208,11 @@ def test_a_stop_to_a_paused_run(plain, sitter):
     training, _ = plain
     paused(sitter)
     assert sitter("stop").returncode == 0
-    assert training.wait(30) == 0
+    assert training.wait(LONG) == 0
     sitter.until(lambda s: s["state"] == "stopped")
 
 
+@slow
 def test_a_rollback_of_a_paused_run(plain, sitter, asked):
     training, _ = plain
     paused(sitter)
@@ -218,20 +225,22 @@ def test_a_rollback_of_a_paused_run(plain, sitter, asked):
     goes_on(sitter, training)
 
 
+@slow
 def test_a_notice_of_pre_emption_to_a_paused_run(plain, sitter):
     training, _ = plain
     paused(sitter)
     training.send_signal(signal.SIGTERM)
-    assert training.wait(30) == -signal.SIGTERM
+    assert training.wait(LONG) == -signal.SIGTERM
     status = sitter.until(lambda s: s["state"] == "preempted")
     assert status["checkpoints"][-1]["verified"]
 
 
+@slow
 def test_the_daemon_dies_while_the_run_is_paused_and_the_next_one_ends_the_pause(plain, sitter):
     training, run = plain
     paused(sitter)
     kill(holder(run.daemon_lock))
-    until(lambda: holder(run.daemon_lock) is None, 5.0, "it was not killed")
+    until(lambda: holder(run.daemon_lock) is None, LONG, "it was not killed")
     start_daemon(run)
     sitter.until(lambda s: s["state"] == "paused" and s["daemon"] and s["agent"]["last_seen_s"] is not None)
     assert sitter("unpause").returncode == 0
@@ -241,6 +250,7 @@ def test_the_daemon_dies_while_the_run_is_paused_and_the_next_one_ends_the_pause
 # -- an order on its way -----------------------------------------------------------------------------------------------------
 
 
+@slow
 def test_the_daemon_is_stopped_while_an_order_is_out(plain, sitter, asked, tmp_path):
     training, run = plain
     command = held_rollback(asked, tmp_path)
@@ -265,13 +275,15 @@ def test_checkpoints_asked_for_while_one_is_written(plain, sitter, asked):
     for text in done:
         (named,) = [word for word in text.replace(",", " ").split() if word.startswith(str(run.checkpoints)) or "/checkpoints/" in word]
         assert Path(named).is_file() or len(done) > 2, text  # of many, the older ones have given way to the newer
-    status = goes_on(sitter, training)
-    assert all(c["verified"] and (run.path / c["path"]).is_file() for c in status["checkpoints"])
+    goes_on(sitter, training)
+    # What has given way is removed behind the answer, and then said: until both are there.
+    sitter.until(lambda s: all(c["verified"] and (run.path / c["path"]).is_file() for c in s["checkpoints"]), timeout=LONG)
 
 
 # -- a restart -----------------------------------------------------------------------------------------------------------------
 
 
+@slow
 def test_the_disk_is_full_during_a_restart(tmp_path, script):
     place = tmp_path / "small"
     place.mkdir()
@@ -282,24 +294,17 @@ def test_the_disk_is_full_during_a_restart(tmp_path, script):
     try:
         front, run = supervised(place, script)
         assert sitter("checkpoint").returncode == 0
-        filler = place / "filler"
-        with filler.open("wb", buffering=0) as file:
-            size = 1 << 20
-            while size:
-                try:
-                    file.write(b"x" * size)
-                except OSError:
-                    size //= 2
+        filler = fill(place)
         first = pid_of(run)
         kill(first)
         time.sleep(2.0)  # the restart is asked about, planned, and tried, on a disk without a byte
         filler.unlink()
-        until(lambda: front.poll() is not None or (pid_of(run) != first and sitter.json("status")["state"] == "running"), 60.0, "it hangs")
+        until(lambda: front.poll() is not None or (pid_of(run) != first and sitter.json("status")["state"] == "running"), LONG, "it hangs")
         if front.poll() is None:
             status = goes_on(sitter)
-            assert status["step"] > 300, "from its checkpoint, and not from the start"
+            assert status["step"] > 100, "from its checkpoint, and not from the start"
             assert sitter("stop").returncode == 0
-            assert front.wait(30) == 0
+            assert front.wait(LONG) == 0
         else:
             status = sitter.json("status")
             assert status["state"] == "crashed"
@@ -318,21 +323,19 @@ def test_the_training_is_killed_again_and_again_and_then_stopped(tmp_path, scrip
     assert sitter("checkpoint").returncode == 0
     kill(pid_of(run))
     stop = sitter("stop")  # at once: while it is found out what to go on from, or while it waits, or as the next one begins
-    assert stop.returncode in (0, 1), stop.stderr
-    if stop.returncode:
-        assert len(stop.stderr.strip().splitlines()) == 1
-        assert sitter("stop", "--now").returncode in (0, 1)
-    front.wait(40)
+    assert stop.returncode == 0, stop.stderr
+    front.wait(LONG)
     assert holder(run.agent_lock) is None
-    assert sitter.until(lambda s: s["state"] in ("stopped", "crashed"))["state"] == "stopped" or stop.returncode
+    assert sitter.until(lambda s: s["exit"], timeout=LONG)["state"] == "stopped"
 
 
+@slow
 def test_resume_while_the_daemon_lives(tmp_path, script, sitter):
     front, run = supervised(tmp_path, script, restart=0)
     assert sitter("checkpoint").returncode == 0
     watcher = holder(run.daemon_lock)
     kill(pid_of(run))
-    front.wait(30)
+    front.wait(LONG)
     sitter.until(lambda s: s["state"] == "crashed")
     resumed = sitter("resume")
     assert resumed.returncode == 0, resumed.stderr
@@ -344,14 +347,15 @@ def test_resume_while_the_daemon_lives(tmp_path, script, sitter):
     assert sitter("stop").returncode == 0
 
 
+@slow
 def test_resume_all_twice_at_once(tmp_path, script, sitter, asked):
     front, run = supervised(tmp_path, script, restart=0)
     assert sitter("checkpoint").returncode == 0
     kill(pid_of(run))
-    front.wait(30)
+    front.wait(LONG)
     sitter.until(lambda s: s["state"] == "crashed")
     both = [asked("resume", "--all") for _ in range(2)]
-    said = [command.communicate(timeout=60)[0] for command in both]
+    said = [command.communicate(timeout=2 * LONG)[0] for command in both]
     assert any("goes on from" in text for text in said), said
     assert sum("goes on from" in text for text in said) == 1, said
     assert not any("Traceback" in text for text in said)
