@@ -26,11 +26,13 @@ TURN_S = 0.05
 """So long shipments are taken before the others have their turn: one may hold thousands of records, and while a daemon catches up there is
 always another."""
 NOW, MORE = int(zmq.DONTWAIT), int(zmq.DONTWAIT) | int(zmq.SNDMORE)
-READABLE = int(zmq.POLLIN)
+READABLE, EVENTS, FOLLOWED = int(zmq.POLLIN), int(zmq.EVENTS), int(zmq.RCVMORE)
 SHIPMENTS = 16
 """That wait in memory: of an agent that catches up each is a quarter of a megabyte. What is more waits in its files."""
 
 send: Callable[["zmq.Socket[bytes]", Any, int], Any] = RawSocket.send
+receive: Callable[["zmq.Socket[bytes]", int], bytes] = RawSocket.recv
+told: Callable[["zmq.Socket[bytes]", int], Any] = RawSocket.get
 """Without the layer that looks at every frame and flag once more."""
 
 
@@ -132,13 +134,21 @@ def waiting(socket: "zmq.Socket[bytes]") -> Iterator[list[bytes]]:
     """The messages that wait on it, up to ``AT_ONCE``. Asks before each but the first, since an exception that says "no more" costs as much
     as taking a message does."""
     try:
-        yield socket.recv_multipart(NOW)
+        yield _frames(socket)
         for _ in range(AT_ONCE - 1):
-            if not int(socket.getsockopt(zmq.EVENTS)) & READABLE:
+            if not told(socket, EVENTS) & READABLE:
                 return
-            yield socket.recv_multipart(NOW)
+            yield _frames(socket)
     except zmq.Again:
         return
+
+
+def _frames(socket: "zmq.Socket[bytes]") -> list[bytes]:
+    """One message, which is there as a whole. Raises zmq.Again."""
+    frames = [receive(socket, NOW)]
+    while told(socket, FOLLOWED):
+        frames.append(receive(socket, NOW))
+    return frames
 
 
 Bound = tuple[int, int] | None

@@ -22,7 +22,7 @@ from sitter.control.mishaps import mishaps
 from sitter.control.orders import ORDERS, Given, Orders
 from sitter.control.present import Present
 from sitter.control.recall import Recall
-from sitter.control.ruleset import build
+from sitter.control.ruleset import build, rule_places
 from sitter.control.stillness import Stillness
 from sitter.control.tally import Tally
 from sitter.grammar import spelled
@@ -74,8 +74,8 @@ class Core:
         self.run, self.info, self.config, self.clock, self.writer = run, info, config, clock, writer
         self._notify, self._end = notify, end
         self._log_id = 0
-        rules, chosen = build(config, str(run.sitter_toml))
-        self._rules: dict[str, Rule] = {r.name: r for r in rules}
+        rules, chosen = build(config, str(run.sitter_toml), rule_places(run, info))
+        self.rules: dict[str, Rule] = {r.name: r for r in rules}
         self.view = RunView(clock=clock)
         self.engine = Engine(rules, self.view)
         self.present = Present()
@@ -99,11 +99,13 @@ class Core:
         self.stillness = Stillness(
             run, clock, self.present, self.life, self.orders, self.view, post=post, log_entry=self.log_entry
         )
-        self._tally = Tally(self._rules, self.dispatcher)
+        self._tally = Tally(self.rules, self.dispatcher)
         self._judge = Judge(self.present, self.engine, writer, self.log_entry, config.checkpoints.healthy_steps)
-        self._learned = Learned(self._rules, clock, self.keep)
+        self._learned = Learned(self.rules, clock, self.keep)
         self._told_aside: list[str] = reader.get("told_aside") or []
         self._aside = ""
+        self.others: list[Callable[[], str]] = []
+        """What others have to say in ``trouble``; empty: nothing."""
         self.garbage: list[Counter[str]] = []
         """What the sockets have dropped, by kind."""
         self._spoken: set[str] = set()
@@ -145,7 +147,7 @@ class Core:
     def _done(self, order: Given) -> "Callable[[Outcome | None], None]":
         """What is done with the outcome of an order that an earlier daemon gave."""
         action, finding = order.command.action, order.finding
-        if finding is not None and finding.rule in self._rules:
+        if finding is not None and finding.rule in self.rules:
             return partial(self._acted, finding, action)
         return lambda outcome: self.unanswered(action) if outcome is None else None
 
@@ -230,7 +232,7 @@ class Core:
             self.flow.finding(finding)
         self.life.stalled = bool(self.standing)
         self.life.unanswered = self.view.agent_age if self.present.pong_at is None else None
-        if any(rule.wants_stacks for rule in self.engine.rules if rule.name not in self.engine.broken):
+        if self.engine.wants_stacks:
             self.stillness.take()
         self._learned.keep()
         self.dispatcher.tick(present=self._has_caught_up())
@@ -240,7 +242,7 @@ class Core:
     @property
     def standing(self) -> str:
         """What the rule ``stalled`` has said of a training that still stands; empty: it goes on."""
-        return next((rule.stands for rule in self._rules.values() if isinstance(rule, Stalled)), "")
+        return next((rule.stands for rule in self.rules.values() if isinstance(rule, Stalled)), "")
 
     def _has_caught_up(self) -> bool:
         """Whether all is here that the agent had written when it last spoke; a new daemon gives it a moment to speak."""
@@ -290,6 +292,7 @@ class Core:
             out.append(f"{dropped.total():,} messages that nobody of ours sends were dropped ({kinds})")
         if self.reading:
             out.append("what earlier processes left in the recorder is still being read: what is shown is of then, and nothing is done yet")
+        out += [text for say in self.others if (text := say())]
         out += self.backlog.unreadable
         out += mishaps()
         out += [self._aside] if self._aside else []
@@ -366,7 +369,7 @@ class Core:
             self.log("outcome", finding, "unanswered", UNANSWERED)
         if finding.severity != "info":
             became = f"unanswered: {UNANSWERED}" if outcome is None else f"{outcome.status}: {outcome.text}"
-            event = "guard_acted" if self._rules[finding.rule].guard else "acted"
+            event = "guard_acted" if self.rules[finding.rule].guard else "acted"
             self._notify(event, f"{finding.text} → {spelled(action)}, {became}", f"{finding.key} {became}")
         if isinstance(action, Rollback):
             if outcome is None:
@@ -388,15 +391,15 @@ class Core:
 
     def refused(self, rule: str) -> None:
         """What it proposed came to nothing."""
-        self._rules[rule].refused(self.view)
+        self.rules[rule].refused(self.view)
 
     def spends(self, finding: Finding) -> bool:
         """As the rule says."""
-        return self._rules[finding.rule].spends(finding)
+        return self.rules[finding.rule].spends(finding)
 
     def budget_spent(self, finding: Finding) -> None:
         """The guard gives up for now: what is there is saved, somebody is told, and it goes on watching (DESIGN §7)."""
-        if not self._rules[finding.rule].guard:
+        if not self.rules[finding.rule].guard:
             return
         setting = self.dispatcher.settings[finding.rule]
         text = f"{self.run.name}: {finding.text}; the budget of {setting.limit_text} is spent, so nothing more is done unasked"

@@ -12,6 +12,8 @@ from sitter.supervise.pending import Attempt, read_attempts
 TOLD = "attempts_told"
 """Kept in the history: when those attempts began, in unix seconds, that are in the logbook. (When the last of them ended would not do: the
 clock may be turned back.)"""
+LOOK_S = 10.0
+"""While the same process lives, nothing comes to the attempts but by mistake."""
 XID_S = 300.0
 """A GPU error so long before the end is named beside it."""
 KEPT_ALARMS = 20
@@ -24,6 +26,8 @@ class Obituary:
         self._core, self._clock = core, clock
         self._told: list[float] = list(reader.get(TOLD) or [])
         self._stamp = 0
+        self._pid: int | None = None
+        self._looked = 0.0
         self._alarms: list[tuple[float, str]] = []
 
     def alarm(self, text: str) -> None:
@@ -32,7 +36,10 @@ class Obituary:
 
     def tick(self) -> None:
         """Write down attempts that have ended and are followed by another; also those that nobody was there to see."""
-        core = self._core
+        core, pid, now = self._core, self._core.life.pid, self._clock.monotonic()
+        if pid is not None and pid == self._pid and now - self._looked < LOOK_S:
+            return
+        self._pid, self._looked = pid, now
         try:
             stamp = (core.run.path / ATTEMPTS).stat().st_mtime_ns
         except OSError:

@@ -52,6 +52,11 @@ class Gpus:
         self._xid: XidWatch | None = None
         self._slices: tuple[str, ...] = ()
 
+    @property
+    def nothing_to_ask(self) -> bool:
+        """No GPU is known, and it is not yet time to look for one again: ``look`` would bring what it brought last. From any thread."""
+        return not (self._open or self._devices or self._again.due(self._monotonic()))
+
     def look(self, *, slow: bool, pid: int | None = None, uuids: tuple[str, ...] = ()) -> Seen:
         """Fast figures of the run's GPUs (of all, where it is not known which); with ``slow`` everything of all."""
         wanting = not self._open or any(d.lost for d in self._devices)

@@ -81,6 +81,11 @@ class _Asker:
         """Whether a question is open."""
         return self._busy
 
+    @property
+    def idle(self) -> bool:
+        """Whether no question is open, and no answer waits to be taken."""
+        return not self._busy and self._answer is None
+
     def close(self) -> None:
         """Let the thread end; one that hangs in the driver goes with the process."""
         with self._wake:
@@ -176,8 +181,12 @@ class Sampler:
             self._wake.wait(max(0.0, begun + period - self._clock.monotonic()))
 
     def _look(self, slow: bool, watched: tuple[int | None, tuple[str, ...]]) -> None:
-        self._asker.ask(slow, *watched)
-        seen = self._asker.answer(min(self._fast_s, self._hang_s))
+        seen: Seen | None
+        if self._asker.idle and self._gpus.nothing_to_ask:
+            seen = self._seen._replace(alarms=[])  # on a machine without a GPU no second thread need wake
+        else:
+            self._asker.ask(slow, *watched)
+            seen = self._asker.answer(min(self._fast_s, self._hang_s))
         alarms: list[str] = []
         if seen is not None:
             self._seen = seen

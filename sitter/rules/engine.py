@@ -3,7 +3,7 @@
 import logging
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import msgspec
@@ -147,12 +147,45 @@ class Engine:
         self._past = False
         return [] if self._restoring else self._each("standing", self.view)
 
+    def use(self, rules: list[Rule]) -> None:
+        """Other rules from now on. Those that are the same objects keep what they know, and stay switched off where they were."""
+        stay = {rule.name for rule in rules if rule in self.rules}
+        self.rules = rules
+        self.timings = {rule.name: self.timings.get(rule.name) or Timing() for rule in rules}
+        self.broken = {name: why for name, why in self.broken.items() if name in stay}
+        self._routes.clear()
+        self._having.clear()
+
+    def warm(self, rules: list[Rule], past: Iterable[Sample | Happening]) -> None:
+        """Tell rules that have seen nothing what was before; what they find in it is told to nobody."""
+        view = self.view
+        present = view.step, view.branch, view.late
+        view.late = True
+        for item in past:
+            for rule in rules:
+                if rule.name in self.broken:
+                    continue
+                try:
+                    if isinstance(item, Happening):
+                        rule.happened(item, view)
+                    elif rule.signals is None or not item.values.keys().isdisjoint(rule.signals):
+                        view.step, view.branch = item.step, item.branch
+                        rule.observe(item, view)
+                except Exception as e:  # noqa: BLE001
+                    self._pending.append(self._switched_off(rule, e))
+        view.step, view.branch, view.late = present
+
     # -- out -------------------------------------------------------------------------------------------------------------
 
     @property
     def open_trip(self) -> bool:
         """Trouble is open: nothing is cleared, no snapshot should be taken."""
         return any([rule.open_trip for rule in self._with("open_trip")])
+
+    @property
+    def wants_stacks(self) -> bool:
+        """A rule would first know where the training stands."""
+        return any([rule.wants_stacks for rule in self._with("wants_stacks")])
 
     def clear(self) -> tuple[int, int] | None:
         """Snapshots up to (branch, step) may be trusted; None: none yet."""

@@ -48,6 +48,8 @@ class GpuRule(Rule, abc.ABC):
 
     def tick(self, view: RunView, now: float) -> Finding | None:
         """One finding a second; where two GPUs turn in the same second the other's follows in the next."""
+        if not view.gpus:
+            return None
         for gpu in of_run(view):
             latch = self._latches.setdefault(gpu.uuid, Latch(self.lasts(), self.lasts()))
             turn = latch.update(now, self.holds(gpu, view, latch.is_on))

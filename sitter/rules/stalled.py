@@ -5,7 +5,7 @@ from typing import Any, ClassVar, Literal
 from sitter.clock import human
 from sitter.model import EndAndRestart, Finding, Notification, Proposable
 from sitter.rules.base import RECOVERED, Rule, RuleParams
-from sitter.rules.diagnosis import Cause, Diagnosis, Signs, diagnose
+from sitter.rules.diagnosis import SILENT_S, Cause, Diagnosis, Signs, diagnose
 from sitter.rules.pauses import Pauses
 from sitter.rules.stalled_cases import FIRES, QUIET
 from sitter.rules.view import RunView, Sample
@@ -134,9 +134,13 @@ class Stalled(Rule):
             self._forget()
             return None
         age = self._age_of(view, now)
+        self._learn_silence(view)
+        if self._goes_on(view, age):
+            self._stopped_at, self._busy_at, self._asked = None, now, None
+            return None
         signs = self._signs(view, now)
         found = diagnose(signs)
-        self._learn_silence(view, found)
+        self._odd = self._odd or found.cause in ("stopped", "gone")
         self._note(found, signs, age, now)
         if self._said is not None:
             return self._afterwards(view, age, found)
@@ -149,6 +153,12 @@ class Stalled(Rule):
         if now - self._asked < WITNESS_S and not (view.stood is not None and view.stood.at >= self._asked):
             return None
         return self._say(view, age, found, signs)
+
+    def _goes_on(self, view: RunView, age: float) -> bool:
+        """As in nearly every second: it answers, it steps, and nobody looks at the process. Then no cause could be said of anything."""
+        if self._said is not None or view.vitals is not None or (view.agent_age or 0.0) > SILENT_S:
+            return False
+        return bool(age <= 60.0 * min(self.params.minutes, self.params.start_minutes))
 
     def _age_of(self, view: RunView, now: float) -> float:
         if view.safe_point_age is not None:
@@ -163,12 +173,11 @@ class Stalled(Rule):
             innermost=stood.innermost if stood else [], where=stood.where if stood else "",
         )  # fmt: skip
 
-    def _learn_silence(self, view: RunView, found: Diagnosis) -> None:
+    def _learn_silence(self, view: RunView) -> None:
         silent = view.agent_age or 0.0
         if silent < self._silent and self._silent > LEARNED_S and not self._odd:
             self.pauses["silent"].add(self._silent)
         self._silent = silent
-        self._odd = self._odd or found.cause in ("stopped", "gone")
 
     def _note(self, found: Diagnosis, signs: Signs, age: float, now: float) -> None:
         """Since when it has been stopped, and when it last did something, within this pause."""

@@ -8,11 +8,12 @@ import pytest
 from sitter.clock import SystemClock
 from sitter.config import load
 from sitter.control.core import Core
-from sitter.control.obituary import Obituary
+from sitter.control.obituary import LOOK_S, Obituary
 from sitter.model import ExitNow
 from sitter.paths import look
 from sitter.store.reader import Reader
 from sitter.store.writer import Writer
+from sitter.testing.manual_clock import ManualClock
 from sitter_wire import rundir
 
 
@@ -22,7 +23,7 @@ def run(tmp_path):
 
 
 @contextlib.contextmanager
-def daemon(run):
+def daemon(run, clock=None):
     """One daemon's core and obituary; what it wrote is committed when it is left."""
     writer = Writer(run.history, on_commit=lambda _: None, clock=SystemClock())
     writer.start()
@@ -31,7 +32,7 @@ def daemon(run):
             run=run, info=look(run).info, config=load(run.sitter_toml), preset="guard", clock=SystemClock(), writer=writer, reader=reader,
             send=lambda _: True, notify=lambda *_: None, on_gone=lambda: None,
         )  # fmt: skip
-        yield Obituary(core, reader, SystemClock())
+        yield Obituary(core, reader, clock or SystemClock())
 
 
 def attempts(run, *spans):
@@ -56,6 +57,29 @@ def test_each_is_told_once_also_where_the_clock_was_turned_back_between_them(run
     with daemon(run) as obituary:
         obituary.tick()
     assert crashes(run) == 2
+
+
+def test_it_is_told_at_once_when_another_process_lives_and_looked_after_seldom_while_the_same_one_does(run):
+    clock = ManualClock()
+    with daemon(run, clock) as obituary:
+        life = obituary._core.life
+        life.pid = 7
+        obituary.tick()
+        attempts(run, (10_000.0, 10_100.0))
+        life.pid = 8
+        obituary.tick()
+        assert told(obituary, 1)
+        attempts(run, (10_000.0, 10_100.0), (10_200.0, 10_300.0))
+        obituary.tick()
+        assert told(obituary, 1)
+        clock.advance(LOOK_S)
+        obituary.tick()
+        assert told(obituary, 2)
+
+
+def told(obituary, n):
+    assert obituary._core.writer.flush(60)
+    return crashes(obituary._core.run) == n
 
 
 def test_those_of_the_next_sitter_run_are_others(run):
