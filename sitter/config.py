@@ -79,6 +79,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
 
     mode: Preset = "guard"
     rules: dict[str, RuleConfig] = {}
+    rule_files: list[str] = []
+    """Python files with rules; relative to the run directory, or to where the training runs."""
     notify: list[NotifierConfig] = []
     checkpoints: CheckpointConfig = CheckpointConfig()
     restart: RestartConfig = RestartConfig()
@@ -86,7 +88,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     """Where each name first stands in the text, with its tables before it: ``rules.gpu_hot.celsius`` → 7. For later errors."""
 
 
-TOP_LEVEL = ("mode", "rules", "notify", "checkpoints", "restart")
+TOP_LEVEL = ("mode", "rules", "rule_files", "notify", "checkpoints", "restart")
 RULE_KEYS = ("mode", "delay", "limit")
 NOTIFY_KEYS = ("kind", "url", "command", "events")
 
@@ -119,12 +121,16 @@ def parse(text: str, where: str) -> Config:
         checkpoints = {**checkpoints, "after_timeout": seconds(spelled, f"{where}: [checkpoints] after_timeout")}
     restart = _table(raw, "restart", where)
     _known(restart, RestartConfig.__struct_fields__, f"{where}: [restart]", lines, "restart")
+    files = raw.get("rule_files", [])
+    if not isinstance(files, list) or not all(isinstance(name, str) and name for name in files):
+        raise ConfigError(f"{where}: rule_files = {files!r}, expected a list of names of Python files")
     mode = raw.get("mode", "guard")
     if mode not in get_args(Preset):
         raise ConfigError(f"{where}: mode = {mode!r}, expected one of {', '.join(get_args(Preset))}")
     return Config(
         mode=mode,
         rules=rules,
+        rule_files=files,
         notify=notify,
         checkpoints=_typed(checkpoints, CheckpointConfig, f"{where}: [checkpoints]"),
         restart=RestartConfig(**{name: seconds(value, f"{where}: [restart] {name}") for name, value in restart.items()}),

@@ -22,6 +22,7 @@ from sitter.control.inbox import Inbox
 from sitter.control.loop import Loop
 from sitter.control.mishaps import guarded
 from sitter.control.preset import preset_of
+from sitter.control.reload import EVERY_S, reload
 from sitter.control.slept import Slept
 from sitter.control.stopping import Stopping
 from sitter.control.succession import Succession
@@ -96,6 +97,7 @@ class Daemon:
         self.ending = Ending(run, info, self.core, self.notifications, self.reader, clock)
         self.stops = Stopping(run, self.core, clock, self.inbox, self.writer.flush)
         self.slept = Slept(self.core)
+        self.reload = reload(self.core, self.reader)
         self.succession = Succession(self.core, self.reader, clock, os.getpid())
         self.history = HistoryDesk(lambda: Reader(run.history), self.inbox, lambda: self.writer.flush(SETTLE_S))
         self.sampler = Sampler(run.path, clock, self._looked)
@@ -125,6 +127,7 @@ class Daemon:
         self.loop.beat = self.timers.every(1.0, self._second)
         self.timers.every(10.0, self.loop.rebind)
         self.timers.every(60.0, self.history.check)
+        self.timers.every(EVERY_S, self.reload.tick)
         self.loop.begin(self.link, self.desk, self.heart, self._read)
         while not self.stopping:
             if self.loop.turn():

@@ -114,6 +114,7 @@ def create(
         settings = rules or Path("sitter.toml")
         if settings.is_file():
             shutil.copyfile(settings, run.sitter_toml)
+            _copy_rule_files(settings, run)
     except OSError as e:
         shutil.rmtree(run.path, ignore_errors=True)  # half a run directory would be in everybody's way
         if isinstance(e, PlaceError):
@@ -122,6 +123,22 @@ def create(
             f"cannot make the run directory {run.path}: {e.strerror}; make room, or run from a place that can be written"
         ) from e
     return run
+
+
+def _copy_rule_files(settings: Path, run: RunDir) -> None:
+    """The Python files that the settings name, so that the run keeps the rules it began with. What is wrong with them is said by whoever
+    runs them."""
+    try:
+        named = tomllib.loads(settings.read_text(encoding="utf-8")).get("rule_files", [])
+    except (ValueError, RecursionError):
+        return
+    for name in named if isinstance(named, list) else []:
+        if not isinstance(name, str) or Path(name).is_absolute() or ".." in Path(name).parts:
+            continue
+        source, place = next((p for p in (settings.parent / name, Path(name)) if p.is_file()), None), run.path / name
+        if source is not None and not place.exists():
+            place.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source, place)
 
 
 def with_sockets(info: RunInfo, sockets: str) -> RunInfo:

@@ -183,6 +183,19 @@ class Dispatcher:
             if self.mode_of(proposal.finding.rule) in ("off", "watch"):
                 self._drop(proposal, "withdrawn", f"the run is in mode {preset}")
 
+    def use(self, settings: dict[str, RuleSetting]) -> None:
+        """Other settings from now on. What was proposed under rules that are gone, or may propose no more, is dropped; budgets that
+        were spent stay spent."""
+        self.settings = settings
+        for name in settings:
+            self._acted.setdefault(name, deque())
+        for rule in [rule for rule in self.snoozed if rule not in settings]:
+            del self.snoozed[rule], self._wakes[rule]
+        for proposal in list(self.proposals.values()):
+            rule = proposal.finding.rule
+            if rule not in settings or self.mode_of(rule) in ("off", "watch"):
+                self._drop(proposal, "withdrawn", "the rules were changed")
+
     # -- what it knows ---------------------------------------------------------------------------------------------------
 
     def mode_of(self, rule: str) -> Mode:

@@ -29,7 +29,7 @@ class Recall:
     def tell(self, reader: Reader, session: str) -> None:
         """The last session's: last values, what is usual, the best of the goal, which incidents are still open. Raises StoreError."""
         troubled: set[str] = set()
-        for item in _past(reader, session):
+        for item in past(reader, session):
             for finding in self._retell(item):
                 (troubled.discard if recovered(finding) or gave_up(finding) else troubled.add)(finding.rule)
         for incident in self._incidents.open:
@@ -57,7 +57,7 @@ class Recall:
         return self._engine.observe(item, late=True)
 
 
-def _past(reader: Reader, session: str) -> list[Sample | Happening]:
+def past(reader: Reader, session: str) -> list[Sample | Happening]:
     """Interleaved as they were made: a restore between two points changes what the second may be compared with. Snapshots only from the
     first of the points on: there are up to some a second, for days, and at an earlier one the rules remember nothing yet."""
     points = [point for point in reader.tail(WARM_UP_POINTS) if point.session == session]

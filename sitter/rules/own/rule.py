@@ -115,6 +115,13 @@ class Own(Rule):
         expression.take(memory, sample.values, sample.step, view)
         return self._judged(expression.value(memory, view), sample.step, sample.branch, sample.time, view)
 
+    def standing(self, view: RunView) -> Finding | None:
+        """What was found in the past and is still so is found anew, with its actions."""
+        since = self.memory.true
+        if not self._key or since is None:
+            return None
+        return self._found(since, view.step or since.step, view.branch, view)
+
     def tick(self, view: RunView, now: float) -> Finding | None:
         """Judged every second where it is made of facts alone."""
         expression, memory = self.expression, self.memory.expression

@@ -1,0 +1,81 @@
+"""Rules of the user's own, made from ``[rules.NAME]`` of sitter.toml."""
+
+import re
+from typing import TypeVar
+
+import msgspec
+
+from sitter.config import Config, RuleConfig, unknown
+from sitter.control.deeds import deeds
+from sitter.errors import ConfigError, UsageError
+from sitter.rules.base import Rule, RuleParams
+from sitter.rules.own.expression import ExpressionError, check_names
+from sitter.rules.own.rule import Own, OwnParams, make
+from sitter.rules.own.schedule import Scheduled, ScheduleParams
+from sitter.rules.own.schedule import make as make_scheduled
+
+BEGINS = frozenset({"when", "every", "at"})
+"""What makes a rule one of the user's own: each says when it begins."""
+_NAME = re.compile(r"[\w-]{1,40}")
+Params = TypeVar("Params", bound=RuleParams)
+
+
+def is_own(mine: RuleConfig) -> bool:
+    """Whether a section of a name that no rule has makes one."""
+    return not BEGINS.isdisjoint(mine.params)
+
+
+def kind_of(mine: RuleConfig) -> type[Rule]:
+    """Of which kind it is."""
+    return Own if "when" in mine.params else Scheduled
+
+
+def own(name: str, config: Config, where: str) -> Rule:
+    """The rule. Raises ConfigError with its line."""
+    if not _NAME.fullmatch(name):
+        raise ConfigError(f"{where}: a rule called {name!r}: expected letters, digits, _ and -, at most 40")
+    made = _when if kind_of(config.rules[name]) is Own else _scheduled
+    return made(name, config, where)
+
+
+def _when(name: str, config: Config, where: str) -> Rule:
+    params = parameters_of(name, OwnParams, config, where)
+    key = "when"
+    try:
+        rule = make(name, params, [])
+        check_names(rule.expression)
+        key = "do"
+        return make(name, params, deeds(params.do))
+    except (ExpressionError, UsageError) as e:
+        raise _wrong(name, key, config, where, e) from e
+
+
+def _scheduled(name: str, config: Config, where: str) -> Rule:
+    params = parameters_of(name, ScheduleParams, config, where)
+    key = "at" if "at" in config.rules[name].params else "every"
+    try:
+        make_scheduled(name, params, [])
+        key = "do"
+        return make_scheduled(name, params, deeds(params.do))
+    except (ExpressionError, UsageError) as e:
+        raise _wrong(name, key, config, where, e) from e
+
+
+def _wrong(name: str, key: str, config: Config, where: str, error: Exception) -> ConfigError:
+    line = config.lines.get(f"rules.{name}.{key}", config.lines.get(f"rules.{name}"))
+    return ConfigError(f"{where}: [rules.{name}]{f' (line {line})' if line else ''}: {error}")
+
+
+def parameters_of(name: str, kind: type[Params], config: Config, where: str) -> Params:
+    """What sitter.toml says of a rule, typed. Raises ConfigError: an unknown one, with the nearest right name; a wrong type."""
+    mine = config.rules.get(name)
+    given = dict(mine.params) if mine else {}
+    known = list(kind.__struct_encode_fields__)
+    for parameter in given:
+        if parameter not in known:
+            line = config.lines.get(f"rules.{name}.{parameter}")
+            raise unknown(parameter, known, f"{where}: [rules.{name}]", "parameter", line)
+    try:
+        return msgspec.convert(given, kind)
+    except msgspec.ValidationError as e:
+        raise ConfigError(f"{where}: [rules.{name}]: {e}") from e
