@@ -1,8 +1,9 @@
 """What a run can go on from, read from its own files: for ``sitter resume``, and for the small parent of a training that has just died.
 
-The parent runs ``python -m sitter.cli.again --since STARTED RUN_DIR`` and reads one line of JSON: ``end`` (crashed, stopped, preempted),
-``step`` (reached in the session that began since then, null where there was none), ``steps_known``, ``path`` (empty: from the start) and
-``said``. No daemon is needed: what it has not stored yet is read from the recorder.
+The parent runs ``python -m sitter.cli.again --since STARTED MONO --not SESSION RUN_DIR`` (unix and monotonic seconds of the start, the
+newest session before it) and reads one line of JSON: ``end`` (crashed, stopped, preempted), ``step`` (reached in the session that began
+since then, null where there was none), ``steps_known``, ``path`` (empty: from the start) and ``said``. No daemon is needed: what it has not
+stored yet is read from the recorder.
 """
 
 import contextlib
@@ -38,7 +39,8 @@ class Past:
 
     def __init__(self, run: RunDir) -> None:
         self.session: str | None = None
-        self.began: float | None = None
+        self.began: tuple[float, float] | None = None
+        """(Unix, monotonic) seconds."""
         self.step: int | None = None
         self.goodbye: str | None = None
         self.preempted: float | None = None
@@ -104,7 +106,7 @@ class Past:
             self.ever = bool(tail)
             if sessions:
                 last = sessions[-1]
-                self._new(last.session, last.wall_ns / 1e9)
+                self._new(last.session, (last.wall_ns / 1e9, last.mono_ns / 1e9))
                 for stored in reader.events(["goodbye", "preempted"]):
                     if stored.session == last.session:
                         self._end_of(stored.happening)
@@ -118,11 +120,18 @@ class Past:
         for folder in files.sessions(self._run.recorder):
             for segment in files.read(folder, known.get(folder.name, 0)):
                 if folder.name not in known and folder.name != self.session:
-                    self._new(folder.name, segment.header.wall_ns / 1e9)
+                    self._new(folder.name, (segment.header.wall_ns / 1e9, segment.header.mono_ns / 1e9))
                 for record in segment.records:
                     self._record(folder.name, record)
 
-    def _new(self, session: str, began: float) -> None:
+    def is_of(self, started: tuple[float, float], before: str) -> bool:
+        """Whether the newest session is of a process that was started at these (unix, monotonic) seconds, when ``before`` was the newest.
+        By the monotonic clock where the other was turned back meanwhile."""
+        if self.session in (None, before) or self.began is None:
+            return False
+        return any(began >= at - CLOCKS_S for began, at in zip(self.began, started, strict=True))
+
+    def _new(self, session: str, began: tuple[float, float]) -> None:
         self.session, self.began, self.step, self.goodbye, self.preempted = session, began, None, None, None
 
     def _record(self, session: str, record: Record) -> None:
@@ -192,11 +201,11 @@ def described(chosen: CheckpointInfo | None, damaged: list[str]) -> str:
 
 def main() -> None:
     """See the module's text."""
-    _, since, path = sys.argv[1:]
+    _, since, mono, _, before, path = sys.argv[1:]
     run = RunDir(Path(path))
     try:
         past = Past(run)
-        mine = past.began is not None and past.began >= float(since) - CLOCKS_S
+        mine = past.is_of((float(since), float(mono)), before)
         end = "stopped" if past.stopped_process == float(since) else past.end if mine else "crashed"
         chosen, damaged = choose_whole(past.checkpoints()) if end == "crashed" else (None, [])
     except (SitterError, OSError) as e:

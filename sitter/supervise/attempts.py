@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 ATTEMPTS = "attempts.json"
+AGENT_LOCK = "agent.lock"
 
 FIRST_S, CAP_S = 5.0, 300.0
 """The driver needs a moment to give back a dead process's memory; a full disk or a lost mount is looked at every five minutes."""
@@ -141,6 +142,18 @@ def oom_kills() -> int | None:
             except (OSError, ValueError, KeyError):
                 continue
     return None
+
+
+def last_session(run: Path) -> str:
+    """Which session had the agent's lock last; empty where it names none."""
+    try:
+        fd = os.open(run / AGENT_LOCK, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            return str(json.loads(os.read(fd, 4096))["session"])
+        finally:
+            os.close(fd)
+    except (OSError, ValueError, TypeError, KeyError):
+        return ""
 
 
 def clear_group(group: int, patience_s: float = 3.0) -> None:

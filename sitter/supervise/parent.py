@@ -39,7 +39,7 @@ from typing import Any, NoReturn
 if __name__ == "__main__":
     sys.path.append(str(Path(__file__).resolve().parents[2]))  # last: it adds names, and hides none of the standard library's
 
-from sitter.supervise.attempts import ATTEMPTS, CAP_S, FIRST_S, Attempts, clear_group, oom_kills
+from sitter.supervise.attempts import ATTEMPTS, CAP_S, FIRST_S, Attempts, clear_group, last_session, oom_kills
 from sitter.supervise.exit_file import EXIT, ExitFile, last_words
 
 PARENT_PID, TRAIN_PID, LOG = "parent.pid", "train.pid", "train.log"
@@ -121,6 +121,7 @@ class Parent:
         self._over = ""
         """Why there is no other start."""
         self._called_off = False
+        self._mono, self._before = 0.0, ""  # of the last start: monotonic seconds, and the run's newest session by then
         self._asking: subprocess.Popen[str] | None = None
         self._wake = os.pipe()
 
@@ -159,6 +160,7 @@ class Parent:
     def _once(self, log: int, resume: str) -> dict[str, Any]:
         """One attempt; how it ended, as exit.json has it. Raises OverError where it was called off just as it was made."""
         since, started, kills = os.fstat(log).st_size, time.time(), oom_kills()
+        self._mono, self._before = time.monotonic(), last_session(self._run)
         try:
             child = subprocess.Popen(self._command, env=self._environment(resume), process_group=0)
         except OSError as e:
@@ -188,8 +190,7 @@ class Parent:
         if status == -signal.SIGUSR1:  # a notice that nothing in it took, and that came to it alone, is one all the same
             self._told = self._told or "SIGUSR1"
             self._over = self._over or "not started again: it was ended by SIGUSR1, a notice that its machine is going"
-        lived = time.time() - started
-        error = ""
+        lived, error = time.time() - started, ""
         if status > 0 and lived < AT_ONCE_S:
             said = last_words(self._run / LOG, since)
             error = f"the training ended at once (after {lived:.1f} s) with exit code {status}"
@@ -246,12 +247,12 @@ class Parent:
 
     def _ask(self, started: float) -> dict[str, Any] | None:
         """What the run's own records say of this end, and what to go on from; None where nothing could be learned."""
-        words = [sys.executable, "-P", "-m", "sitter.cli.again", "--since", str(started), str(self._run)]
+        words = [sys.executable, "-P", "-m", "sitter.cli.again", "--since", str(started), str(self._mono), "--not", self._before]
         environment = {k: v for k, v in os.environ.items() if k not in ("SITTER_RUN", "SITTER_RESUME")}
         try:
             asking = self._asking = subprocess.Popen(
-                words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, cwd="/",
-                start_new_session=True,
+                [*words, str(self._run)], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                env=environment, cwd="/", start_new_session=True,
             )  # fmt: skip
             with asking:
                 if self._over:  # called off: whole checkpoints are not read for nothing
