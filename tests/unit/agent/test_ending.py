@@ -169,24 +169,3 @@ def test_a_session_that_is_over_keeps_nothing_of_the_scripts_alive(begin, when):
     gc.collect()
     assert [ref() for ref in refs] == [None] * 3
     assert agent.step == 5
-
-
-@pytest.mark.parametrize("when", ["after its loop", "inside its loop"])
-def test_a_session_that_is_over_keeps_nothing_of_the_scripts_alive(begin, when):
-    """In a notebook the next attempt needs the memory."""
-    model, optimizer = parts()
-    model.average = nn.Linear(4, 2)
-    agent = begin(model=model, optimizer=optimizer, extra={"ema": model.average})
-    agent.on_restore(lambda step, kept=model: None)
-    turns = agent.loop(range(100), total=5)
-    for micro, _ in turns:
-        turn(model, optimizer, micro)
-        agent.log(loss=1.0)
-        if when == "inside its loop" and micro == 2:
-            agent.close()
-    agent.close()
-    refs = [weakref.ref(thing) for thing in (model, optimizer, model.average)]
-    del model, optimizer, turns
-    gc.collect()
-    assert [ref() for ref in refs] == [None] * 3
-    assert agent.step == 5

@@ -248,3 +248,25 @@ def test_an_event_loop_that_has_come_since_keeps_its_wake_up_descriptor(training
     one.process.send_signal(signal.SIGUSR2)
     assert one.end() == 0, one.said
     assert "heard" in one.said
+
+
+def test_other_signals_of_the_scripts_own_do_not_keep_a_thread_busy(training):
+    """A profiler's timer brings 500 a second; each would take the interpreter's lock from the training."""
+    body = """
+    looks, read = [], os.read
+    os.read = lambda fd, n: (looks.append(n), read(fd, n))[1]
+    came = []
+    signal.signal(signal.SIGALRM, lambda n, f: came.append(n))
+    agent = sitter_agent.start(name="x"); own()
+    signal.setitimer(signal.ITIMER_REAL, 0.002, 0.002)
+    print("ready", flush=True)
+    before, began = len(looks), time.monotonic()
+    while len(came) < 300:
+        pass
+    took, looked = time.monotonic() - began, len(looks) - before
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    print("few" if looked <= took / 0.05 + 20 else f"{looked} in {took}", flush=True)
+    """
+    one = training(body)
+    assert one.end() == 0, one.said
+    assert "few" in one.said, one.said
