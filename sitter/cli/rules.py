@@ -6,15 +6,22 @@ import click
 
 from sitter.cli.common import asking, counted, json_option, print_json_line, run_option
 from sitter.clock import human, iso
-from sitter.config import parse, unknown
+from sitter.config import Config, parse, unknown
+from sitter.control.rule_files import kinds
+from sitter.control.ruleset import beside, files
 from sitter.control.ruleset import check as check_all
 from sitter.errors import ConfigError
-from sitter.model import RuleState
+from sitter.model import LogEntry, RuleState
 from sitter.paths import find
+from sitter.rules.base import play
 from sitter.rules.own.expression import OTHERS
 from sitter.rules.own.facts import names as fact_names
 from sitter.rules.own.series import SERIES
-from sitter_wire.queries import GetRules
+from sitter_wire.queries import GetLogbook, GetRules
+
+SHOWN = 20
+MOST_LOG = 5_000
+"""Of a rule's history: lines shown, and lines of the logbook among which they are looked for."""
 
 
 @click.group("rules", short_help="List the rules, show one, check a sitter.toml.", no_args_is_help=True)
@@ -58,7 +65,20 @@ def show(name: str, run: str | None) -> int:
         f"{counted(s.findings, 'finding')} since the daemon started"
         + (f"; last at step {s.last_step:,}: {s.last_text}" if s.last_step is not None else "")
     )
+    _history(name, run)
     return 0
+
+
+def _history(name: str, run: str | None) -> None:
+    """What it has found in this run, and what came of it, newest last."""
+    with asking(find(run, acts=False)) as asked:
+        log: list[LogEntry] = asked.ask(GetLogbook(limit=MOST_LOG))
+    mine = [entry for entry in log if entry.rule == name]
+    if mine:
+        click.echo(f"\nin this run{f' (the last {SHOWN} of {len(mine):,} lines)' if len(mine) > SHOWN else ''}:")
+    for entry in mine[-SHOWN:]:
+        step = f"{entry.step:,}" if entry.step is not None else "–"
+        click.echo(f"  {iso(entry.time)}  {step:>10}  {entry.kind:<8} {entry.status or '':<10} {entry.detail}")
 
 
 @command.command("check", short_help="Say whether a sitter.toml can be used, else what is wrong.")
@@ -73,10 +93,25 @@ def check(file: Path) -> int:
         raise ConfigError(f"{file} is not UTF-8 text ({e.reason} at byte {e.start}); save it as that") from e
     config = parse(text, str(file))
     check_all(config, str(file))
-    click.echo(
-        f"{file} is right: mode {config.mode}, {counted(len(config.rules), 'rule')} changed, {counted(len(config.notify), 'notifier')}"
-    )
+    stories = _stories_told(config, str(file))
+    rules, notifiers = counted(len(config.rules), "rule"), counted(len(config.notify), "notifier")
+    click.echo(f"{file} is right: mode {config.mode}, {rules} changed, {notifiers}{stories}")
     return 0
+
+
+def _stories_told(config: Config, where: str) -> str:
+    """The cases of the rules in Python files, each told to a new rule. Raises ConfigError for one that does not say what it should."""
+    told = 0
+    for path in files(config, beside(where), where):
+        for kind in kinds(path):
+            for case, fires in [*((case, True) for case in kind.FIRES), *((case, False) for case in kind.QUIET)]:
+                found = play(kind(), case)
+                told += 1
+                if fires != bool(found) or (fires and not any(case.says in finding.text for finding in found)):
+                    wanted = f"a finding that says {case.says!r}" if fires else "no finding"
+                    said = "; ".join(finding.text for finding in found) or "none"
+                    raise ConfigError(f"{path}: rule {kind.name}, case {case.title!r}: expected {wanted}, found {said}")
+    return f", {counted(told, 'case')} of rules in Python told" if told else ""
 
 
 @command.command("functions", short_help="What a rule of your own may ask: functions and facts.")
