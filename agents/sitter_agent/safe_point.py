@@ -9,6 +9,7 @@ from sitter_agent.feed import Feed
 from sitter_agent.handlers import raised_by_handler
 from sitter_agent.loader_position import take_up_position
 from sitter_agent.notices import Notices
+from sitter_agent.quick import Put
 from sitter_agent.say import say
 from sitter_agent.state_copy import take_snapshot
 from sitter_agent.stopwatch import Aftermath, Stopwatch
@@ -23,6 +24,12 @@ HEARD_S = 3.0
 """A daemon that pings each second and was heard so recently is there."""
 PAUSE_LOOK_S = 0.25
 FILES_LOOK_S = 1.0
+MOST_KNOWN = 16
+"""Sets of names of our own signals that have a short way into the file: they change only as the gradient norm is among them or not."""
+
+Known = tuple[tuple[str, ...], Put]
+"""Such a set and its way."""
+UNKNOWN: Known = (), lambda step, branch, values: False
 
 
 class SafePoint(Counting):
@@ -41,6 +48,8 @@ class SafePoint(Counting):
         self._aftermath = Aftermath()
         self._told = False
         self._epochs_total = 0
+        self._known: dict[tuple[str, ...], Known] = {}
+        self._last = UNKNOWN
         self.said_goodbye = ""
         self.closed = False
         """The session was ended, or this is a forked child: a loop that still runs only counts."""
@@ -160,17 +169,17 @@ class SafePoint(Counting):
             self._signals(step, now)
             if core.free_knobs:
                 self._knobs()
-            clear = core.clear()
-            if clear is not self._cleared:
-                self._cleared = clear
-                core.ring.clear_up_to(clear, p)
+            ring, link = core.ring, core.link
+            if link is not None and link.clear is not self._cleared:
+                self._cleared = link.clear
+                ring.clear_up_to(self._cleared, p)
             self._serve()
             if not core.snapshots_ready:
                 self._first_snapshot()
-            elif core.ring.may_be_due(now) and core.ring.due(p.done, p.points, core.heard(HEARD_S)):
+            elif ring.may_be_due(now) and ring.due(p.done, p.points, core.heard(HEARD_S)):
                 self._snapshot()
-            if core.link is not None:
-                core.link.ship()
+            if link is not None:
+                link.ship()
             self._ended = core.clock()
         except Exception as e:  # nothing of ours escapes into training
             if raised_by_handler(e):
@@ -197,24 +206,37 @@ class SafePoint(Counting):
                 core.remark(text, "warning")
 
     def _signals(self, step: int, now: float) -> None:
-        core = self.core
+        core, p = self.core, self.progress
         values: dict[str, object] = {"step_time": now - self._ended}
-        if self.progress.managed and core.feed is not None:
+        if p.managed and core.feed is not None:
             values["data_wait"] = self._waited
         self._waited = 0.0
+        logged = core.logged
         for name, value in core.adapter.sample(step).items():
-            if name in core.logged:
+            if name in logged:
                 continue
-            if on_gpu(value):
-                core.pending.add(step, self.progress.branch, name, value)
+            if type(value) is not float and on_gpu(value):
+                core.pending.add(step, p.branch, name, value)
             else:
                 values[name] = value
         for name, knob in core.free_knobs.items():
-            if name not in core.logged:
+            if name not in logged:
                 values[name] = knob.effective()
-        core.recorder.log(step, self.progress.branch, values)
-        if len(core.pending):
+        names, put = self._last
+        if tuple(values) != names:
+            names, put = self._last = self._known.get(tuple(values), UNKNOWN)
+        if not put(step, p.branch, values.values()):
+            self._record(step, values)
+        if core.pending:
             core.pending.poll()
+
+    def _record(self, step: int, values: dict[str, object]) -> None:
+        """What the short way cannot take, as in ``Agent.log``."""
+        recorder, names = self.core.recorder, tuple(values)
+        recorder.log(step, self.progress.branch, values)
+        put = recorder.short_way(names)
+        if put is not None and len(self._known) < MOST_KNOWN:
+            self._known[names] = names, put
 
     def _knobs(self) -> None:
         for knob in self.core.free_knobs.values():

@@ -1,5 +1,6 @@
 """What a piece of our own work costs the training thread. Time in which other processes had the core is not its cost."""
 
+import os
 import statistics
 import time
 from collections.abc import Callable
@@ -17,6 +18,18 @@ else:
     def preemptions() -> int:
         """How often this thread has lost its core while it still had work to do."""
         return getrusage(RUSAGE_THREAD).ru_nivcsw
+
+
+def waited() -> float:
+    """Seconds in all that this thread was ready to run and others had the core; 0 where the system does not say. Some 10 µs."""
+    try:
+        descriptor = os.open("/proc/thread-self/schedstat", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            return int(os.read(descriptor, 100).split()[1]) / 1e9
+        finally:
+            os.close(descriptor)
+    except (OSError, ValueError, IndexError):
+        return 0.0
 
 
 class Stopwatch:

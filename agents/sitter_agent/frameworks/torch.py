@@ -46,6 +46,10 @@ class TorchAdapter:
         self._hooks = {
             n: StepHooks(o, n, self._meters[n].after_step) for n, o in self._optimizers.items() if torch_found.can_hook(o)
         }
+        self._sampled: list[tuple[StepHooks, GradNormMeter, str, str, str]] = []
+        for i, (n, hooks) in enumerate(self._hooks.items()):
+            suffix = f"/{n}" if i else ""
+            self._sampled.append((hooks, self._meters[n], f"lr{suffix}", f"lr_scheduled{suffix}", f"grad_norm{suffix}"))
         self._knobs: list[Knob] = list(offer(list(self._hooks.values())))
 
     # -- state -------------------------------------------------------------------------------------------------------
@@ -148,19 +152,18 @@ class TorchAdapter:
         Of the first param group. Further optimizers have their name behind a slash: ``lr/D``. A 0-d tensor where the value lies
         on a device.
         """
-        self._heal()
         values: dict[str, float | Tensor] = {}
-        for i, (name, hooks) in enumerate(self._hooks.items()):
-            suffix = f"/{name}" if i else ""
+        for hooks, meter, lr, lr_scheduled, grad_norm in self._sampled:
+            hooks.heal()
             scheduled, used = hooks.used
             if used is not None and scheduled is not None:
-                values[f"lr{suffix}"] = used
-                values[f"lr_scheduled{suffix}"] = scheduled
-            meter = self._meters[name]
+                values[lr] = used
+                values[lr_scheduled] = scheduled
             meter.enabled = not self.user_logs_grad_norm
-            norm = meter.take()
-            if norm is not None:
-                values[f"grad_norm{suffix}"] = norm
+            if meter.taken is not None:
+                norm = meter.take()
+                if norm is not None:
+                    values[grad_norm] = norm
         return values
 
     def remarks(self) -> list[str]:

@@ -2,6 +2,7 @@
 
 import os
 import time
+from pathlib import Path
 
 import pytest
 
@@ -64,3 +65,30 @@ def test_what_a_snapshot_leaves_behind_is_what_the_next_turns_cost_more(monkeypa
             after.turn()
         assert not after.going
     assert after.seconds() == pytest.approx(0.0004)
+
+
+@pytest.mark.skipif(not Path("/proc/thread-self/schedstat").exists(), reason="this system does not say")
+def test_how_long_this_thread_waited_for_its_core_is_known_where_the_system_says_it():
+    everywhere = os.sched_getaffinity(0)
+    other = 0
+    os.sched_setaffinity(0, {min(everywhere)})
+    try:
+        other = os.posix_spawn("/bin/sh", ["/bin/sh", "-c", "while :; do :; done"], {})
+        lost, began, before = preemptions(), time.monotonic(), stopwatch.waited()
+        while preemptions() < lost + 3:
+            busy(0.01)
+        wall, waited = time.monotonic() - began, stopwatch.waited() - before
+    finally:
+        os.sched_setaffinity(0, everywhere)
+        if other:
+            os.kill(other, 9)
+            os.waitpid(other, 0)
+    assert 0.2 * wall < waited < wall
+
+
+def test_where_the_system_does_not_say_nobody_waited(monkeypatch):
+    def refuse(*a: object) -> int:
+        raise FileNotFoundError
+
+    monkeypatch.setattr(os, "open", refuse)
+    assert stopwatch.waited() == 0.0
