@@ -54,7 +54,7 @@ class Shell:
     def status(self) -> dict:
         return self.json("status")
 
-    def until(self, what: Callable[[dict], bool], *words: str, timeout: float = 60.0) -> dict:
+    def until(self, what: Callable[[dict], bool], *words: str, timeout: float = 100.0) -> dict:
         """The first status of which ``what`` is true; across processes there is no event to wait for. ``words``: see ``present``."""
         end = time.monotonic() + timeout
         status: dict = {}

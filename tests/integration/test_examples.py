@@ -32,7 +32,7 @@ def train(words, cwd, **env) -> str:
     """stdout and stderr of the example."""
     done = subprocess.run(
         [sys.executable, str(EXAMPLES / words[0]), *words[1:]], cwd=cwd, env={**os.environ, **env}, capture_output=True, text=True,
-        timeout=110, check=False, stdin=subprocess.DEVNULL,
+        timeout=250, check=False, stdin=subprocess.DEVNULL,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout + done.stderr

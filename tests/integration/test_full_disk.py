@@ -63,7 +63,7 @@ def test_training_goes_on_while_the_disk_is_full_and_all_is_written_once_there_i
         assert len(refused.stderr.splitlines()) == 1
         assert "make room" in refused.stderr
         # 1 MiB of the recorder lasts for about 3,000 steps: past it nothing more can be kept, and that is counted.
-        dropped = sitter.until(lambda s: s["agent"]["dropped"] > 0, timeout=40)
+        dropped = sitter.until(lambda s: s["agent"]["dropped"] > 0)
         sitter.until(lambda s: s["step"] > max(full["step"], dropped["step"]) + 300)
         assert sitter("note", "written while it was full").returncode == 0
 

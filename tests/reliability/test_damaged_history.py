@@ -113,7 +113,7 @@ def test_a_history_that_is_damaged_under_the_daemons_hands(sitter, script, start
     until(lambda: sitter("logbook").returncode != 0)  # somebody looks; without that the daemon looks by itself once a minute
     watched(tmp_path, 2)
     pid, step = first["daemon"]["pid"], first["step"]
-    later = sitter.until(lambda s: s["daemon"] and s["daemon"]["pid"] != pid and s["step"] > step + 200, timeout=60.0)
+    later = sitter.until(lambda s: s["daemon"] and s["daemon"]["pid"] != pid and s["step"] > step + 200)
     assert any("history.db.damaged-" in text for text in later["warnings"]), later["warnings"]
     log = run.daemon_log.read_text()
     assert "stays damaged" in log
