@@ -1,6 +1,7 @@
 """A run without a daemon, looked at by a command: takes the daemon's lock for that time, takes in what the recorder holds, answers the
 same questions, and deletes nothing. Where the place cannot be written it does the same in a scratch copy."""
 
+import contextlib
 import shutil
 import tempfile
 from pathlib import Path
@@ -32,24 +33,32 @@ class Offline:
     def __init__(self, run: RunDir) -> None:
         """Raises DaemonError where a daemon has just taken the run or another command keeps it, StoreError where the history cannot be
         read."""
+        # What was opened is closed where the rest fails: this process may go on, and would keep the run from its next command.
+        with contextlib.ExitStack() as opened:
+            self._begin(run, opened)
+            self._opened = opened.pop_all()
+
+    def _begin(self, run: RunDir, opened: contextlib.ExitStack) -> None:
         info, clock = look(run).info, SystemClock()
         config = load(run.sitter_toml)
-        self._scratch: tempfile.TemporaryDirectory[str] | None = None
         self._lock: IO[str] | None = None
         history = run.history
         try:
             check_own_run(run)  # else whatever we wrote there would be in its owner's way
             self._lock = take_within(run.daemon_lock, OTHERS_S, reads=True)
         except OSError:
-            history = self._copy(run)
+            history = self._copy(run, opened)
         else:
             if self._lock is None:
                 pid = holder(run.daemon_lock)
                 who = "another command that reads" if pid is None else f"a daemon (process {pid}) has just taken"
                 raise DaemonError(f"{who} run {run.name}{' keeps it' if pid is None else ''}: ask again")
+            opened.callback(self._lock.close)
         self._writer = Writer(history, on_commit=lambda _: None, clock=clock)
+        opened.callback(self._writer.close)
         self._writer.start()
         self._reader = Reader(history)
+        opened.callback(self._reader.close)
         core = self._core = Core(
             run=run,
             info=info,
@@ -93,12 +102,7 @@ class Offline:
 
     def close(self) -> None:
         """Commits, gives the lock back."""
-        self._writer.close()
-        self._reader.close()
-        if self._lock is not None:
-            self._lock.close()
-        if self._scratch is not None:
-            self._scratch.cleanup()
+        self._opened.close()
 
     def _read(self, query: queries.Query, answer: Answer) -> None:
         settled = self._writer.flush()
@@ -110,11 +114,11 @@ class Offline:
             Answered(status="rejected", text=f"nothing to act on: the training is {state}, and no daemon watches it")
         )
 
-    def _copy(self, run: RunDir) -> Path:
-        self._scratch = tempfile.TemporaryDirectory(prefix="sitter-")
+    def _copy(self, run: RunDir, opened: contextlib.ExitStack) -> Path:
+        scratch = opened.enter_context(tempfile.TemporaryDirectory(prefix="sitter-"))
         real = run.history.resolve()  # a link where the run lies on a network file system: the WAL lies beside the real file
         for name in (real.name, f"{real.name}-wal"):
             source = real.parent / name
             if source.exists():
-                shutil.copyfile(source, Path(self._scratch.name) / name)
-        return Path(self._scratch.name) / run.history.name
+                shutil.copyfile(source, Path(scratch) / name)
+        return Path(scratch) / run.history.name

@@ -146,7 +146,7 @@ class Trials:
         data = self.mutator.data(self.segment)
         (self.folder / segment_name(1)).write_bytes(data)
         if i % WHOLE:
-            files.unreadable(self.run.recorder)
+            files.unreadable(self.folder)
             intake = Intake({})
             for read in files.read(self.folder):
                 intake.take_read(read.header.session, read.records)
