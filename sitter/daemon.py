@@ -44,7 +44,7 @@ def watch(run: RunDir, ready: Callable[[], None]) -> int:
         log.error("%s", e)
         set_aside(run.history, clock.wall())
         daemon = Daemon(run, clock)
-    daemon.core.say_what_lies_aside()
+    daemon.core.laid_aside.say()
     register(run)
     signal.signal(signal.SIGTERM, lambda *_: daemon.stop())
     signal.signal(signal.SIGINT, lambda *_: daemon.stop())

@@ -16,6 +16,7 @@ from sitter.control.gaps import KEPT as GAPS
 from sitter.control.gaps import Gaps
 from sitter.control.incidents import Incidents
 from sitter.control.judge import Judge
+from sitter.control.laid_aside import TOLD_ASIDE, LaidAside
 from sitter.control.learned import Learned
 from sitter.control.life import Life
 from sitter.control.mishaps import mishaps
@@ -23,6 +24,7 @@ from sitter.control.orders import ORDERS, Given, Orders
 from sitter.control.present import Present
 from sitter.control.recall import Recall
 from sitter.control.ruleset import build, rule_places
+from sitter.control.sight import Sight
 from sitter.control.stillness import Stillness
 from sitter.control.tally import Tally
 from sitter.grammar import spelled
@@ -33,7 +35,6 @@ from sitter.rules.base import Rule
 from sitter.rules.engine import Engine
 from sitter.rules.stalled import Stalled
 from sitter.rules.view import RunView
-from sitter.store.aside import aside
 from sitter.store.reader import Reader
 from sitter.store.writer import Writer
 from sitter_wire.codec import GarbageError
@@ -84,27 +85,23 @@ class Core:
         self.orders = Orders(clock, send, self.keep)
         self.incidents = Incidents(clock, writer.incident, reader.incidents(), self.log_entry)
         self.dispatcher = Dispatcher(chosen, reader.get("preset") or preset, clock, self)
-        self.life = Life(
-            run, clock, self.present, supervised=info.supervised, on_gone=on_gone, reading=lambda: self.reading
-        )
+        self.life = Life(run, clock, self.present, supervised=info.supervised, on_gone=on_gone, reading=lambda: self.reading)
         self.flow = Flow(
             info=info, clock=clock, writer=writer, present=self.present, engine=self.engine, dispatcher=self.dispatcher,
-            incidents=self.incidents, orders=self.orders, log_entry=self.log_entry, on_event=self._sync_view,
+            incidents=self.incidents, orders=self.orders, log_entry=self.log_entry, on_event=lambda: self._sight.refresh(),
         )  # fmt: skip
         self.backlog = Backlog(run, self.intake, writer, self.flow)
         self.board = Board(
             run=run, clock=clock, present=self.present, engine=self.engine, dispatcher=self.dispatcher, incidents=self.incidents,
             life=self.life, last_log_id=lambda: self._log_id, trouble=self.trouble,
         )  # fmt: skip
-        self.stillness = Stillness(
-            run, clock, self.present, self.life, self.orders, self.view, post=post, log_entry=self.log_entry
-        )
+        self._sight = Sight(self.view, self.present, self.board, self.life, clock)
+        self.stillness = Stillness(run, clock, self.present, self.life, self.orders, self.view, post=post, log_entry=self.log_entry)
         self._tally = Tally(self.rules, self.dispatcher)
         self._judge = Judge(self.present, self.engine, writer, self.log_entry, config.checkpoints.healthy_steps)
         self._learned = Learned(self.rules, clock, self.keep)
-        self._told_aside: list[str] = reader.get("told_aside") or []
-        self._aside = ""
-        self.others: list[Callable[[], str]] = []
+        self.laid_aside = LaidAside(run, self.present, reader.get(TOLD_ASIDE), log_entry=self.log_entry, tell=self.tell, keep=self.keep)
+        self.others: list[Callable[[], str]] = [self.laid_aside.sentence]
         """What others have to say in ``trouble``; empty: nothing."""
         self.garbage: list[Counter[str]] = []
         """What the sockets have dropped, by kind."""
@@ -128,7 +125,7 @@ class Core:
         last = sessions[-1]
         session = self.flow.session(last.session, None, last.pid or 0)
         session.clock = (last.wall_ns / 1e9, last.mono_ns / 1e9)
-        Recall(self.present, self.engine, self.incidents, self._sync_view).tell(reader, last.session)
+        Recall(self.present, self.engine, self.incidents, self._sight.refresh).tell(reader, last.session)
         self._take_up(reader)
         self._learned.recall(reader.get("learned"))
         self._judge.recall(reader)
@@ -226,7 +223,7 @@ class Core:
         self.read_on()
         if self.reading:
             return
-        self._sync_view()
+        self._sight.refresh()
         self.stillness.look()
         for finding in self.engine.tick(self.clock.monotonic()):
             self.flow.finding(finding)
@@ -253,26 +250,6 @@ class Core:
             return self.clock.monotonic() - self._began > FIRST_WORD_S
         return self.intake.wanted(session.id) > pong.written
 
-    def _sync_view(self) -> None:
-        p, view, now = self.present, self.view, self.clock.monotonic()
-        start = p.session.start if p.session else None
-        if start is not None:
-            view.kind, view.clips = start.kind, start.clips
-        if p.goal is not None:
-            view.goal, view.better = p.goal[0], "higher" if p.goal[1] == "higher" else "lower"
-        view.total, view.paused, view.step, view.steps_per_s = p.total, p.paused, p.step, p.steps_per_s()
-        view.branch = p.branch or 0
-        view.scales = {name: scale for name, (scale, _) in p.scales.items()}
-        view.host, view.gpus = self.board.host, self.board.gpus
-        view.checkpoints = sorted(p.checkpoints.values(), key=lambda c: c.time or 0.0)
-        view.safe_point_age = None if p.last_safe_point is None else max(0.0, now - p.last_safe_point)
-        view.agent_age = None if p.pong_at is None else max(0.0, now - p.pong_at)
-        view.state = self.life.state()
-        view.in_session = self.life.alive
-        view.started = p.session.clock[1] if p.session and p.session.clock else None
-        if self.life.silent_yet:
-            view.started, view.safe_point_age = self.life.since, None
-
     def demands(self, reach: Reach) -> Demands:
         """What clients may ask and demand of this run."""
         return Demands(
@@ -295,7 +272,6 @@ class Core:
         out += [text for say in self.others if (text := say())]
         out += self.backlog.unreadable
         out += mishaps()
-        out += [self._aside] if self._aside else []
         out += [self.standing] if self.standing else []
         return out
 
@@ -312,18 +288,6 @@ class Core:
         if self.present.session is not None and self.life.speaks:
             self.life.stopped_session = self.present.session.id
             self.keep("stopped_session", self.present.session.id)
-
-    def say_what_lies_aside(self) -> None:
-        """Damaged histories beside this one: the logbook and whoever is to be told hear of each once, the status as long as it is there."""
-        lie = aside(self.run.history)
-        self._aside = f"the history was damaged: what was in it lies in {', '.join(lie)}, and this one was begun after it" if lie else ""
-        for name in lie:
-            if name not in self._told_aside:
-                text = f"the history was damaged and is kept as {name}; this one begins with what the recorder still held"
-                self.log_entry("note", step=self.present.step, branch=self.present.branch, status="warning", detail=text)
-                self.tell("daemon_gone", f"{self.run.name}: {text}", name)
-        if set(lie) - set(self._told_aside):
-            self.keep("told_aside", lie)
 
     def ended_by_rule(self) -> None:
         """A rule ends this session by signals so that it is started again: that is no stop of the operator's, also to the next daemon."""

@@ -36,8 +36,8 @@ MARKED_S = 2.0
 
 
 class Standing(msgspec.Struct, kw_only=True):
-    """A stop that is not settled. ``asked``, ``until``: monotonic seconds. ``ordered``: the session that has it now; ``last``: the answer for
-    one that had it and died."""
+    """A stop that is not settled. ``asked``, ``until``: monotonic seconds. ``ordered``: the session that has it now; ``last``: the answer
+    for one that had it and died."""
 
     action: Stop
     until: float

@@ -325,7 +325,7 @@ def test_snapshots_of_weeks_are_not_read_again(daemons):
     last = records[-1]
     begun(daemons(), *records, taken(last.seq + 1, last.step), goal="val_loss", better="lower")
     with contextlib.closing(Reader(daemons().run.history)) as reader:
-        told = [item.event for item in recall._past(reader, "s") if isinstance(item, Happening)]
+        told = [item.event for item in recall.past(reader, "s") if isinstance(item, Happening)]
     assert [type(e) for e in told] == [SessionStart, SnapshotTaken]
 
 

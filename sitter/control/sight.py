@@ -1,0 +1,35 @@
+"""Keeps what the rules see beside the values as new as what is known."""
+
+from sitter.clock import Clock
+from sitter.control.board import Board
+from sitter.control.life import Life
+from sitter.control.present import Present
+from sitter.rules.view import RunView
+
+
+class Sight:
+    """Of one run."""
+
+    def __init__(self, view: RunView, present: Present, board: Board, life: Life, clock: Clock) -> None:
+        self._view, self._present, self._board, self._life, self._clock = view, present, board, life, clock
+
+    def refresh(self) -> None:
+        """Every second, and at every event before the rules hear of it."""
+        p, view, now = self._present, self._view, self._clock.monotonic()
+        start = p.session.start if p.session else None
+        if start is not None:
+            view.kind, view.clips = start.kind, start.clips
+        if p.goal is not None:
+            view.goal, view.better = p.goal[0], "higher" if p.goal[1] == "higher" else "lower"
+        view.total, view.paused, view.step, view.steps_per_s = p.total, p.paused, p.step, p.steps_per_s()
+        view.branch = p.branch or 0
+        view.scales = {name: scale for name, (scale, _) in p.scales.items()}
+        view.host, view.gpus = self._board.host, self._board.gpus
+        view.checkpoints = sorted(p.checkpoints.values(), key=lambda c: c.time or 0.0)
+        view.safe_point_age = None if p.last_safe_point is None else max(0.0, now - p.last_safe_point)
+        view.agent_age = None if p.pong_at is None else max(0.0, now - p.pong_at)
+        view.state = self._life.state()
+        view.in_session = self._life.alive
+        view.started = p.session.clock[1] if p.session and p.session.clock else None
+        if self._life.silent_yet:
+            view.started, view.safe_point_age = self._life.since, None
