@@ -25,9 +25,10 @@ SPARSE_STEPS = 10
 class Guard(Rule):
     """Goes back to a healthy state when loss or gradient blow up, and lets the training go on.
 
-    It trips when the loss or the gradient norm is not finite; when the loss stands far above its usual level (more than 8 robust
-    standard deviations above the median of the last 40 points, on a log scale) in 2 of the last 3 points; when it stands 8 × above
-    it and above where the run began; or when the gradient norm does (8 deviations and 10 ×).
+    It trips when the loss, the validation loss or the gradient norm is not finite; when the loss stands far above its usual level (more
+    than 8 robust standard deviations, on a log scale, and 1.2 ×, above the median of the last 40 points) in 2 of the last 3 points;
+    when it stands 8 × above it and above where the run began; when the gradient norm does (8 deviations and 10 ×); or when training
+    and validation loss both stand 1.3 × above the best they have been.
 
     Then it puts back the newest healthy snapshot from at least 2 steps before the last healthy point. The data go on, so that a bad
     batch is not met again, and no knob is changed. Bad again at once: the batches are at fault; it waits for their end and goes back
@@ -36,8 +37,8 @@ class Guard(Rule):
 
     At most 3 rollbacks an hour; after that it watches. A value that is not finite while the model is (a skipped step of mixed
     precision) leads to nothing. With ``kind="rl"`` or ``"gan"`` only values that are not finite act, since there the loss jumps by
-    nature; with clipped gradients a gradient spike alone does not act. It needs a loss (or a gradient norm) that is logged; with a
-    sparsely logged one it is as slow as the log, and says so.
+    nature; with clipped gradients, or a gradient norm that is logged less than every 10th step, a gradient spike alone does not act. It
+    needs a loss (or a gradient norm) that is logged; with a sparsely logged one it is as slow as the log, and says so.
 
     What is tried on: five kinds of faults on small real tasks, and 291 published logs of healthy runs, see
     ``tests/benchmarks/guard_offline.py``.
@@ -64,10 +65,14 @@ class Guard(Rule):
         """… if it also stands so many times above where the run began."""
         suspicion_z: float = 4.0
         """Above this nothing is trusted: no snapshot is cleared, and the trouble is said to have begun there."""
+        least_factor: float = 1.2
+        """However calm the loss: less than so many times above its median is not far."""
         high_factor: float = 1.5
         """A loss so many times above its median, and suspicious, in 4 of the last 5 points trips."""
         shift_factor: float = 1.4
         """The median of the last 20 points may not stand so many times above the median of the 40 before them (and 8 deviations)."""
+        both_factor: float = 1.3
+        """Training and validation loss may not both stand so many times above their best, by the medians of 3 evaluations."""
         arm_points: int = 10
         """Points before z is believed."""
         early_points: int = 5
@@ -87,8 +92,8 @@ class Guard(Rule):
         super().__init__(params)
         p = self.params
         self._bars = Bars(
-            p.z, p.grad_factor, p.loss_factor, p.initial_factor, p.suspicion_z, p.high_factor, p.shift_factor,
-            p.rate_factor, p.arm_points, p.early_points, max(0.0, min(p.z, p.suspicion_z)),
+            p.z, p.grad_factor, p.loss_factor, p.initial_factor, p.suspicion_z, p.least_factor, p.high_factor, p.shift_factor,
+            p.both_factor, p.rate_factor, p.arm_points, p.early_points, max(0.0, min(p.z, p.suspicion_z)),
         )  # fmt: skip
         self.memory: Signs = Signs()
         self.response = Response()
@@ -139,7 +144,7 @@ class Guard(Rule):
         if signs.odd:
             self._odd_step = sample.step
         if trip is not None:
-            return self._in_trip(trip, sample, view)
+            return self._also_lost(trip, sign, sample) or self._in_trip(trip, sample, view)
         if signs.clean >= CLEAN_POINTS:
             response.excused = 0
         if sign is not None:
@@ -177,8 +182,19 @@ class Guard(Rule):
             sign=sign, step=sample.step, branch=sample.branch, onset=onset, jump=jump, wait=plan.wait, want=plan.want,
             before=response.where(healthy, onset, p.margin, jump if can_scale else None),
             text=f"{describe(sign)} at step {sample.step:,}{plan.words}",
+            lost=[sign.signal] if sign.kind == "nonfinite" else [],
         )  # fmt: skip
         return self._finding(trip, sample.step, act=plan.wait == 0)
+
+    def _also_lost(self, trip: Trip, sign: Sign | None, sample: Sample) -> Finding | None:
+        """What is finite no more is said at its step, also where trouble is open already; what is done about it stays the same."""
+        if sign is None or sign.kind != "nonfinite" or sign.signal in trip.lost:
+            return None
+        trip.lost.append(sign.signal)
+        return self.found(
+            "critical", f"{describe(sign)} at step {sample.step:,}, after {describe(trip.sign)} at step {trip.step:,}", step=sample.step,
+            branch=sample.branch, onset=trip.onset, key=_key(trip), evidence={"signal": sign.signal, "value": sign.value}, suspicious=True,
+        )  # fmt: skip
 
     def _in_trip(self, trip: Trip, sample: Sample, view: RunView) -> Finding | None:
         signs = self.memory
@@ -190,7 +206,7 @@ class Guard(Rule):
             trip.wait = 0 if signs.clean >= 2 else trip.wait - 1
             if trip.wait == 0:
                 return self._finding(trip, sample.step, act=True)
-        elif signs.clean >= CLEAN_POINTS and not signs.shifted:
+        elif signs.clean >= CLEAN_POINTS and not (signs.shifted or signs.val_bad):
             return self._recovered(sample)
         elif trip.points >= SETTLE_POINTS and _finite(sample):
             signs.anew()
@@ -232,7 +248,7 @@ class Guard(Rule):
             return None
         self._noted = episode
         return self.found(
-            "warning", f"{describe(sign)} at step {sample.step:,}; nothing is done: {sign.why_not}", step=sample.step, branch=sample.branch,
+            "info", f"{describe(sign)} at step {sample.step:,}; nothing is done: {sign.why_not}", step=sample.step, branch=sample.branch,
             onset=sample.step if episode is None else episode, key=f"guard:noted:{sample.branch}:{episode}",
             evidence={"signal": sign.signal, "value": sign.value, "factor": sign.factor, "z": sign.z},
         )  # fmt: skip
@@ -352,6 +368,8 @@ def describe(sign: Sign) -> str:
     if sign.kind == "nonfinite":
         return f"{sign.signal} is {sign.value}"
     digits = f"{sign.factor:,.0f}" if sign.factor >= 10 else f"{sign.factor:.2g}"
+    if sign.kind == "both":
+        return f"{sign.signal} {digits} × the best they have been"
     return f"{sign.signal} {digits} × its usual level" + ("" if sign.since is None else f" for {NEW_POINTS} points")
 
 

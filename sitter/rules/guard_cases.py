@@ -27,6 +27,22 @@ def usual(
     return play
 
 
+def with_val(
+    val: Callable[[int, float], float], n: int = 200, noise: float = 0.05, loss: Callable[[int, float], float] = lambda i, v: v
+) -> Callable[[], Iterator[Sample]]:
+    """The same with a validation loss, ``val`` of the usual one, every tenth step."""
+
+    def play() -> Iterator[Sample]:
+        rng = random.Random(8)
+        for sample in usual(n, noise, grad=False, loss=loss)():
+            yield sample
+            if sample.step % 10 == 0:
+                level = (2.1 + 2.0 * math.exp(-sample.step / 40.0)) * math.exp(rng.gauss(0.0, 0.01))
+                yield Sample(step=sample.step, branch=0, time=sample.time, values={"val_loss": val(sample.step, level)})
+
+    return play
+
+
 FIRES = (
     Case("one loss is nan", usual(loss=lambda i, v: NAN if i == 150 else v), says="loss is nan at step 150", acts=True),
     Case("the loss becomes inf and stays", usual(loss=lambda i, v: INF if i >= 150 else v), says="loss is inf at step 150", acts=True),
@@ -41,10 +57,21 @@ FIRES = (
     Case("a gradient of 1,000 × its level, the loss not yet hit", usual(norm=lambda i, v: v * (1000.0 if i == 150 else 1.0)),
          says="grad_norm 1,", acts=True),
     Case("divergence within the first 20 steps", usual(n=30, loss=lambda i, v: v * (40.0 if i >= 12 else 1.0)), says="step 12", acts=True),
+    Case("the loss blows up, and two points later it is nan",
+         usual(grad=False, loss=lambda i, v: NAN if i >= 152 else v * (30.0 if i >= 150 else 1)),
+         says="loss is nan at step 152, after", acts=True),
+    Case("the validation loss is nan", with_val(lambda i, v: NAN if i >= 160 else v), says="val_loss is nan at step 160", acts=True),
+    Case("both losses rise slowly, the loss too noisy for its own sake",
+         with_val(lambda i, v: v * (1 + max(0, i - 200) / 400), loss=lambda i, v: v * (1 + max(0, i - 200) / 400), n=500, noise=0.12),
+         says="training and validation loss", acts=True),
+    Case("ruin from the first steps on", usual(n=9, grad=False, loss=lambda i, v: v * (50.0 if i else 1.0)),
+         says="its usual level", acts=True),
     Case("a spike of clipped gradients is seen, no more", usual(norm=lambda i, v: v * (1000.0 if i == 150 else 1.0)),
          says="gradients are clipped", acts=False, view={"clips": True}),
     Case("one spike in a log of every 100th step is seen, no more", usual(every=100, norm=lambda i, v: v * (100.0 if i == 150 else 1.0)),
-         says="one spike alone says little", acts=False),
+         says="a spike alone says little", acts=False),
+    Case("nor do two side by side say more", usual(every=100, norm=lambda i, v: v * (100.0 if i in (150, 151) else 1.0)),
+         says="a spike alone says little", acts=False),
     Case("the loss of reinforcement learning jumps by nature", usual(loss=lambda i, v: v * (5.0 if i >= 150 else 1.0)),
          says="only values that are not finite act", acts=False, view={"kind": "rl"}),
     Case("logged every 50 steps, and says how slow it is", usual(every=50), says="every 50 steps", acts=False),
@@ -61,5 +88,6 @@ QUIET = (
     Case("a full-batch loss without noise", usual(noise=0.0, grad=False)),
     Case("never finite: it has not started", usual(loss=lambda i, v: NAN, grad=False)),
     Case("a loss around zero and below", usual(n=400, loss=lambda i, v: v - 3.0, grad=False)),
+    Case("overfitting: the validation loss rises alone", with_val(lambda i, v: v * (1 + i / 300), n=600)),
     Case("gradients with long tails", usual(n=2000, norm=lambda i, v: v * (4.0 if i % 50 == 7 else 1.0))),
 )  # fmt: skip

@@ -42,6 +42,7 @@ class Trip(msgspec.Struct, kw_only=True):
     text: str
     want: float
     jump: Jump | None = None
+    lost: list[str] = []  # signals of which it was said that they are not finite
     wait: int = 0
     points: int = 0
     attempt: int = 0

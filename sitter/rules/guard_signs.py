@@ -1,10 +1,12 @@
 """What the guard sees: what is usual for loss and gradient norm, and what is odd now. Nothing about what was done."""
 
+import copy
 import math
 from collections import deque
 from itertools import pairwise
 from typing import Literal, NamedTuple
 
+from sitter.rules.course import Witnesses
 from sitter.rules.guard_rate import Rate
 from sitter.rules.guard_shift import Level
 from sitter.rules.robust import WINDOW, Robust, median
@@ -25,7 +27,14 @@ HELD_OUT = WINDOW // 2
 
 DENSE_GAP = 10
 """Steps between two gradient norms up to which one spike is evidence. Whoever sees one step in a hundred and finds a spike in it has
-most likely not seen many others, which did no harm: then the loss, or a second spike, must agree."""
+most likely not seen many others, which did no harm: then the loss must agree. (A second spike is no evidence either: of 291 published
+healthy runs one had two within three points, and did not care.)"""
+
+EARLY_RUIN = 2
+"""Points at the very start that stand ``loss_factor`` × above the first: nothing is usual yet, and this is no way to begin."""
+
+WITNESSES_Z = 4.5
+"""Training and validation loss must both stand so many standard deviations above their best."""
 
 
 class Bars(NamedTuple):
@@ -36,8 +45,10 @@ class Bars(NamedTuple):
     loss_factor: float
     initial_factor: float
     suspicion_z: float
+    least_factor: float
     high_factor: float
     shift_factor: float
+    both_factor: float
     rate_factor: float
     arm_points: int
     early_points: int
@@ -49,7 +60,7 @@ class Sign(NamedTuple):
     """Something is wrong. ``acts``: it may lead to an action; else ``why_not``. ``factor``: × the usual level (where not finite: the
     value). ``since``: it began at or after that step; None: with the suspicion that is open."""
 
-    kind: Literal["nonfinite", "loss", "grad"]
+    kind: Literal["nonfinite", "loss", "both", "grad"]
     signal: str
     value: float
     factor: float
@@ -74,7 +85,9 @@ class Signs:
         self.held_out = 0
         self.level = Level()
         self.shifted = False  # the loss stands on a higher level than before
-        self.spikes: deque[bool] = deque(maxlen=3)  # the same of the gradient norm
+        self.witnesses = Witnesses()
+        self.val_bad = False  # the last validation loss was not finite, or has risen together with the loss
+        self.ruined = 0  # points in a row, at the very start, that stood far above the first
         self.loss_odd = False
         self.grad_odd = False  # finite and far off
         self.not_positive = 0  # points for which the loss is still not judged, since one of it was zero or negative
@@ -98,6 +111,9 @@ class Signs:
             by_loss = self._other_losses(values)
         if grad is not None:
             by_grad = self._grad(step, grad, bars, view, frozen, beside=loss is not None)
+        by_val = self._val(step, values["val_loss"], bars) if "val_loss" in values else None
+        if by_val is not None:
+            self.odd, by_loss = True, by_loss or by_val
         if self.odd is None:
             return None
         self.main = loss is not None or "loss" not in self.seen
@@ -122,6 +138,7 @@ class Signs:
         self.loss_steps.append(step)
         self.odd = self.loss_odd = False
         if loss <= 0.0:
+            self.witnesses.rest()
             if loss < 0.0:  # exactly zero is a batch that is known by heart: it says nothing about the level
                 self.not_positive = WINDOW
                 self.loss.clear()
@@ -130,8 +147,13 @@ class Signs:
         self.not_positive = max(0, self.not_positive - 1)
         initial = self.initial = loss if self.initial is None else self.initial
         x, usual = math.log(loss), self.loss
+        self.witnesses.loss(x)
         sign, high, seen = None, False, len(usual)
-        if seen < bars.early_points or usual.is_usual(x, bars.lowest_z):
+        if seen < bars.early_points and loss > bars.loss_factor * initial:
+            self.ruined, high = self.ruined + 1, True
+            self.odd = self.loss_odd = True
+            sign = Sign("loss", "loss", loss, loss / initial, None) if self.ruined >= EARLY_RUIN else None
+        elif seen < bars.early_points or usual.is_usual(x, bars.lowest_z):
             if seen >= bars.arm_points:
                 self.far.append(False)
                 self.high.append(False)
@@ -151,10 +173,11 @@ class Signs:
         z, above = usual.z(x), x - usual.centre
         if len(usual) >= bars.arm_points:
             self.odd = self.loss_odd = z > bars.suspicion_z
-            self.far.append(z > bars.z)
+            far = z > bars.z and above > math.log(bars.least_factor)
+            self.far.append(far)
             high = self.odd and above > math.log(bars.high_factor)
             self.high.append(high)
-            if (z > bars.z and sum(self.far) >= 2) or (high and sum(self.high) >= HIGH_POINTS):
+            if (far and sum(self.far) >= 2) or (high and sum(self.high) >= HIGH_POINTS):
                 sign = Sign("loss", "loss", loss, math.exp(above), z)
         if z > bars.z and above > math.log(bars.loss_factor) and loss > bars.initial_factor * initial:
             self.odd = self.loss_odd = True
@@ -170,6 +193,19 @@ class Signs:
             if shift is not None and self.shifted:
                 return Sign("loss", "loss", math.exp(x), shift.factor, shift.z, since=shift.since)
         return None
+
+    def _val(self, step: int, val: float, bars: Bars) -> Sign | None:
+        """The validation loss: finite, and whether it has risen from its best together with the training loss."""
+        if not math.isfinite(val):
+            self.val_bad = "val_loss" in self.seen
+            return Sign("nonfinite", "val_loss", val, val, None) if self.val_bad else None
+        self.seen.add("val_loss")
+        both = self.witnesses
+        both.val_loss(step, val)
+        self.val_bad = both.rise is not None and both.rise > math.log(bars.both_factor) and both.z > WITNESSES_Z
+        if both.rise is None or not self.val_bad or self.not_positive:
+            return None
+        return Sign("both", "training and validation loss", val, math.exp(min(700.0, both.rise)), both.z, since=both.well)
 
     def _other_losses(self, values: dict[str, float]) -> Sign | None:
         """Where nothing is called ``loss`` (a GAN has two): the losses there are, only for whether they are finite."""
@@ -204,7 +240,6 @@ class Signs:
                     z, factor = usual.z(x), math.exp(min(700.0, x - usual.centre))
                     odd = z > bars.suspicion_z and factor > GRAD_ODD
                     spike = z > bars.z and factor > bars.grad_factor
-                self.spikes.append(spike)
                 if spike:
                     sign = self._spike(Sign("grad", "grad_norm", grad, factor, z), view)
             if not frozen:
@@ -216,12 +251,13 @@ class Signs:
 
     def _spike(self, sign: Sign, view: RunView) -> Sign:
         """Whether a spike of the gradient is enough by itself."""
-        if self.loss_odd:
-            return sign
-        if view.clips:
+        every = gap(self.grad_steps)
+        if len(self.grad_steps) > 1:
+            every = max(every, self.grad_steps[-1] - self.grad_steps[-2])
+        if every > DENSE_GAP and not (self.far and self.far[-1]):
+            return sign._replace(acts=False, why_not=f"grad_norm is logged every {every} steps: a spike alone says little")
+        if view.clips and not self.loss_odd:
             return sign._replace(acts=False, why_not="gradients are clipped: a spike alone does no harm")
-        if gap(self.grad_steps) > DENSE_GAP and sum(self.spikes) < 2:
-            return sign._replace(acts=False, why_not=f"grad_norm is logged every {gap(self.grad_steps)} steps: one spike alone says little")
         return sign
 
     # -- what is healthy -------------------------------------------------------------------------------------------------
@@ -247,13 +283,14 @@ class Signs:
         self.level.clear()
         self.far.clear()
         self.high.clear()
-        self.spikes.clear()
+        self.witnesses, self.val_bad = Witnesses(), False
 
     def __deepcopy__(self, memo: dict[int, object]) -> "Signs":
         new = Signs.__new__(Signs)
         new.__dict__.update(self.__dict__)
-        for name in ("loss", "grad", "rate", "level", "seen", "far", "high", "spikes", "loss_steps", "grad_steps"):
+        for name in ("loss", "grad", "rate", "level", "seen", "far", "high", "loss_steps", "grad_steps"):
             setattr(new, name, getattr(self, name).copy())
+        new.witnesses = copy.deepcopy(self.witnesses, memo)
         return new
 
 

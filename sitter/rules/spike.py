@@ -61,8 +61,8 @@ class Spike(Rule):
 
     Its level is the median of the last 15 ordinary points, its noise is learned from the run: from how far neighbouring points lie
     apart, in the middle and in the tails, so that a loss that swings by nature is not called a spike. High is what stands a third
-    above the level and more than 5.5 times the noise, on a log scale. One bad batch is no spike: it must have been high for 50
-    steps, or in 3 of the last 5 points, or (at once, where the log is sparse) in one that is the only one for 50 steps. Much higher
+    above the level and more than 5.5 times the noise, on a log scale. One bad batch is no spike: it must have been high for
+    100 steps, or in 3 of the last 5 points, or (at once, where the log is sparse) in one that is the only one for 100 steps. Much higher
     again is said again; so is that it healed by itself, or that it stayed.
 
     It never acts: most spikes heal. Going back is the guard's affair, when they are worse, and ``divergence``'s, when they do not heal.
@@ -85,7 +85,7 @@ class Spike(Rule):
         """So many times above its level …"""
         z: float = 5.5
         """… and so many standard deviations of its noise, on a log scale, is high."""
-        steps: int = 50
+        steps: int = 100
         """High for so long is no bad batch …"""
         points: int = 3
         """… nor is so many of the last 5 points."""
