@@ -42,9 +42,9 @@ SCREEN_EVERY = 10
 COLUMNS = 400
 """Two to a character on a wide screen."""
 SETTLED = 0.25
-"""Of the steps: after it no daemon is replaced any more, so that the second and the last quarter are of one and the same process."""
+"""Of the steps: after it no daemon is replaced any more, so that the last one lives long."""
 MAY_GROW_MB = {"agent": 8.0, "daemon": 16.0}
-"""Between the second and the last quarter: a page cache of SQLite's that fills, an arena of the allocator's."""
+"""Between the second and the last quarter of its life: a page cache of SQLite's that fills, an arena of the allocator's."""
 LONG = 1_000_000
 MAY_GROW_HANDLES = {"agent": 8, "daemon": 3}
 """An agent whose daemon is behind has the segments mapped that are on their way, each with a handle, until they are committed; one that
@@ -79,6 +79,7 @@ class Watched:
         self.at: list[float] = []
         self.mb: list[float] = []
         self.handles: list[int] = []
+        self.pids: list[int] = []
 
     def look(self, pid: int | None, began: float) -> None:
         try:
@@ -93,11 +94,13 @@ class Watched:
         self.at.append(time.monotonic() - began)
         self.mb.append(mb)
         self.handles.append(handles)
+        self.pids.append(process.pid)
 
     def quarter(self, values: Sequence[float], which: int) -> float:
-        """Median over one quarter of the time, 0 to 3."""
-        end = self.at[-1]
-        part = [v for at, v in zip(self.at, values, strict=True) if which / 4 <= at / end <= (which + 1) / 4]
+        """Median over one quarter of the last process's life, 0 to 3: what another one had says nothing of it."""
+        began = self.pids.index(self.pids[-1])
+        own = list(values)[began:]
+        part = own[len(own) * which // 4 : max(len(own) * (which + 1) // 4, len(own) * which // 4 + 1)]
         return float(statistics.median(part))
 
 
