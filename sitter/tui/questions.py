@@ -8,6 +8,9 @@ from sitter_wire import commands, queries
 
 ENDED = ("finished", "stopped", "crashed", "preempted")
 
+FREES_S = 300.0
+"""A checkpoint comes first, and the state moves to the host."""
+
 
 def ended(view: View) -> str:
     """Why the training cannot be asked for anything; empty where it can."""
@@ -21,7 +24,8 @@ def pause(view: View) -> Question:
         return _act("Go on with the training?", "goes on", commands.Unpause())
     return Question("Pause at the next safe point?", [
         Choice("Enter", "pauses", [queries.Act(action=commands.Pause())]),
-        Choice("H", "holds it, even with no daemon", [queries.Act(action=commands.Pause(hold=True))]),
+        Choice("H", "holds, also with no daemon", [queries.Act(action=commands.Pause(hold=True))]),
+        Choice("F", "frees the GPU", [queries.Act(action=commands.Pause(free=True), wait=FREES_S)]),
     ])  # fmt: skip
 
 

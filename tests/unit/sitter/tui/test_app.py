@@ -95,6 +95,18 @@ def test_p_pauses_and_the_next_p_goes_on(play: Play, size: tuple[int, int]) -> N
 
 
 @sizes
+def test_a_pause_can_free_the_gpu_meanwhile(play: Play, size: tuple[int, int]) -> None:
+    async def story(s: Screen) -> None:
+        await s.press("P")
+        await s.says("Pause at the next safe point?", "frees the GPU", "Esc leaves it")
+        await s.press("F")
+        await s.until(lambda: applied(s, commands.Pause))
+        assert [pause.free for pause in applied(s, commands.Pause)] == [True]
+
+    play(story, size)
+
+
+@sizes
 def test_l_shows_what_the_new_rate_would_be_before_it_is_set(play: Play, size: tuple[int, int]) -> None:
     async def story(s: Screen) -> None:
         await s.press("L")
