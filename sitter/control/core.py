@@ -331,6 +331,8 @@ class Core:
         """What became of it, also for those who are not here. A restore that was not made is told to all rules by ``restoring``."""
         if outcome is None:
             self.log("outcome", finding, "unanswered", UNANSWERED)
+        elif outcome.status != "applied":
+            self.dispatcher.arbiter.came_to_nothing(action)
         if finding.severity != "info":
             became = f"unanswered: {UNANSWERED}" if outcome is None else f"{outcome.status}: {outcome.text}"
             event = "guard_acted" if self.rules[finding.rule].guard else "acted"

@@ -77,6 +77,7 @@ class Demands:
         action, session = query.action, self._present.session
         wait = min(max(0.1, query.wait), 3600.0)  # NaN becomes 0.1: an order without an end would stand for ever
         if isinstance(action, commands.Stop):
+            self._dispatcher.by_hand(action)
             self._reach.stop(action, min(wait, STOP_PATIENCE_S), answer)
             return
         self._life.look()  # it may have died within this second, and what it cannot do any more is not to wait for a deadline
@@ -92,6 +93,8 @@ class Demands:
 
         def done(outcome: commands.Outcome | None) -> None:
             if outcome is not None:
+                if outcome.status != "applied":
+                    self._dispatcher.arbiter.came_to_nothing(action)
                 answer(Answered(status=outcome.status, text=outcome.text, detail=outcome.detail, step=outcome.step))
                 return
             self._reach.unanswered(action)
@@ -99,6 +102,7 @@ class Demands:
 
         if isinstance(action, commands.Rollback):
             self._reach.rollback_sent()
+        self._dispatcher.by_hand(action)
         self._orders.give(action, session=session.id, by="operator", wait=wait, done=done)
         self._reach.log(
             "command",

@@ -3,13 +3,15 @@
 import logging
 import math
 from collections import deque
+from collections.abc import Callable
 from typing import Protocol
 
 import msgspec
 
 from sitter.clock import Clock, human
+from sitter.control.arbiter import DEEDS, Arbiter
 from sitter.control.settings import RuleSetting, effective
-from sitter.model import EntryKind, Finding, Incident, Mode, Preset, Proposal
+from sitter.model import EntryKind, Finding, Incident, Mode, Preset, Proposable, Proposal
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +40,7 @@ class Hands(Protocol):
         ...
 
     def refused(self, rule: str) -> None:
-        """What this rule proposed was vetoed: it need not wait for an outcome."""
+        """What this rule proposed was vetoed, or outdone: it need not wait for an outcome."""
         ...
 
     def keep(self, key: str, value: object) -> None:
@@ -46,7 +48,7 @@ class Hands(Protocol):
         ...
 
 
-KEPT = ("proposals", "proposed", "declined", "acted", "snoozed")
+KEPT = ("proposals", "proposed", "declined", "acted", "snoozed", DEEDS)
 """What ``restore`` wants of what ``Hands.keep`` kept."""
 
 
@@ -56,6 +58,7 @@ class Dispatcher:
     def __init__(self, settings: dict[str, RuleSetting], preset: Preset, clock: Clock, hands: Hands) -> None:
         self.settings, self.preset = settings, preset
         self._clock, self._hands = clock, hands
+        self.arbiter = Arbiter(clock, lambda rule: rule in self.settings and self.settings[rule].guard, hands.keep)
         self.proposals: dict[str, Proposal] = {}
         self.snoozed: dict[str, float] = {}
         """rule → until when (unix seconds), for people and for the next daemon; ``_wakes`` is what counts, by the monotonic clock."""
@@ -100,6 +103,7 @@ class Dispatcher:
     def _unasked(self, finding: Finding) -> None:
         if self._held_back(finding):
             return
+        self._give_way(lambda other: self.arbiter.contradicts(finding, other))
         delay = self.settings[finding.rule].delay
         if delay > 0:
             self._propose(finding, self._clock.wall() + delay)
@@ -107,8 +111,15 @@ class Dispatcher:
         self._do(finding, f"rule:{finding.rule}")
 
     def _held_back(self, finding: Finding) -> bool:
-        """Whether its budget or its cool-down forbids to do it now, unasked; said where it does."""
+        """Whether it may not be done now, unasked: done already, outdone, its budget, its cool-down. Said where that is so."""
         setting = self.settings[finding.rule]
+        if self.arbiter.acted_on(finding):
+            self._hands.log("finding", finding, "done already", "this very finding was acted on before: nothing done")
+            return True
+        if why := self.arbiter.outdone(finding, [p.finding for p in self.proposals.values() if p.due is not None]):
+            self._hands.log("finding", finding, "outdone", why)
+            self._hands.refused(finding.rule)
+            return True
         if self.left(finding.rule) == 0 and self._hands.spends(finding):
             self._hands.log(
                 "finding",
@@ -123,6 +134,13 @@ class Dispatcher:
             self._hands.log("finding", finding, "cooling down", "acted within the last minute: nothing done")
             return True
         return False
+
+    def _give_way(self, why_of: Callable[[Finding], str]) -> None:
+        """Proposals that only wait for their delay, and that something graver contradicts, go. Those that wait for an answer stay."""
+        for proposal in [p for p in self.proposals.values() if p.due is not None]:
+            if why := why_of(proposal.finding):
+                self._drop(proposal, "withdrawn", f"outdone: {why}")
+                self._hands.refused(proposal.finding.rule)
 
     def _propose(self, finding: Finding, due: float | None) -> None:
         if any(p.finding.key == finding.key and finding.key for p in self.proposals.values()):
@@ -147,6 +165,11 @@ class Dispatcher:
         for rule in [rule for rule in self.snoozed if not self._is_snoozed(rule)]:
             del self.snoozed[rule], self._wakes[rule]
             self._hands.keep("snoozed", self.snoozed)
+
+    def by_hand(self, action: Proposable) -> None:
+        """The operator asked for it: that is never outdone, and outdoes what rules want against it."""
+        self.arbiter.by_hand(action)
+        self._give_way(self.arbiter.outdone)
 
     def approve(self, name: str) -> Finding | None:
         """Do it now; None where there is no such proposal."""
@@ -223,6 +246,7 @@ class Dispatcher:
 
     def restore(self, kept: dict[str, object]) -> None:
         """What an earlier daemon kept. A delay that ran out while none lived is not made up for: it is ``skipped``."""
+        self.arbiter.restore(kept.get(DEEDS))  # type: ignore[arg-type]
         now = self._clock.wall()
         for raw in kept.get("proposals") or []:  # type: ignore[attr-defined]
             try:
@@ -255,6 +279,9 @@ class Dispatcher:
         if by != "operator" and self._hands.spends(finding):
             self._acted[finding.rule].append(self._clock.wall())
             self._hands.keep("acted", {rule: list(times) for rule, times in self._acted.items() if times})
+        self.arbiter.done(finding, by)
+        if by == "operator":
+            self._give_way(self.arbiter.outdone)
         self._hands.act(finding, by)
 
     def _add(self, proposal: Proposal) -> None:
