@@ -38,6 +38,11 @@ class FreeKnob:
         """The value without our scale."""
         return unmoved(self.effective(), self.scale, self.spec.scale)
 
+    @property
+    def waits(self) -> bool:
+        """Never: it is an attribute of the script's."""
+        return False
+
     def effective(self) -> float:
         """What ``get`` says."""
         return float(self._get())

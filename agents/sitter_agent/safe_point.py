@@ -24,6 +24,8 @@ HEARD_S = 3.0
 """A daemon that pings each second and was heard so recently is there."""
 PAUSE_LOOK_S = 0.25
 FILES_LOOK_S = 1.0
+KNOBS_S = 30.0
+"""So often what the knobs stand at is told."""
 MOST_KNOWN = 16
 """Sets of names of our own signals that have a short way into the file: they change only as the gradient norm is among them or not."""
 
@@ -48,6 +50,7 @@ class SafePoint(Counting):
         self._aftermath = Aftermath()
         self._told = False
         self._epochs_total = 0
+        self._knobs_due = 0.0
         self._known: dict[tuple[str, ...], Known] = {}
         self._last = UNKNOWN
         self.said_goodbye = ""
@@ -167,6 +170,9 @@ class SafePoint(Counting):
             if self._aftermath.going:
                 self._aftermath.turn()
             self._signals(step, now)
+            if now >= self._knobs_due:
+                self._knobs_due = now + KNOBS_S
+                self._tell_knobs(step)
             if core.free_knobs:
                 self._knobs()
             ring, link = core.ring, core.link
@@ -238,6 +244,17 @@ class SafePoint(Counting):
         if put is not None and len(self._known) < MOST_KNOWN:
             self._known[names] = names, put
 
+    def _tell_knobs(self, step: int) -> None:
+        """What the framework's knobs stand at, but the rate, which is told at every step: nobody else says it until it is changed."""
+        core = self.core
+        values: dict[str, object] = {
+            knob.spec.name: knob.effective()
+            for knob in core.adapter.knobs()
+            if knob.spec.name not in core.logged and knob.spec.name != "lr" and not knob.waits
+        }
+        if values:
+            core.recorder.log(step, self.progress.branch, values)
+
     def _knobs(self) -> None:
         for knob in self.core.free_knobs.values():
             said = knob.keep()
@@ -249,6 +266,7 @@ class SafePoint(Counting):
         if self.commands.waiting():
             self.commands.carry_out()
             self.begin()
+            self._knobs_due = 0.0  # a knob was moved, or a state put back that has its own
         if self.notices.pending is not None:
             self.notices.carry_out(self.core)
         if self.commands.pause is not None:

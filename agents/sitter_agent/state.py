@@ -22,6 +22,11 @@ class Knob(Protocol):
         """What is used: scheduled × scale, or the held value."""
         ...
 
+    @property
+    def waits(self) -> bool:
+        """Whether asking for its value would wait for a device."""
+        ...
+
     def change(self, op: Literal["scale", "value"], amount: float, *, group: str | None, hold: bool) -> tuple[float, float]:
         """Apply a change and return (old, new) effective values. Raises ValueError with one sentence where it is refused
         (out of bounds, groups differ, no effect with this optimizer); then nothing has changed."""

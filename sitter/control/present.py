@@ -58,6 +58,8 @@ class Present:
         self.specs: dict[str, events.KnobSpec] = {}
         self.scales: dict[str, tuple[float, bool]] = {}
         self.values: dict[str, float] = {}
+        self._changed: set[str] = set()
+        """Knobs that were moved since a signal of theirs came: most are told every 30 seconds only, and not in a pause."""
         self.checkpoints: dict[str, CheckpointInfo] = {}
         self.parents: dict[int, tuple[int | None, int | None]] = {}
         """Of each branch: which one, and after which step, it came from; (None, None) where from nothing."""
@@ -75,6 +77,7 @@ class Present:
         wall = self.session.wall(point.time) if self.session else None
         for name, value in zip(point.names, point.values, strict=True):
             self.signals[name] = SignalNow(last=value, step=point.step, time=wall)
+        self._changed.difference_update(point.names)
         self._advance(point.step, point.branch, point.time / 1e9)
         goal = self.goal
         if goal and goal[0] in point.names:
@@ -113,6 +116,7 @@ class Present:
         elif isinstance(event, events.KnobChanged):
             self.scales[event.knob] = (event.scale, event.held)
             self.values[event.knob] = event.new
+            self._changed.add(event.knob)
         elif isinstance(event, events.Restored):
             self._restored(event)
         elif isinstance(event, events.Paused):
@@ -163,12 +167,13 @@ class Present:
             scale, held = self.scales.get(name, (1.0, False))
             effective = self.values.get(name)
             scheduled = None
-            if name in self.signals:
+            if name in self.signals and name not in self._changed:
                 effective = self.signals[name].last
             if f"{name}_scheduled" in self.signals:
                 scheduled = self.signals[f"{name}_scheduled"].last
-            elif effective is not None and scale:
-                scheduled = effective / scale
+            elif effective is not None and scale and not held:
+                # momentum and betas move in 1 - value
+                scheduled = 1 - (1 - effective) / scale if spec.scale == "log1m" else effective / scale
             out[name] = KnobNow(
                 scheduled=scheduled,
                 scale=scale,
@@ -234,6 +239,7 @@ class Present:
         self.total = start.total if start.total is not None else self.total
         self.specs.clear()
         self.scales.clear()
+        self._changed.clear()
         self._rate.clear()
         self.parents[start.branch] = start.resumed or (None, None)
         self._goals_until(start.resumed[1] if start.resumed else BEGINNING)

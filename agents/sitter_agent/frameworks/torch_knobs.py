@@ -42,6 +42,13 @@ class TorchKnob:
         return math.nan if first is None else self._setting.effective(self.field, first[2], self._scheduled(first))
 
     @property
+    def waits(self) -> bool:
+        """Whether the value lies on a device."""
+        first = self._first()
+        value = self.field.read(first[0].optimizer.param_groups[first[1]]) if first is not None else None
+        return isinstance(value, Tensor) and value.device.type != "cpu"
+
+    @property
     def scale(self) -> float:
         """Of the first group."""
         first = self._first()

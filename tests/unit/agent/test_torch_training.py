@@ -153,6 +153,22 @@ def test_a_scaled_rate_is_used_and_the_schedule_does_not_see_it(begin, daemon):
     assert scheduled[19] == pytest.approx(1e-2 * (1 + math.cos(math.pi * 19 / 60)) / 2)
 
 
+def test_what_the_knobs_stand_at_is_told_from_the_first_step_and_anew_when_it_may_have_changed(begin, daemon):
+    model, optimizer, scheduler, loader = parts()
+    agent = begin(model=model, optimizer=optimizer, scheduler=scheduler)
+    d = daemon(agent)
+    order = None
+    for step, (x, y) in agent.loop(loader, total=8):
+        turn(model, optimizer, scheduler, x, y)
+        if step == 3:
+            order = d.order(SetKnob(knob="weight_decay", op="scale", amount=2.0))
+    assert d.outcome(order).status == "applied"
+    run = Run(agent.run)
+    assert run.values("weight_decay") == [(0, 0.01), (4, 0.02)]
+    assert run.values("beta2") == [(0, 0.999), (4, 0.999)]
+    assert [step for step, _ in run.values("lr")] == list(range(8)), "that is told at every step"
+
+
 def test_a_checkpoint_opens_with_torch_alone_and_a_new_process_goes_on(begin, daemon, monkeypatch):
     model, optimizer, scheduler, loader = parts()
     agent = begin(model=model, optimizer=optimizer, scheduler=scheduler)

@@ -68,6 +68,28 @@ def test_knobs_and_the_kind_of_training_are_known_before_the_first_second_is_ove
     assert core.view.scales == {"lr": 0.5}
 
 
+def test_a_knob_that_is_told_now_and_then_stands_at_what_was_said_last(core):
+    made = Records()
+    specs = [KnobSpec(name="weight_decay", low=1e-3, high=0.3, scale="log"), KnobSpec(name="beta2", low=0.5, high=0.9999, scale="log1m")]
+    core.flow.records("s", [made.event(start()), *(made.event(KnobDeclared(spec=spec)) for spec in specs)])
+
+    def shown(name):
+        now = core.board.status().knobs[name]
+        return now.scheduled, now.scale, now.effective
+
+    assert shown("weight_decay") == (None, 1.0, None)
+    core.flow.records("s", [made.point(0, weight_decay=0.01, beta2=0.99)])
+    assert shown("weight_decay") == (0.01, 1.0, 0.01)
+    change = [KnobChanged(knob="weight_decay", old=0.01, new=0.02, scale=2.0), KnobChanged(knob="beta2", old=0.99, new=0.98, scale=2.0)]
+    core.flow.records("s", [made.event(event) for event in change])
+    assert shown("weight_decay") == (0.01, 2.0, 0.02), "at once, also where a pause follows and nothing is told"
+    assert shown("beta2") == (pytest.approx(0.99), 2.0, 0.98), "the scale is on 1 - value"
+    core.flow.records("s", [made.point(1, weight_decay=0.04)])
+    assert shown("weight_decay") == (0.02, 2.0, 0.04)
+    core.flow.records("s", [made.event(KnobChanged(knob="weight_decay", old=0.04, new=0.03, scale=2.0, held=True))])
+    assert shown("weight_decay") == (None, 2.0, 0.03), "what the script asks for meanwhile is not known"
+
+
 def test_a_rate_times_100_in_the_first_second_is_divided_out(core):
     made, found = Records(), []
     keep = core.flow.finding
