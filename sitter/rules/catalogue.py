@@ -9,6 +9,8 @@ from sitter.rules.gpu_idle import GpuIdle
 from sitter.rules.gpu_memory import GpuMemory
 from sitter.rules.guard import Guard
 from sitter.rules.memory_creep import MemoryCreep
+from sitter.rules.overfit import Overfit
+from sitter.rules.plateau import Plateau
 from sitter.rules.spike import Spike
 from sitter.rules.stalled import Stalled
 
@@ -16,6 +18,8 @@ RULES: tuple[type[Rule], ...] = (
     Guard,
     Spike,
     Divergence,
+    Overfit,
+    Plateau,
     Stalled,
     CheckpointCadence,
     GpuIdle,

@@ -124,11 +124,13 @@ class Level:
 class FromBest:
     """How far the median of the last points stands above the lowest such median before it."""
 
-    __slots__ = ("_window", "_within", "best", "points", "rise")
+    __slots__ = ("_window", "_within", "best", "now", "points", "rise")
 
     def __init__(self, points: int) -> None:
         self.points = points
         self.best = math.inf
+        self.now: float | None = None
+        """The median of the last points."""
         self.rise: float | None = None
         """Of the newest point; None: too few to say."""
         self._window: deque[float] = deque()
@@ -154,6 +156,7 @@ class FromBest:
         if len(within) < self.points:
             return
         now, best = median(within), self.best
+        self.now = now
         if best < math.inf:
             self.rise = now - best
         if now < best:
@@ -161,7 +164,7 @@ class FromBest:
 
     def __deepcopy__(self, memo: dict[int, object]) -> "FromBest":
         new = FromBest(self.points)
-        new.best, new.rise = self.best, self.rise
+        new.best, new.now, new.rise = self.best, self.now, self.rise
         new._window, new._within = self._window.copy(), self._within.copy()
         return new
 

@@ -18,10 +18,10 @@ def times(rise: float) -> str:
 
 def course(
     loss: Callable[[int, float], float] = lambda i, v: v, n: int = 600, noise: float = 0.05, *, every: int = 1, low: float = 2.0,
-    val: Callable[[int, float], float] | None = None, val_every: int = 20,
+    val: Callable[[int, float], float] | None = None, val_every: int = 20, name: str = "val_loss",
 ) -> Story:  # fmt: skip
     """A loss that falls from 4 to ``low`` within 200 points, with log-normal noise; ``loss`` changes what is logged at point ``i``. ``val``
-    is logged every ``val_every`` points."""
+    is logged as ``name`` every ``val_every`` points."""
 
     def play() -> Iterator[Sample]:
         rng = random.Random(11)
@@ -29,7 +29,7 @@ def course(
             level = low + (4.0 - low) * math.exp(-i / 60.0)
             values = {"loss": loss(i, level * math.exp(rng.gauss(0.0, noise)))}
             if val is not None and i % val_every == 0:
-                values["val_loss"] = val(i, 1.05 * level * math.exp(rng.gauss(0.0, noise / 3)))
+                values[name] = val(i, 1.05 * level * math.exp(rng.gauss(0.0, noise / 3)))
             yield Sample(step=i * every, branch=0, time=float(i * every), values=values)
 
     return play

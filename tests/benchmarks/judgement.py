@@ -82,6 +82,9 @@ class Verdict:
     asks: list[str] = field(default_factory=list)
     delays: dict[Label, int | None] = field(default_factory=dict)
     """Logged points until a label was seen; None: it was not."""
+    unhealed: dict[int, int | None] = field(default_factory=dict)
+    """By the point at which something began that did not heal (a divergence, or what is not finite): points until something was done
+    about it unasked. None: nothing was."""
     lost: dict[int, int | None] = field(default_factory=dict)
     """By the point at which a signal that had been finite was finite no more: points until that was said."""
 
@@ -125,6 +128,9 @@ def ours(run: Run, samples: list[Sample], rules: tuple[str, ...]) -> Verdict:
     ))  # fmt: skip
     said = [bisect_left(steps, x.step) for x in lines if x.severity in ALARMING and any(w in x.text for w in (" nan", " inf", " -inf"))]
     verdict.lost = {at: _delay(said, at, len(samples)) for at in not_finite(samples)}
+    began = [bisect_left(steps, label.step) for label in run.labels if label.what == "divergence"] or list(verdict.lost)[:1]
+    acted = [bisect_left(steps, line.step) for line in lines if line.acts and touches(line)]
+    verdict.unhealed = {at: _delay(acted, at, len(samples)) for at in began}
     return verdict
 
 
@@ -161,12 +167,11 @@ def not_finite(samples: Iterable[Sample]) -> Iterator[int]:
     started: set[str] = set()
     over: set[str] = set()
     for i, sample in enumerate(samples):
-        for name, value in sample.values.items():
-            if math.isfinite(value):
-                started.add(name)
-            elif name in started and name not in over:
-                over.add(name)
-                yield i
+        new = {name for name, value in sample.values.items() if not math.isfinite(value) and name in started and name not in over}
+        started.update(name for name, value in sample.values.items() if math.isfinite(value))
+        over |= new
+        if new:
+            yield i
 
 
 # -- the figures ---------------------------------------------------------------------------------------------------------
@@ -244,6 +249,11 @@ def table(judged: Judged) -> Iterator[str]:
     lost = [(run, at, delay) for run, verdicts in judged for at, delay in verdicts[OURS].lost.items()]
     late = sorted(delay for _, _, delay in lost if delay is not None)
     yield f"no longer finite (explicit): said {share(len(late), len(lost))}" + (f", after at most {late[-1]} points" if late else "")
+    ends = [delay for _, verdicts in judged for delay in verdicts[OURS].unhealed.values()]
+    done = [delay for delay in ends if delay is not None]
+    yield f"what did not heal (divergences, not finite): acted on unasked {share(len(done), len(ends))}" + (
+        f", median {statistics.median(done):g}, at most {max(done)} points after it began" if done else ""
+    )
     for what in (*SUDDEN, *SLOW):
         delays = [d for _, v in judged for label, d in v[OURS].delays.items() if label.what == what]
         seen = sorted(d for d in delays if d is not None)
@@ -277,6 +287,7 @@ def details(judged: Judged) -> Iterator[str]:
             yield from (f"acts: {run.path.name}: {text}" for text in verdict.acts)
             yield from (f"asks: {run.path.name}: {text}" for text in verdict.asks[:1])
         yield from (f"missed: {run.path.name}: {label.what}@{label.step}" for label, d in verdict.delays.items() if d is None)
+        yield from (f"not acted on: {run.path.name}: point {at}" for at, d in verdict.unhealed.items() if d is None)
         yield from (f"not finite, late: {run.path.name}: point {at}: {d}" for at, d in verdict.lost.items() if d != 0)
 
 

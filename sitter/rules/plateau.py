@@ -1,0 +1,136 @@
+"""The training loss does not fall any more."""
+
+import copy
+import math
+from typing import ClassVar
+
+from sitter.model import Finding, Proposable
+from sitter.rules.base import Rule, RuleParams
+from sitter.rules.drift_cases import PLATEAU_FIRES, PLATEAU_QUIET
+from sitter.rules.view import RunView, Sample
+from sitter_wire.commands import SetKnob
+from sitter_wire.events import KnobChanged
+from sitter_wire.records import Happening
+
+BLOCKS = 64
+"""Means that are remembered; when there are so many, neighbours are joined."""
+
+FROM_BLOCKS = 24
+"""Fewer say nothing."""
+
+FLAT = 0.02
+"""Between the ends of the stretch, log scale: a loss that rises by more is no plateau."""
+
+DECAYS = 1.05
+"""A scheduled rate that came down by so much within the stretch is doing already what would be proposed."""
+
+
+class _Blocks:
+    """The whole course in at most 64 means of stretches of equal length."""
+
+    def __init__(self) -> None:
+        self.means: list[tuple[float, float]] = []  # of the loss and of the rate, log scale
+        self.size = 1
+        self.points = 0
+        self._loss = self._rate = 0.0
+        self._count = 0
+
+    def push(self, loss: float, rate: float) -> bool:
+        """One more point; whether a block is complete."""
+        self._loss += loss
+        self._rate += rate
+        self._count += 1
+        self.points += 1
+        if self._count < self.size:
+            return False
+        self.means.append((self._loss / self._count, self._rate / self._count))
+        self._loss = self._rate = 0.0
+        self._count = 0
+        if len(self.means) >= BLOCKS:
+            pairs = zip(self.means[::2], self.means[1::2], strict=True)
+            self.means = [((a + c) / 2, (b + d) / 2) for (a, b), (c, d) in pairs]
+            self.size *= 2
+        return True
+
+    def __deepcopy__(self, memo: dict[int, object]) -> "_Blocks":
+        new = copy.copy(self)
+        new.means = self.means.copy()
+        return new
+
+
+class Plateau(Rule):
+    """Over the last 60 % of the run so far the training loss has not fallen by one percent.
+
+    Compared are the means of the first and of the last third of that stretch, once there are 1,000 points: what counts is not how long
+    it stands still, but how long for its age. It says so and proposes to multiply the rate by 0.3, and asks first. It says nothing
+    where the schedule lowers the rate already, or where less than a fifth of the run is left; after an answer, or a changed rate, it
+    looks anew. With ``kind="rl"`` or ``"gan"``, and for a loss that is not positive, it says nothing.
+
+    On 291 published healthy logs it would not have asked once, and it sees the three that never got going:
+    ``tests/benchmarks/judgement.py``.
+    """
+
+    name: ClassVar[str] = "plateau"
+    title: ClassVar[str] = "loss stands still"
+    default_mode = "ask"
+    default_limit: ClassVar[str] = "1 per day"
+    signals = ("loss",)
+    FIRES = PLATEAU_FIRES
+    QUIET = PLATEAU_QUIET
+
+    class Params(RuleParams, frozen=True):
+        """When, and what is proposed."""
+
+        share: float = 0.6
+        """Of the run so far."""
+        fall: float = 0.01
+        """The loss must have fallen by such a share meanwhile."""
+        points: int = 1000
+        """Fewer logged points are too young a run."""
+        end: float = 0.8
+        """Of all steps, where their number is known: after that it says nothing."""
+        cut: float = 0.3
+        """What the rate is multiplied by."""
+
+    def __init__(self, params: RuleParams | None = None) -> None:
+        super().__init__(params)
+        self.memory: _Blocks = _Blocks()
+
+    def fresh(self) -> _Blocks:
+        """Nothing seen."""
+        return _Blocks()
+
+    def happened(self, happening: Happening, view: RunView) -> None:
+        """With another rate the course is another one."""
+        event = happening.event
+        if isinstance(event, KnobChanged) and event.knob == "lr":
+            self.memory = _Blocks()
+
+    def observe(self, sample: Sample, view: RunView) -> Finding | None:
+        """One logged point."""
+        loss = sample.values.get("loss")
+        if loss is None or not math.isfinite(loss) or view.kind in ("rl", "gan"):
+            return None
+        if loss <= 0.0:
+            self.memory = _Blocks()
+            return None
+        rate = sample.values.get("lr_scheduled", 1.0)
+        blocks, p = self.memory, self.params
+        if not blocks.push(math.log(loss), math.log(rate) if 0.0 < rate < math.inf else 0.0) or blocks.points < p.points:
+            return None
+        means = blocks.means
+        if len(means) < FROM_BLOCKS or (view.total is not None and sample.step > p.end * view.total):
+            return None
+        stretch = means[-int(p.share * len(means)) :]
+        third = len(stretch) // 3
+        before, after = (sum(m for m, _ in part) / third for part in (stretch[:third], stretch[-third:]))
+        if not -FLAT < before - after < -math.log1p(-p.fall) or stretch[0][1] - stretch[-1][1] > math.log(DECAYS):
+            return None
+        self.memory = _Blocks()
+        steps = round(p.share * blocks.points)
+        text = f"loss has not fallen for {steps:,} logged points ({math.exp(before):.4g} → {math.exp(after):.4g})"
+        actions: list[Proposable] = [SetKnob(knob="lr", op="scale", amount=float(p.cut))] if "lr" in view.scales and not view.late else []
+        return self.found(
+            "info", text, step=sample.step, branch=sample.branch, actions=actions, key=f"{self.name}:{sample.branch}:{sample.step}",
+            evidence={"before": math.exp(before), "after": math.exp(after), "points": blocks.points},
+        )  # fmt: skip
