@@ -4,6 +4,8 @@ from sitter.rules.base import Rule
 from sitter.rules.checkpoint_cadence import CheckpointCadence
 from sitter.rules.disk_full import DiskFull
 from sitter.rules.divergence import Divergence
+from sitter.rules.early_stop import EarlyStop
+from sitter.rules.goal_best import GoalBest
 from sitter.rules.gpu_hot import GpuHot
 from sitter.rules.gpu_idle import GpuIdle
 from sitter.rules.gpu_memory import GpuMemory
@@ -20,6 +22,8 @@ RULES: tuple[type[Rule], ...] = (
     Divergence,
     Overfit,
     Plateau,
+    EarlyStop,
+    GoalBest,
     Stalled,
     CheckpointCadence,
     GpuIdle,
