@@ -62,6 +62,10 @@ class GenericAdapter:
         """Whether every number in the state is finite."""
         return all(_finite(leaf) for _, leaf in leaves(self._now()))
 
+    def sound(self, captured: object) -> bool:
+        """``finite`` of a capture."""
+        return all(_finite(leaf) for _, leaf in leaves(captured))
+
     def park(self) -> tuple[None, str]:
         """Where the script keeps it is not known here."""
         return None, "the state is the script's own, and what of it lies on a GPU is not known here"

@@ -171,9 +171,9 @@ def _of_snapshot(s: Snapshot) -> Source:
 
 
 def _newest(core: Core, before: int | None) -> Source:
-    snapshot = core.ring.newest_cleared(before, core.progress)
-    if snapshot is not None:
-        return _of_snapshot(snapshot)
+    cleared = core.ring.cleared(before, core.progress)
+    if cleared:
+        return _of_snapshot(_soundest(core, cleared))
     clear, place = core.clear(), core.progress.place
     damaged: list[str] = []
     for side in reversed(core.vault.all()):
@@ -195,6 +195,12 @@ def _newest(core: Core, before: int | None) -> Source:
         f"there is no cleared snapshot and no verified checkpoint{where} on this line of branches{also}",
         {"before": before},
     )
+
+
+def _soundest(core: Core, cleared: list[Snapshot]) -> Snapshot:
+    """The newest that is finite throughout. A snapshot is cleared by what was logged after it, and a daemon that slept through the onset
+    judges by what looks healthy; weights that are not finite heal in no case. Where all are so, the script means it: the newest."""
+    return next((snapshot for snapshot in cleared if core.adapter.sound(snapshot.captured)), cleared[0])
 
 
 def _exactly(core: Core, step: int) -> Source:

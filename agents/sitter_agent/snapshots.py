@@ -194,10 +194,14 @@ class Ring:
                 own = progress.place(s.branch)
                 s.cleared = own is not None and own < place
 
-    def newest_cleared(self, before: int | None, progress: Progress) -> Snapshot | None:
-        """On the present line, at or before a step; None where there is none."""
+    def cleared(self, before: int | None, progress: Progress) -> list[Snapshot]:
+        """On the present line, at or before a step, the newest first."""
         found = [s for s in self.held if s.cleared and self._fits(s, progress) and (before is None or s.step <= before)]
-        return max(found, key=lambda s: s.at, default=None)
+        return sorted(found, key=lambda s: s.at, reverse=True)
+
+    def newest_cleared(self, before: int | None, progress: Progress) -> Snapshot | None:
+        """The first of ``cleared``; None where there is none."""
+        return next(iter(self.cleared(before, progress)), None)
 
     def at_step(self, step: int, progress: Progress) -> Snapshot | None:
         """The newest of exactly this step on the present line, cleared or not."""

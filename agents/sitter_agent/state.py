@@ -75,6 +75,10 @@ class Adapter(Protocol):
         """Whether all parameters, buffers and optimizer state are finite."""
         ...
 
+    def sound(self, captured: object) -> bool:
+        """``finite`` of a capture. Takes about as long as a restore."""
+        ...
+
     def park(self) -> tuple[Parked | None, str]:
         """What could be moved off the GPU while paused; None with the sentence why nothing can."""
         ...

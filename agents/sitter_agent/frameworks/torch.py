@@ -107,6 +107,15 @@ class TorchAdapter:
             tensors += torch_optimizer.tensors(optimizer)
         return all_finite(tensors)
 
+    def sound(self, captured: object) -> bool:
+        """``finite`` of a capture: of the parameters, buffers and optimizer state in it."""
+        if not isinstance(captured, TorchCapture):
+            raise TypeError(f"expected a capture of a torch training, found {type(captured).__name__}")
+        born = {
+            leaf.path for n, image in captured.models.items() for full, leaf in image.leaves.items() if (n, full) in self._born_infinite
+        }
+        return all_finite(t for path, t in captured.host.items() if path.startswith(("model:", "optimizer:")) and path not in born)
+
     def park(self) -> tuple[torch_parked.Parked | None, str]:
         """What of the state, and of the gradients, lies on a GPU."""
         self._heal()

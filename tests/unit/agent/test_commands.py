@@ -129,6 +129,18 @@ def test_a_held_value_is_pinned_against_the_script(training):
     assert training.model.lr == 0.03
 
 
+def test_a_cleared_snapshot_that_is_not_finite_is_passed_over_where_there_is_a_sound_one(training):
+    training.turn(25)
+    until(lambda: _turned(training) or len(training.d.core.ring.held) >= 3)
+    first, second, *_ = held = training.d.core.ring.held
+    training.d.clear(held[-1].step)
+    for snapshot in held[2:]:
+        snapshot.captured["w"][3] = math.nan  # taken while what was logged looked healthy
+    assert training.do(Rollback(why="nan")).detail["step"] == second.step
+    first.captured["w"][3] = math.inf  # all that is left: then the script means it
+    assert training.do(Rollback(before=first.step)).detail["step"] == first.step
+
+
 def test_rollback_goes_to_the_newest_cleared_snapshot_at_or_before(training):
     training.turn(25)
     until(lambda: _turned(training) or len(training.d.core.ring.held) >= 3)

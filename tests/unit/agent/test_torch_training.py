@@ -323,3 +323,26 @@ def test_a_checkpoint_of_another_kind_of_training_is_not_gone_on_from_and_steps_
         optimizer.step()
         seen.append(step)
     assert seen == [0, 1, 2]
+
+
+def test_a_capture_is_as_sound_as_the_model_was_and_a_mask_of_infinities_is_no_fault(begin):
+    import torch
+
+    class Masked(torch.nn.Linear):
+        def __init__(self):
+            super().__init__(4, 4)
+            self.register_buffer("mask", torch.full((4, 4), -math.inf).triu(1))
+
+    model = Masked()
+    optimizer = torch.optim.AdamW(model.parameters())
+    agent = begin(model=model, optimizer=optimizer)
+    adapter = agent._core.adapter
+    model(torch.ones(1, 4)).sum().backward()
+    optimizer.step()
+    assert adapter.sound(adapter.capture(None))
+    optimizer.state[model.bias]["exp_avg"][0] = math.nan
+    assert not adapter.sound(adapter.capture(None))
+    optimizer.state[model.bias]["exp_avg"][0] = 0.0
+    with torch.no_grad():
+        model.weight[0, 0] = math.inf
+    assert not adapter.sound(adapter.capture(None))
