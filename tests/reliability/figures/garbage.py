@@ -124,10 +124,9 @@ class Stage:
         self.env["PYTHONPATH"] = os.pathsep.join(p for p in (str(ROOT), os.environ.get("PYTHONPATH", "")) if p)
         for name in ("SITTER", "SITTER_RUN", "SITTER_MODE", "SITTER_RESUME"):
             self.env.pop(name, None)
-        places = Endpoints(runtime / "x")
-        places.create()
-        self.places = places
-        self.run = rundir.create(base, "x", command=["garbage"], supervised=False, sockets=str(places.directory), version="")
+        self.run = rundir.create(base, "x", command=["garbage"], supervised=False, sockets="", version="")
+        self.places = Endpoints(runtime / Endpoints.of_run(self.run.path).directory.name)  # where the agent and the daemon look
+        self.places.create()
         self.env["SITTER_RUN"] = str(self.run.path)
         self.context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self.processes: list[subprocess.Popen[bytes]] = []
