@@ -8,7 +8,7 @@ from collections import deque
 from sitter.rules.robust import median
 
 LEVEL_POINTS = 15
-"""Points whose median is where the loss stands: few, so that it follows a falling loss."""
+"""Points whose median is where the loss stands: few, so that it follows a falling loss. Odd."""
 
 LEVEL_FROM = 5
 """Points from which on that median is believed."""
@@ -25,6 +25,9 @@ NEAR = 0.05
 SPARSER = 4
 """The log is another one when its points lie so many times further apart than the two before."""
 
+LEAST = 0.01
+"""A standard deviation is never taken for less (log scale): full batches have no noise."""
+
 MIDDLE, TAIL = 1.4826 / math.sqrt(2.0), 1.0 / (1.6449 * math.sqrt(2.0))
 """Median, and 90th percentile, of the distances between neighbours × this = standard deviation, were they normal."""
 
@@ -40,7 +43,7 @@ class Noise:
 
     __slots__ = ("_distances", "_gap", "_last", "_last_step", "_ordered", "least")
 
-    def __init__(self, least: float = 0.01) -> None:
+    def __init__(self, least: float = LEAST) -> None:
         self.least = least
         self._distances: deque[float] = deque()
         self._ordered: list[float] = []  # the same, sorted
@@ -74,10 +77,11 @@ class Noise:
             self._ordered.clear()
         self._gap = gap
         distance = abs(value - last)
-        self._distances.append(distance)
-        insort(self._ordered, distance)
-        if len(self._ordered) > NOISE_POINTS:
-            del self._ordered[bisect_left(self._ordered, self._distances.popleft())]
+        distances, ordered = self._distances, self._ordered
+        distances.append(distance)
+        insort(ordered, distance)
+        if len(ordered) > NOISE_POINTS:
+            del ordered[bisect_left(ordered, distances.popleft())]
 
     def __deepcopy__(self, memo: dict[int, object]) -> "Noise":
         new = Noise(self.least)
@@ -89,35 +93,31 @@ class Noise:
 class Level:
     """The median of the last ordinary points, where a signal stands. What is not ordinary is kept out by not pushing it."""
 
-    __slots__ = ("_centre", "_window", "_within")
+    __slots__ = ("_window", "_within", "centre")
 
     def __init__(self) -> None:
         self._window: deque[float] = deque()
         self._within: list[float] = []  # the same, sorted
-        self._centre: float | None = None
+        self.centre = 0.0
+        """0 where nothing was pushed."""
 
     def __len__(self) -> int:
         return len(self._within)
 
-    @property
-    def centre(self) -> float:
-        """At least one point must have been pushed."""
-        centre = self._centre
-        if centre is None:
-            centre = self._centre = median(self._within)
-        return centre
-
     def push(self, value: float) -> None:
         """One more ordinary point, finite."""
-        self._window.append(value)
-        insort(self._within, value)
-        if len(self._within) > LEVEL_POINTS:
-            del self._within[bisect_left(self._within, self._window.popleft())]
-        self._centre = None
+        window, within = self._window, self._within
+        window.append(value)
+        insort(within, value)
+        if len(within) > LEVEL_POINTS:
+            del within[bisect_left(within, window.popleft())]
+            self.centre = within[LEVEL_POINTS // 2]
+        else:
+            self.centre = median(within)
 
     def __deepcopy__(self, memo: dict[int, object]) -> "Level":
         new = Level()
-        new._window, new._within, new._centre = self._window.copy(), self._within.copy(), self._centre
+        new._window, new._within, new.centre = self._window.copy(), self._within.copy(), self.centre
         return new
 
 
@@ -148,14 +148,16 @@ class FromBest:
 
     def push(self, value: float) -> None:
         """One more point, finite."""
-        self._window.append(value)
-        within = self._within
+        window, within, points = self._window, self._within, self.points
+        window.append(value)
         insort(within, value)
-        if len(within) > self.points:
-            del within[bisect_left(within, self._window.popleft())]
-        if len(within) < self.points:
+        if len(within) > points:
+            del within[bisect_left(within, window.popleft())]
+        elif len(within) < points:
             return
-        now, best = median(within), self.best
+        half = points // 2
+        now = within[half] if points % 2 else 0.5 * (within[half - 1] + within[half])
+        best = self.best
         self.now = now
         if best < math.inf:
             self.rise = now - best

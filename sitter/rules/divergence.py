@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from sitter.model import Finding, Proposable
 from sitter.rules.base import RECOVERED, Rule, RuleParams
-from sitter.rules.course import NEAR, FromBest, Noise, Witnesses
+from sitter.rules.course import LEAST, NEAR, FromBest, Witnesses
 from sitter.rules.course_cases import DIVERGENCE_FIRES, DIVERGENCE_QUIET, times
 from sitter.rules.view import RunView, Sample
 from sitter_wire.commands import Rollback
@@ -15,6 +15,9 @@ from sitter_wire.records import Happening
 
 POINTS = 20
 """Training losses that are looked at where these are the only witness."""
+
+MOVES, MOVES_TO_SIGMA = 256, math.sqrt(math.pi) / 2.0
+"""The noise of the training loss: mean distance between neighbours, over so many points, × this = standard deviation of a normal one."""
 
 RESTING_POINTS = 40
 """Points for which nothing is judged once a loss was not positive."""
@@ -25,13 +28,20 @@ class _Memory:
 
     def __init__(self) -> None:
         self.both = Witnesses()
-        self.alone, self.noise = FromBest(POINTS), Noise()
+        self.alone = FromBest(POINTS)
+        self.last: float | None = None  # the training loss, log scale
+        self.moves, self.losses = 0.0, 0  # mean distance between neighbours over about MOVES points; how many there were
         self.well = 0  # last step at which the training loss stood near its best
         self.resting = 0
 
+    @property
+    def noise(self) -> float:
+        """Of the training loss, a standard deviation."""
+        return max(MOVES_TO_SIGMA * self.moves, LEAST)
+
     def __deepcopy__(self, memo: dict[int, object]) -> "_Memory":
         new = copy.copy(self)
-        new.both, new.alone, new.noise = copy.deepcopy(self.both, memo), copy.deepcopy(self.alone, memo), copy.deepcopy(self.noise, memo)
+        new.both, new.alone = copy.deepcopy(self.both, memo), copy.deepcopy(self.alone, memo)
         return new
 
 
@@ -110,9 +120,13 @@ class Divergence(Rule):
                 return queued
             x = math.log(loss)
             m.both.loss(x)
-            m.noise.push(sample.step, x)
+            if m.last is not None:
+                m.losses += 1
+                m.moves += (abs(x - m.last) - m.moves) / min(m.losses, MOVES)
+            m.last = x
             m.alone.push(x)
-            m.resting -= m.resting > 0
+            if m.resting:
+                m.resting -= 1
         if val is not None:
             m.both.val_loss(sample.step, val)
             both = m.both.rise
@@ -123,7 +137,7 @@ class Divergence(Rule):
             return queued
         if rise < NEAR:
             m.well = sample.step
-        elif rise > self._alone and m.alone.nearly_all > self._alone and rise > p.z_alone * m.alone.blur * m.noise.middle:
+        elif rise > self._alone and m.alone.nearly_all > self._alone and rise > p.z_alone * m.alone.blur * m.noise:
             return self._risen(sample, view, rise, m.well, "loss") or queued
         near = 0.5 * self._both
         if self._key and rise < near and (m.both.rise is None or m.both.rise < near):
