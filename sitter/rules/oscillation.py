@@ -1,0 +1,201 @@
+"""The loss swings up and down, regularly and ever wider: at the edge of what the rate allows."""
+
+import copy
+import math
+from collections import deque
+from itertools import pairwise
+from typing import ClassVar
+
+from sitter.model import Finding, Proposable
+from sitter.rules import oscillation_cases
+from sitter.rules.base import RECOVERED, Rule, RuleParams
+from sitter.rules.course import MIDDLE, TAIL
+from sitter.rules.view import RunView, Sample
+from sitter_wire.commands import SetKnob
+from sitter_wire.events import KnobChanged, Restored
+from sitter_wire.records import Happening
+
+FOLLOWS = 1 / 32
+"""Of each point the level takes on so much: slower swings than some hundred points are followed, and so not seen."""
+
+BLOCK = 64
+"""Points from which the noise is learned anew."""
+
+BLOCKS, NEWEST, FROM = 64, 4, 8
+"""Blocks that are remembered, those of them that may be troubled already, and how many there must be."""
+
+TURNS = 16
+"""Half swings that are compared."""
+
+NORMAL = 1.2533
+"""Mean of the distances from the level × this = standard deviation, were they normal."""
+
+LEAST = 0.005
+"""Of the noise, log scale: full batches have none."""
+
+CALM = 4
+"""Half swings that must have failed to come before it is over."""
+
+
+class _Memory:
+    """Level, noise and the last turns of the loss on this line of branches, log scale."""
+
+    def __init__(self) -> None:
+        self.losses: list[float] = []  # of this block, as they were logged
+        self.steps: list[int] = []
+        self.level: float | None = None  # log scale, as all that follows
+        self.noises: deque[float] = deque(maxlen=BLOCKS)
+        self.bar = math.inf  # further from the level is a swing
+        self.points = 0
+        self.above: bool | None = None
+        self.turns: deque[tuple[int, int]] = deque(maxlen=TURNS)  # point and step at which the loss came beyond the bar on the other side
+        self.widths: deque[float] = deque(maxlen=TURNS)  # how far it went there
+
+    def __deepcopy__(self, memo: dict[int, object]) -> "_Memory":
+        new = copy.copy(self)
+        new.losses, new.steps, new.noises = self.losses.copy(), self.steps.copy(), self.noises.copy()
+        new.turns, new.widths = self.turns.copy(), self.widths.copy()
+        return new
+
+
+class Oscillation(Rule):
+    """The loss swings up and down around its level, far beyond its noise, at regular intervals, and ever wider.
+
+    Sixteen half swings are looked at: each goes beyond 4 standard deviations of what the run has swung and jumped by before, none takes
+    more than twice or less than half as long as their median, and the newer ones are at least as wide as the older, and at least 15 %.
+    Swings that have always been there are the data's; such that take more than some hundred points are a cyclic rate's. With
+    ``kind="rl"`` or ``"gan"``, and for a loss that is not positive, it says nothing.
+
+    It proposes half the rate, and asks first; it says when the swings are over. On 291 published healthy logs it says nothing:
+    ``tests/benchmarks/judgement.py``.
+    """
+
+    name: ClassVar[str] = "oscillation"
+    title: ClassVar[str] = "loss swings"
+    default_mode = "ask"
+    default_limit: ClassVar[str] = "2 per day"
+    signals = ("loss",)
+    FIRES = oscillation_cases.FIRES
+    QUIET = oscillation_cases.QUIET
+
+    class Params(RuleParams, frozen=True):
+        """When, and what is proposed."""
+
+        z: float = 4.0
+        """So many standard deviations of its noise from its level is a swing."""
+        factor: float = 1.15
+        """The newer half swings go to so many times the level."""
+        even: float = 2.0
+        """No half swing is so many times longer or shorter than their median."""
+        cut: float = 0.5
+        """What the rate is multiplied by."""
+
+    def __init__(self, params: RuleParams | None = None) -> None:
+        super().__init__(params)
+        self._wide = math.log(self.params.factor)
+        self.memory: _Memory = _Memory()
+        self._key = ""
+        self._quiet = 0  # points without a turn after which it is over
+
+    def fresh(self) -> _Memory:
+        """Nothing seen."""
+        return _Memory()
+
+    def happened(self, happening: Happening, view: RunView) -> None:
+        """What swung was left behind, or has another rate: it is looked at anew."""
+        event = happening.event
+        if isinstance(event, Restored):
+            self._key = ""
+        if isinstance(event, Restored) or (isinstance(event, KnobChanged) and event.knob == "lr"):
+            self._forget()
+
+    def _forget(self) -> None:
+        """The turns so far."""
+        m = self.memory
+        m.turns.clear()
+        m.widths.clear()
+        m.above = None
+
+    def observe(self, sample: Sample, view: RunView) -> Finding | None:
+        """One logged point."""
+        loss = sample.values.get("loss")
+        if loss is None:
+            return None
+        m = self.memory
+        losses = m.losses
+        losses.append(loss)
+        m.steps.append(sample.step)
+        return self._block(m, sample, view) if len(losses) >= BLOCK else None
+
+    def _block(self, m: _Memory, sample: Sample, view: RunView) -> Finding | None:
+        """The work of 64 points at once, which is much cheaper than 64 times that of one."""
+        if view.kind != "supervised" or not all(0.0 < loss < math.inf for loss in m.losses):
+            self.memory = _Memory()
+            return self._over(sample) if self._key else None
+        values, steps = [math.log(loss) for loss in m.losses], m.steps
+        m.losses, m.steps = [], []
+        level, bar, away, found = values[0] if m.level is None else m.level, m.bar, 0.0, None
+        for i, x in enumerate(values):
+            off = x - level
+            level += FOLLOWS * off
+            width = abs(off)
+            away += width
+            if width <= bar:
+                continue
+            above = off > 0.0
+            if above is m.above:
+                m.widths[-1] = max(m.widths[-1], width)
+                continue
+            m.above = above
+            at = m.points + i
+            if len(m.turns) == TURNS and not self._key:
+                found = self._turned(m, at, steps[i], sample, view)
+            m.turns.append((at, steps[i]))
+            m.widths.append(width)
+        m.level = level
+        m.points += BLOCK
+        self._learn(m, values, away / BLOCK)
+        if self._key and found is None and m.points - (m.turns[-1][0] if m.turns else 0) > self._quiet:
+            return self._over(sample)
+        return found
+
+    def _learn(self, m: _Memory, values: list[float], away: float) -> None:
+        """The bar, by the quieter blocks before the newest. What swings in it by nature, quickly or slowly, is noise."""
+        distances = sorted([abs(b - a) for a, b in pairwise(values)])
+        m.noises.append(max(MIDDLE * distances[BLOCK // 2], TAIL * distances[9 * BLOCK // 10], NORMAL * away, LEAST))
+        if len(m.noises) >= FROM:
+            before = sorted(list(m.noises)[:-NEWEST])
+            m.bar = self.params.z * before[len(before) // 4]
+
+    def _turned(self, m: _Memory, at: int, step: int, sample: Sample, view: RunView) -> Finding | None:
+        """The last eight half swings are complete."""
+        p, widths, turns = self.params, list(m.widths), list(m.turns)
+        half = TURNS // 2
+        older, newer = sum(widths[:half]) / half, sum(widths[half:]) / half
+        if newer < self._wide or newer < older:
+            return None
+        ends = [then for then, _ in turns] + [at]
+        lengths = sorted(b - a for a, b in pairwise(ends))
+        usual = lengths[half]
+        if lengths[0] * p.even < usual or lengths[-1] > p.even * usual:
+            return None
+        onset = turns[0][1]
+        self._key = f"{self.name}:{sample.branch}:{onset}"
+        self._quiet = max(BLOCK, CALM * usual)
+        points = round(2 * (ends[-1] - ends[0]) / TURNS)
+        steps = round(2 * (step - onset) / TURNS)
+        every = f"{points} points" if steps == points else f"{points} points ({steps:,} steps)"
+        text = (
+            f"loss swings by {math.expm1(newer):.0%} around its level every {every}, {newer * p.z / m.bar:.0f} × as wide as its noise was"
+        )
+        actions: list[Proposable] = [SetKnob(knob="lr", op="scale", amount=float(p.cut))] if "lr" in view.scales and not view.late else []
+        return self.found(
+            "info", text, step=sample.step, branch=sample.branch, onset=onset, actions=actions, key=self._key,
+            evidence={"width": newer, "before": older, "z": newer * p.z / m.bar, "points": points, "steps": steps},
+        )  # fmt: skip
+
+    def _over(self, sample: Sample) -> Finding:
+        key, self._key = self._key, ""
+        self._forget()
+        return self.found("info", f"loss swings no more at step {sample.step:,}", step=sample.step, branch=sample.branch, key=key,
+                          evidence={RECOVERED: 1})  # fmt: skip
