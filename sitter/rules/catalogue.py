@@ -11,10 +11,13 @@ from sitter.rules.gpu_idle import GpuIdle
 from sitter.rules.gpu_memory import GpuMemory
 from sitter.rules.guard import Guard
 from sitter.rules.memory_creep import MemoryCreep
+from sitter.rules.oscillation import Oscillation
 from sitter.rules.overfit import Overfit
 from sitter.rules.plateau import Plateau
 from sitter.rules.spike import Spike
 from sitter.rules.stalled import Stalled
+from sitter.rules.stuck_at_start import StuckAtStart
+from sitter.rules.warmup_missing import WarmupMissing
 
 RULES: tuple[type[Rule], ...] = (
     Guard,
@@ -24,6 +27,9 @@ RULES: tuple[type[Rule], ...] = (
     Plateau,
     EarlyStop,
     GoalBest,
+    Oscillation,
+    StuckAtStart,
+    WarmupMissing,
     Stalled,
     CheckpointCadence,
     GpuIdle,
