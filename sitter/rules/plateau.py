@@ -2,10 +2,12 @@
 
 import copy
 import math
+from itertools import pairwise
 from typing import ClassVar
 
 from sitter.model import Finding, Proposable
 from sitter.rules.base import Rule, RuleParams
+from sitter.rules.course import MIDDLE
 from sitter.rules.drift_cases import PLATEAU_FIRES, PLATEAU_QUIET
 from sitter.rules.view import RunView, Sample
 from sitter_wire.commands import SetKnob
@@ -20,6 +22,9 @@ FROM_BLOCKS = 24
 
 FLAT = 0.02
 """Between the ends of the stretch, log scale: a loss that rises by more is no plateau."""
+
+SURE = 2.0
+"""Standard deviations of the difference between two means, by which it must be too small: noise is no standstill."""
 
 DECAYS = 1.05
 """A scheduled rate that came down by so much within the stretch is doing already what would be proposed."""
@@ -61,10 +66,10 @@ class _Blocks:
 class Plateau(Rule):
     """Over the last 60 % of the run so far the training loss has not fallen by one percent.
 
-    Compared are the means of the first and of the last third of that stretch, once there are 1,000 points: what counts is not how long
-    it stands still, but how long for its age. It says so and proposes to multiply the rate by 0.3, and asks first. It says nothing
-    where the schedule lowers the rate already, or where less than a fifth of the run is left; after an answer, or a changed rate, it
-    looks anew. With ``kind="rl"`` or ``"gan"``, and for a loss that is not positive, it says nothing.
+    Compared are the means of the first and of the last third of that stretch, clear of the noise, once there are 1,000 points: what
+    counts is not how long it stands still, but how long for its age. It says so and proposes to multiply the rate by 0.3, and asks
+    first. It says nothing where the schedule lowers the rate already, or where less than a fifth of the run is left; after it has
+    spoken, or with a changed rate, it looks anew. With ``kind="rl"`` or ``"gan"``, and for a loss that is not positive, it says nothing.
 
     On 291 published healthy logs it would not have asked once, and it sees the three that never got going:
     ``tests/benchmarks/judgement.py``.
@@ -124,7 +129,9 @@ class Plateau(Rule):
         stretch = means[-int(p.share * len(means)) :]
         third = len(stretch) // 3
         before, after = (sum(m for m, _ in part) / third for part in (stretch[:third], stretch[-third:]))
-        if not -FLAT < before - after < -math.log1p(-p.fall) or stretch[0][1] - stretch[-1][1] > math.log(DECAYS):
+        distances = sorted(abs(b - a) for (a, _), (b, _) in pairwise(stretch))
+        unsure = SURE * MIDDLE * distances[len(distances) // 2] * math.sqrt(2.0 / third)
+        if not -FLAT < before - after < -math.log1p(-p.fall) - unsure or stretch[0][1] - stretch[-1][1] > math.log(DECAYS):
             return None
         self.memory = _Blocks()
         steps = round(p.share * blocks.points)
