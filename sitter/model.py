@@ -38,12 +38,21 @@ class EndAndRestart(Struct, frozen=True, tag="restart", tag_field="do"):
 Proposable = AnyAction | Notification | EndAndRestart
 
 
+class Afterwards(Struct, frozen=True):
+    """What is to follow a change of a knob; 0: nothing. ``warmup``: it goes to a small share of its new value first, and up to it within so
+    many steps. ``back_after``: so many healthy steps in a row, and what was changed is given back."""
+
+    warmup: int = 0
+    back_after: int = 0
+
+
 class Finding(Struct, frozen=True):
     """What a rule saw. ``onset`` is the first bad step; ``text`` one sentence for people, ``evidence`` the numbers.
 
     ``actions`` are what it proposes, in order (empty: only to be known). ``suspicious``: what happened since onset may be
     poisoned, so no snapshot is to be cleared past it. ``key`` names the trouble: what was vetoed
-    is not proposed again under it. ``at``: its actions are for this step's safe point and none before it.
+    is not proposed again under it. ``at``: its actions are for this step's safe point and none before it. ``afterwards``: of each
+    knob that it changes.
     """
 
     rule: str
@@ -57,6 +66,7 @@ class Finding(Struct, frozen=True):
     key: str = ""
     suspicious: bool = False
     at: int | None = None
+    afterwards: Afterwards | None = None
 
 
 class Proposal(Struct, frozen=True):
@@ -185,7 +195,7 @@ class GpuNow(Struct, frozen=True):
 
 
 class HostNow(Struct, frozen=True):
-    """The machine as the run sees it (cgroup limits where there are any). Percent and bytes."""
+    """The machine as the run sees it (cgroup limits where there are any). Percent and bytes; ``cpus``: cores that the run may use."""
 
     cpu: float | None = None
     mem_used: int | None = None
@@ -195,6 +205,7 @@ class HostNow(Struct, frozen=True):
     train_rss: int | None = None
     train_cpu: float | None = None
     gpu_note: str = ""
+    cpus: float | None = None
 
 
 class ExitNow(Struct, frozen=True):

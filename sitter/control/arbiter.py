@@ -56,9 +56,11 @@ def _contrary(one: SetKnob, other: SetKnob) -> bool:
 
 
 class Deed(msgspec.Struct, frozen=True, kw_only=True):
-    """Something that was begun. ``rule`` empty: by the operator. ``at``: monotonic seconds."""
+    """Something that was begun. ``rule``: whose finding it was; empty: nobody's. ``by_hand``: the operator asked for it, or approved it.
+    ``at``: monotonic seconds."""
 
     rule: str
+    by_hand: bool
     rank: int
     step: int | None
     action: Proposable
@@ -90,7 +92,7 @@ class Arbiter:
         for deed in reversed(self._recent()):
             if deed.rule == finding.rule or not any(opposite(a, deed.action) for a in finding.actions):
                 continue
-            if not deed.rule:
+            if deed.by_hand:
                 ago = human(self._clock.monotonic() - deed.at)
                 return f"the operator asked for {spelled(deed.action)} {ago} ago, which is the opposite"
             if deed.rank >= rank:
@@ -109,15 +111,15 @@ class Arbiter:
 
     def done(self, finding: Finding, by: str) -> None:
         """Its actions are on their way."""
-        rule, rank = ("", 0) if by == "operator" else (finding.rule, self._rank(finding))
+        by_hand, rank, now = by == "operator", self._rank(finding), self._clock.monotonic()
         self._acted_on[_identity(finding)] = None
         while len(self._acted_on) > REMEMBERED:
             del self._acted_on[next(iter(self._acted_on))]
-        self._add([Deed(rule=rule, rank=rank, step=finding.step, action=a, at=self._clock.monotonic()) for a in finding.actions])
+        self._add([Deed(rule=finding.rule, by_hand=by_hand, rank=rank, step=finding.step, action=a, at=now) for a in finding.actions])
 
     def by_hand(self, action: Proposable) -> None:
         """The operator asked for it."""
-        self._add([Deed(rule="", rank=0, step=None, action=action, at=self._clock.monotonic())])
+        self._add([Deed(rule="", by_hand=True, rank=0, step=None, action=action, at=self._clock.monotonic())])
 
     def came_to_nothing(self, action: Proposable) -> None:
         """It was rejected, or has expired: it stands against nothing."""

@@ -22,11 +22,13 @@ from sitter.control.life import Life
 from sitter.control.mishaps import mishaps
 from sitter.control.orders import ORDERS, Given, Orders
 from sitter.control.present import Present
+from sitter.control.rate_plans import RATE_PLANS, RatePlans
 from sitter.control.recall import Recall
 from sitter.control.ruleset import build, rule_places
 from sitter.control.sight import Sight
 from sitter.control.stillness import Stillness
 from sitter.control.tally import Tally
+from sitter.control.verdicts import VERDICT, Verdicts
 from sitter.grammar import spelled
 from sitter.ingest.intake import Intake
 from sitter.locks import session_of
@@ -45,7 +47,6 @@ from sitter_wire.places import RunDir
 from sitter_wire.rundir import RunInfo
 
 log = logging.getLogger(__name__)
-
 
 UNANSWERED = "not answered in time; it can no longer start"
 FIRST_WORD_S = 5.0
@@ -98,6 +99,12 @@ class Core:
         self._sight = Sight(self.view, self.present, self.board, self.life, clock)
         self.stillness = Stillness(run, clock, self.present, self.life, self.orders, self.view, post=post, log_entry=self.log_entry)
         self._tally = Tally(self.rules, self.dispatcher)
+        self.rate_plans = RatePlans(
+            present=self.present, engine=self.engine, dispatcher=self.dispatcher, orders=self.orders, life=self.life,
+            acted=lambda finding, action: partial(self._acted, finding, action), log_entry=self.log_entry, keep=self.keep,
+        )  # fmt: skip
+        self.verdicts = Verdicts(self.log_entry, self.keep)
+        self.flow.told = [self.rate_plans.record, self.verdicts.record]
         self._judge = Judge(self.present, self.engine, writer, self.log_entry, config.checkpoints.healthy_steps)
         self._learned = Learned(self.rules, clock, self.keep)
         self.laid_aside = LaidAside(run, self.present, reader.get(TOLD_ASIDE), log_entry=self.log_entry, tell=self.tell, keep=self.keep)
@@ -114,6 +121,8 @@ class Core:
     def _recall(self, reader: Reader) -> None:
         """What an earlier daemon left: the last values, the events of the last session, rules warmed up with acting off."""
         self.dispatcher.restore({key: reader.get(key) for key in KEPT})
+        self.rate_plans.restore(reader.get(RATE_PLANS))
+        self.verdicts.restore(reader.get(VERDICT))
         self.life.stopped_session, self.life.stopped_process = reader.get("stopped_session"), reader.get("stopped_process")
         self.life.ended_by_rule = reader.get("ended_by_rule")
         self.present.checkpoints = {c.path: c for c in reader.checkpoints()}
@@ -234,6 +243,7 @@ class Core:
         self._learned.keep()
         self.dispatcher.tick(present=self._has_caught_up())
         self.orders.tick()
+        self.rate_plans.tick()
         self._judge.look()
 
     @property
@@ -303,6 +313,7 @@ class Core:
 
     def act(self, finding: Finding, by: str) -> None:
         """Carry out a finding's actions, in order."""
+        self._learned.keep(at_once=True)
         for action in finding.actions:
             if isinstance(action, Notification):
                 self._notify(action.event, action.text, finding.key)
@@ -318,12 +329,7 @@ class Core:
                 self.rollback_sent()
             branch = finding.branch if isinstance(action, Rollback) else None
             self.orders.give(
-                action,
-                session=session.id,
-                by=by,
-                branch=branch,
-                done=partial(self._acted, finding, action),
-                finding=finding,
+                action, session=session.id, by=by, branch=branch, done=partial(self._acted, finding, action), finding=finding
             )
             self.log("command", finding, "sent", f"{spelled(action)}: {finding.text}")
 
@@ -333,6 +339,7 @@ class Core:
             self.log("outcome", finding, "unanswered", UNANSWERED)
         elif outcome.status != "applied":
             self.dispatcher.arbiter.came_to_nothing(action)
+        self.rate_plans.acted(finding, action, outcome)
         if finding.severity != "info":
             became = f"unanswered: {UNANSWERED}" if outcome is None else f"{outcome.status}: {outcome.text}"
             event = "guard_acted" if self.rules[finding.rule].guard else "acted"
@@ -380,13 +387,7 @@ class Core:
             self._tally.found(finding)
         action = "; ".join(spelled(a) for a in finding.actions) or None
         self.log_entry(
-            kind,
-            step=finding.step,
-            branch=finding.branch,
-            rule=finding.rule,
-            action=action,
-            status=status,
-            detail=detail,
+            kind, step=finding.step, branch=finding.branch, rule=finding.rule, action=action, status=status, detail=detail
         )
 
     def log_entry(self, kind: EntryKind, **fields: object) -> None:

@@ -48,6 +48,8 @@ class Flow:
         self._incidents, self._orders, self._log = incidents, orders, log_entry
         self._on_event = on_event
         self._late = False
+        self.told: list[Callable[[Record], None]] = []
+        """Who else is told of every record, after rules and dispatcher."""
 
     def session(self, session: str, clock: tuple[int, int] | None, pid: int = 0) -> Session:
         """The session whose records come now; made known to the history when it is new. ``clock`` in nanoseconds."""
@@ -77,6 +79,8 @@ class Flow:
                 self._point(record, late)
             else:
                 self._happening(record, late)
+            for tell in self.told:
+                tell(record)
         if self._late and not past and now - records[-1].time / 1e9 <= LATE_S:
             self._late = False
             self._caught_up()

@@ -20,10 +20,10 @@ class Learned:
         self._kept: object = None
         self._at = clock.monotonic()
 
-    def keep(self) -> None:
-        """Once a second."""
+    def keep(self, *, at_once: bool = False) -> None:
+        """Once a second; ``at_once``: something was just done, and the next daemon must know for what."""
         now = self._clock.monotonic()
-        if now - self._at < EVERY_S:
+        if now - self._at < EVERY_S and not at_once:
             return
         self._at = now
         told = {name: known for name, rule in self._rules.items() if (known := rule.knowledge()) is not None}

@@ -10,7 +10,7 @@ from sitter.control.deeds import deeds
 from sitter.errors import ConfigError, UsageError
 from sitter.rules.base import Rule, RuleParams
 from sitter.rules.own.expression import ExpressionError, check_names
-from sitter.rules.own.rule import Own, OwnParams, make
+from sitter.rules.own.rule import Own, OwnParams, afterwards, make
 from sitter.rules.own.schedule import Scheduled, ScheduleParams
 from sitter.rules.own.schedule import make as make_scheduled
 
@@ -45,7 +45,10 @@ def _when(name: str, config: Config, where: str) -> Rule:
         rule = make(name, params, [])
         check_names(rule.expression)
         key = "do"
-        return make(name, params, deeds(params.do))
+        actions = deeds(params.do)
+        key = "warmup" if params.warmup else "back_after" if params.back_after else "do"
+        afterwards(params, actions)
+        return make(name, params, actions)
     except (ExpressionError, UsageError) as e:
         raise _wrong(name, key, config, where, e) from e
 

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import msgspec
 
-from sitter.model import Finding, Mode, Proposable, Severity
+from sitter.model import Afterwards, Finding, Mode, Proposable, Severity
 from sitter.rules.view import RunView, Sample
 from sitter_wire.records import Happening
 
@@ -34,6 +34,8 @@ class Case:
     says: str = ""
     acts: bool | None = None
     view: dict[str, Any] = field(default_factory=dict)
+    params: dict[str, Any] = field(default_factory=dict)
+    """Other than the defaults: for a rule that is off until it is told something."""
 
 
 class Rule:
@@ -143,11 +145,13 @@ class Rule:
         actions: list[Proposable] | None = None,
         key: str = "",
         suspicious: bool = False,
+        afterwards: Afterwards | None = None,
     ) -> Finding:
         """A finding of this rule."""
         return Finding(
             rule=self.name, severity=severity, step=step, branch=branch, onset=step if onset is None else onset, text=text,
             evidence=evidence or {}, actions=actions or [], key=key or self.name, suspicious=suspicious,
+            afterwards=afterwards,
         )  # fmt: skip
 
 
@@ -176,6 +180,8 @@ def play(rule: Rule, case: Case, view: RunView | None = None) -> list[Finding]:
     view = view or RunView(in_session=True, state="running")
     for name, value in case.view.items():
         setattr(view, name, value)
+    if case.params:
+        rule.params = type(rule).Params(**case.params)
     findings: list[Finding] = []
     for item in case.play():
         found: Finding | None = None

@@ -1,6 +1,7 @@
 """A rule of the user's own beside a real training: checked, found, asked, approved, done."""
 
 import sys
+from itertools import pairwise
 
 from sitter.rules.own.expression import FUNCTIONS
 
@@ -63,6 +64,36 @@ def test_a_wrong_one_is_refused_before_anything_starts(sitter, script, tmp_path)
     assert "(line 2): no function 'medain'" in sitter.refused("rules", "check", "wrong.toml", code=2)
     assert "(line 2): no function 'medain'" in sitter.refused("run", "--rules", "wrong.toml", "--", sys.executable, "train.py", code=2)
     assert not (tmp_path / "sitter-runs").exists()
+
+
+WARMED = """
+[rules.cut]
+when = "odd > 0"
+for = "20 steps"
+do = "lr=0.5x"
+mode = "act"
+warmup = "100 steps"
+back_after = "150 steps"
+"""
+
+
+def test_a_cut_is_warmed_up_and_given_back_by_its_rule_and_every_change_says_why(sitter, script, start, tmp_path):
+    (tmp_path / "sitter.toml").write_text(WARMED)
+    training = TRAINING.replace("loss=2.0 if step < 100 else 3.0,", "loss=2.0 + 1e-3 * (step % 7), odd=float(100 <= step < 150),")
+    start(sys.executable, "-u", str(script(training)))
+    sitter.until(lambda s: s["knobs"].get("lr", {}).get("scale", 1.0) < 0.5, timeout=60.0)
+    sitter.until(lambda s: s["knobs"]["lr"]["scale"] > 0.99, timeout=60.0)
+    lines = sitter.lines("logbook")
+    why = [line["detail"] for line in lines if line["kind"] == "command" and line["status"] == "sent" and line["rule"] == "cut"]
+    done = [line for line in lines if line["kind"] == "outcome" and line["status"] == "applied" and line["rule"] == "cut"]
+    assert len(why) == len(done) == 13
+    assert why[0].startswith("set lr=0.5x: odd > 0 for 20 steps")
+    assert all(text.startswith("warm-up after lr 0.1 → 0.05 at step ") for text in why[1:-1])
+    assert "healthy steps in a row: lr 0.1 → 0.05 of step" in why[-1]
+    stages = [line["step"] for line in done[1:-1]]
+    assert all(earlier <= later for earlier, later in pairwise(stages))
+    assert stages[-1] - stages[0] >= 100
+    assert done[-1]["step"] - stages[-1] >= 150
 
 
 PYTHON = '''

@@ -8,11 +8,11 @@ from typing import Any, ClassVar, Literal
 import msgspec
 
 from sitter.clock import duration, human
-from sitter.model import Finding, Notification, Proposable, Severity
+from sitter.model import Afterwards, Finding, Notification, Proposable, Severity
 from sitter.rules.base import RECOVERED, Rule, RuleParams
 from sitter.rules.own.expression import Expression, ExpressionError, Memory, Value
 from sitter.rules.view import RunView, Sample
-from sitter_wire.commands import Rollback
+from sitter_wire.commands import Rollback, SetKnob
 
 GONE_POINTS = 10
 """So many judgements it must be false before it can be found again: what flutters around a bound is one trouble."""
@@ -31,6 +31,10 @@ class OwnParams(Rule.Params, frozen=True):
     """How long it must hold without a break: ``100 steps``, ``20 points``, ``10m``; empty: once."""
     do: str | list[str] = ""
     """What is proposed: ``lr=0.5x``, ``rollback``, ``checkpoint``, ``pause``, ``stop``, ``drop 200``, ``notify``; several in a list."""
+    warmup: str = ""
+    """Of a knob that ``do`` changes: ``200 steps`` in which it goes from a tenth of its new value up to it."""
+    back_after: str = ""
+    """``2000 steps``: after so many healthy ones in a row what ``do`` changed on a knob is given back; empty: it stays."""
     severity: Severity = "warning"
     """``info``, ``warning`` or ``critical``."""
     text: str = ""
@@ -64,6 +68,27 @@ def lasting(text: str) -> Lasting:
     return Lasting(seconds, "seconds")
 
 
+def steps_of(name: str, text: str) -> int:
+    """``200 steps``; 0 for nothing. Raises ExpressionError: what ``name`` is not."""
+    words = text.replace(",", "").split()
+    if not words:
+        return 0
+    if len(words) == 2 and words[1] in ("step", "steps") and words[0].isdigit() and 0 < int(words[0]) <= 10**12:
+        return int(words[0])
+    raise ExpressionError(f"{name} = {text!r}: expected steps, such as '200 steps'")
+
+
+def afterwards(params: OwnParams, actions: list[Proposable]) -> Afterwards | None:
+    """What follows a change of a knob. Raises ExpressionError: what is no number of steps, or follows nothing."""
+    follows = Afterwards(warmup=steps_of("warmup", params.warmup), back_after=steps_of("back_after", params.back_after))
+    if follows == Afterwards():
+        return None
+    if not any(isinstance(action, SetKnob) for action in actions):
+        name = "warmup" if follows.warmup else "back_after"
+        raise ExpressionError(f"{name}: expected beside a change of a knob, such as do = 'lr=0.5x'; found do = {params.do!r}")
+    return follows
+
+
 @dataclass(slots=True)
 class _Since:
     """A stretch in which the condition said the same. None: it says nothing, or the other thing."""
@@ -94,6 +119,7 @@ class Own(Rule):
     expression: ClassVar[Expression]
     actions: ClassVar[tuple[Proposable, ...]] = ()
     lasting: ClassVar[Lasting] = Lasting()
+    afterwards: ClassVar[Afterwards | None] = None
     Params = OwnParams
 
     def __init__(self, params: RuleParams | None = None) -> None:
@@ -102,6 +128,10 @@ class Own(Rule):
         self._times = 0
         self._key = ""
         """Of the finding that still stands; empty: none does."""
+        self._at = (0, 0)
+        """(branch, step) at which that was found."""
+        self._seen: int | None = None
+        """The first step at which it was judged; what was so already then may be older."""
         self._began: float | None = None
         self._told_unlogged = False
 
@@ -116,11 +146,27 @@ class Own(Rule):
         return self._judged(expression.value(memory, view), sample.step, sample.branch, sample.time, view)
 
     def standing(self, view: RunView) -> Finding | None:
-        """What was found in the past and is still so is found anew, with its actions."""
+        """What was found in the past and is still so is told again, now with its actions: the same finding, so it is acted on once."""
         since = self.memory.true
         if not self._key or since is None:
             return None
-        return self._found(since, view.step or since.step, view.branch, view)
+        return self._found(since, self._at[1], self._at[0], view)
+
+    def knowledge(self) -> dict[str, Any] | None:
+        """What it has found, so that the next daemon finds nothing twice."""
+        return {"times": self._times, "key": self._key, "at": list(self._at)} if self._times else None
+
+    def know(self, told: Any) -> None:
+        """The same trouble, where it still stands and was found no earlier than what was seen of the past says, or is older than that."""
+        times, key, at = int(told["times"]), str(told["key"]), (int(told["at"][0]), int(told["at"][1]))
+        since = self.memory.true
+        if key and self._key and since is not None and (at[1] >= self._at[1] or since.step == self._seen):
+            self._key, self._at, self._times = key, at, times
+        elif self._key:
+            self._times = max(self._times, times + 1)
+            self._key = f"{self.name}:{self._times}"
+        else:
+            self._times = max(self._times, times)
 
     def tick(self, view: RunView, now: float) -> Finding | None:
         """Judged every second where it is made of facts alone."""
@@ -148,6 +194,7 @@ class Own(Rule):
         memory = self.memory
         if value is None:
             return None
+        self._seen = step if self._seen is None else self._seen
         if value:
             memory.false = None
             memory.true = since = memory.true or _Since(step, time)
@@ -158,6 +205,8 @@ class Own(Rule):
         if bool(value) == bool(self._key) or not since.lasts(self.lasting, step, time):
             return None
         if value:
+            self._times, self._at = self._times + 1, (branch, step)
+            self._key = f"{self.name}:{self._times}"
             return self._found(since, step, branch, view)
         if since.points < GONE_POINTS:
             return None
@@ -166,15 +215,14 @@ class Own(Rule):
         return self.found("info", f"no longer so: {self._values(evidence)}", step=step, branch=branch, evidence=evidence, key=key)
 
     def _found(self, since: _Since, step: int, branch: int, view: RunView) -> Finding:
-        self._times += 1
-        self._key = f"{self.name}:{self._times}"
         evidence = self.expression.evidence(self.memory.expression, view)
         held = f" for {self.lasting}" if self.lasting.amount else ""
         text = _filled(self.params.text, evidence, step) if self.params.text else f"{self.expression.text}{held}: {self._values(evidence)}"
         actions = [self._aimed(action, since.step, text) for action in self.actions]
         return self.found(
-            self.params.severity, text, step=step, branch=branch, onset=since.step, evidence=evidence, actions=actions, key=self._key
-        )
+            self.params.severity, text, step=step, branch=branch, onset=since.step, evidence=evidence, actions=actions, key=self._key,
+            afterwards=self.afterwards,
+        )  # fmt: skip
 
     def _aimed(self, action: Proposable, onset: int, text: str) -> Proposable:
         """Going back means to before it began; telling somebody means telling this; and why is this as well."""
@@ -196,8 +244,10 @@ def make(name: str, params: OwnParams, actions: list[Proposable]) -> Own:
     expression, lasts = Expression(params.when), lasting(params.lasting)
     check_text(params.text, expression)
     page = f"{params.when.strip()}\n\n    A rule of your own, from sitter.toml."
-    its = {"name": name, "title": _short(expression.text), "__doc__": page, "signals": tuple(sorted(expression.signals))}
-    kind: type[Own] = type("Own", (Own,), {**its, "expression": expression, "lasting": lasts, "actions": tuple(actions)})
+    its: dict[str, object] = {"name": name, "title": _short(expression.text), "__doc__": page, "signals": tuple(sorted(expression.signals))}
+    its |= {"expression": expression, "lasting": lasts, "actions": tuple(actions)}
+    its["afterwards"] = afterwards(params, actions) if actions else None
+    kind: type[Own] = type("Own", (Own,), its)
     return kind(params)
 
 

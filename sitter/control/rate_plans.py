@@ -1,0 +1,333 @@
+"""After a rule has changed a knob: a warm-up to the new level; giving back what was cut, once all was well for long enough."""
+
+import logging
+import math
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from sitter.control.dispatcher import Dispatcher
+from sitter.control.life import Life
+from sitter.control.orders import Done, Orders
+from sitter.control.present import Present
+from sitter.grammar import spelled
+from sitter.model import Finding
+from sitter.rules.engine import Engine
+from sitter_wire.commands import AnyAction, Outcome, SetKnob
+from sitter_wire.events import KnobChanged, Restored, SessionStart
+from sitter_wire.records import Happening, Record
+
+log = logging.getLogger(__name__)
+
+RATE_PLANS = "rate_plans"
+"""What ``RatePlans`` keeps for the next daemon."""
+STAGES = 10
+"""Raises of a warm-up after its first, low one."""
+FIRST_SHARE = 0.1
+"""Of the new level, with which a warm-up begins; more where the knob's bound is higher."""
+LEAD_S = 3.0
+"""So long before its step an order is sent, and waits in the training process, so that a quick run meets it there. Where the operator
+changes the knob meanwhile, it is taken back."""
+BACK, UNDO = -1, -2
+"""In place of a stage: what was changed is given back; what was on its way as the operator changed the knob is taken back."""
+
+
+class Plan(msgspec.Struct, kw_only=True):
+    """One change, and what is still to follow it. All that is done multiplies, so that what others do to the knob meanwhile stays."""
+
+    key: str
+    rule: str
+    knob: str
+    group: str | None
+    step: int
+    old: float
+    new: float
+    warmup: int
+    stages: int
+    first: float
+    stage: int = 0
+    """The next one of the warm-up to ask for; beyond ``stages``: all were."""
+    reached: int = -1
+    """The last one that was applied."""
+    anchor: int
+    """The step from which the warm-up's are counted."""
+    share: float = 1.0
+    """Of the new level, at which the knob stands."""
+    back_after: int
+    back: float
+    since: tuple[int, int]
+    """(branch, step) from which healthy steps are counted."""
+    asked: list[int] = []
+    """The stages that are on their way."""
+    moved: bool = False
+    """The training went back while they were: they will be rejected, and are asked for again."""
+    over: str = ""
+    """Why nothing more is to be done, once the answer to that is there."""
+    by_hand: bool = False
+    """It is over by the operator's hand, so what was on its way is taken back."""
+    outdone: bool = False
+
+    @property
+    def warming(self) -> bool:
+        """The warm-up is not over."""
+        return self.reached < self.stages
+
+    def due(self, stage: int) -> int:
+        """The step of a stage."""
+        return self.anchor + self.warmup * stage // max(1, self.stages)
+
+    def share_at(self, stage: int) -> float:
+        """Of the new level, linear over the stages."""
+        return self.first + (1.0 - self.first) * stage / max(1, self.stages)
+
+
+class RatePlans:
+    """Told of every outcome of a rule's action and of every record; ``tick`` once a second. All on the loop's thread.
+
+    A plan ends when the operator changes its knob, when its rule may no longer act, and with its process. A restore does not put scales
+    back (DESIGN §6), so a warm-up goes on from where the restore led; what was cut before that state's time is not given back by itself.
+    """
+
+    def __init__(
+        self,
+        *,
+        present: Present,
+        engine: Engine,
+        dispatcher: Dispatcher,
+        orders: Orders,
+        life: Life,
+        acted: Callable[[Finding, AnyAction], Done],
+        log_entry: Callable[..., None],
+        keep: Callable[[str, object], None],
+    ) -> None:
+        """``acted`` makes what is called with the outcome of an order, and calls ``acted`` of here in turn."""
+        self._present, self._engine, self._dispatcher = present, engine, dispatcher
+        self._orders, self._life, self._done, self._log, self._keep = orders, life, acted, log_entry, keep
+        self._plans: dict[str, Plan] = {}
+        self._made = 0
+        self._acts = False  # a command that only looks at a run never ticks, and orders nothing
+
+    def restore(self, kept: list[Any] | None) -> None:
+        """What an earlier daemon had still to do."""
+        try:
+            self._plans = {plan.key: plan for plan in msgspec.convert(kept or [], list[Plan])}
+        except msgspec.ValidationError as e:  # of another version
+            log.warning("what an earlier daemon had planned for knobs is not understood: %s", e)
+
+    # -- told ------------------------------------------------------------------------------------------------------------
+
+    def acted(self, finding: Finding, action: AnyAction, outcome: Outcome | None) -> None:
+        """What became of a rule's action: one of ours, or one that something is to follow."""
+        plan = self._plans.get(finding.key)
+        if plan is not None and plan.rule == finding.rule and isinstance(action, SetKnob):
+            self._answered(plan, finding.evidence.get("stage"), action, outcome)
+            self._save()
+        elif outcome is not None and outcome.status == "applied" and finding.afterwards is not None and isinstance(action, SetKnob):
+            self._begin(finding, action, outcome)
+
+    def record(self, record: Record) -> None:
+        """Every record, in order."""
+        if not self._plans or not isinstance(record, Happening):
+            return
+        event = record.event
+        for plan in list(self._plans.values()):
+            if isinstance(event, KnobChanged):
+                self._changed(plan, event)
+            elif isinstance(event, Restored):
+                self._restored(plan, event)
+            elif isinstance(event, SessionStart):
+                self._end(plan, "another process has begun")
+
+    def tick(self) -> None:
+        """What is due."""
+        self._acts = True
+        if self._plans:
+            for plan in list(self._plans.values()):
+                self._go_on(plan)
+
+    # -- inside ----------------------------------------------------------------------------------------------------------
+
+    def _begin(self, finding: Finding, action: SetKnob, outcome: Outcome) -> None:
+        after, spec = finding.afterwards, self._present.specs.get(action.knob)
+        old, new = (_number(outcome.detail.get(key)) for key in ("old", "new"))
+        if after is None or old is None or new is None:
+            return
+        kind = spec.scale if spec is not None else "log"
+        base, now = (1.0 - old, 1.0 - new) if kind == "log1m" else (old, new)
+        first = max(FIRST_SHARE, spec.low / new if spec is not None and new > 0.0 else 0.0)
+        ramps = after.warmup > 0 and kind in ("log", "linear") and new > 0.0 and first < 1.0
+        stages = min(STAGES, after.warmup) if ramps else 0
+        self._made += 1
+        plan = Plan(
+            key=f"{finding.rule}:after:{outcome.branch}:{outcome.step}:{self._made}", rule=finding.rule,
+            knob=action.knob, group=action.group, step=outcome.step, old=old, new=new,
+            warmup=after.warmup, stages=stages, reached=-1 if ramps else stages, first=first, anchor=outcome.step,
+            back_after=after.back_after, back=base / now if now else 1.0, since=(outcome.branch, outcome.step),
+        )  # fmt: skip
+        words = [f"a warm-up over {after.warmup:,} steps from {first:.0%} of {new:g} follows"] if ramps else []
+        if after.warmup and not ramps:
+            words.append("no warm-up: only a positive value that moves by factors, and is not at its lower bound, can have one")
+        if after.back_after:
+            words.append(f"what was changed is given back after {after.back_after:,} healthy steps in a row")
+        self._say(plan, "planned", f"{action.knob} {old:g} → {new:g}: {', and '.join(words)}")
+        self._plans[plan.key] = plan
+        self._go_on(plan)
+        self._save()
+
+    def _go_on(self, plan: Plan) -> None:
+        """Ask for the next thing, where it is due and nothing is on its way."""
+        if not (self._acts and self._life.alive and self._life.speaks) or self._present.paused:
+            return
+        if plan.over:
+            self._end(plan, plan.over)
+        elif self._dispatcher.mode_of(plan.rule) in ("off", "watch"):
+            self._end(plan, f"rule {plan.rule} may not act any more")
+        elif plan.asked and not self._waits(plan):
+            self._end(plan, "whether its last order was carried out is not known")
+        elif plan.asked and (plan.moved or plan.reached < 0 or not plan.warming):
+            return
+        elif plan.warming:
+            self._warm_up(plan)
+        elif plan.back_after:
+            self._give_back(plan)
+        else:
+            self._drop(plan)
+
+    def _warm_up(self, plan: Plan) -> None:
+        """Down at once; the way up is asked for once that was done, each stage a little before its step. What is late makes the rest
+        as much later: the rate never jumps."""
+        step, rate = self._present.step or 0, self._present.steps_per_s()
+        what = f"warm-up after {plan.knob} {plan.old:g} → {plan.new:g} at step {plan.step:,}"
+        if plan.stage == 0:
+            plan.stage = 1
+            self._ask(plan, 0, plan.first, f"{what}: to {plan.first:.0%} of it")
+            return
+        lead = plan.warmup // plan.stages if rate is None else max(1, int(LEAD_S * rate))
+        if plan.stage <= plan.stages and not plan.asked:
+            plan.anchor += max(0, step - plan.due(plan.stage))
+        while plan.stage <= plan.stages and plan.due(plan.stage) <= step + lead:
+            stage, share, plan.stage = plan.stage, plan.share_at(plan.stage), plan.stage + 1
+            text = f"{what}: to {share:.0%} of it ({stage} of {plan.stages})"
+            self._ask(plan, stage, share / plan.share_at(stage - 1), text, plan.due(stage))
+
+    def _give_back(self, plan: Plan) -> None:
+        healthy = self._engine.healthy_steps_since(*plan.since)
+        if healthy < plan.back_after:
+            return
+        text = f"{healthy:,} healthy steps in a row: {plan.knob} {plan.old:g} → {plan.new:g} of step {plan.step:,} is given back"
+        finding = self._finding(plan, BACK, plan.back, text)
+        pending = [p.finding for p in self._dispatcher.proposals.values() if p.due is not None]
+        why = self._dispatcher.arbiter.outdone(finding, pending)
+        if not why:
+            self._dispatcher.arbiter.done(finding, f"rule:{plan.rule}")
+            self._ask(plan, BACK, plan.back, text)
+        elif not plan.outdone:
+            self._say(plan, "outdone", f"{text}, but later: {why}")
+        plan.outdone = bool(why)
+
+    def _ask(self, plan: Plan, stage: int, factor: float, text: str, at: int | None = None) -> None:
+        session = self._present.session
+        if session is None:
+            return
+        finding = self._finding(plan, stage, factor, text, at)
+        (action,) = finding.actions
+        plan.asked.append(stage)
+        self._save()
+        self._say(plan, "sent", text, spelled(action))
+        assert isinstance(action, SetKnob)
+        self._orders.give(
+            action, session=session.id, by=f"rule:{plan.rule}", branch=self._present.branch, done=self._done(finding, action),
+            finding=finding,
+        )  # fmt: skip
+
+    def _finding(self, plan: Plan, stage: int, factor: float, text: str, at: int | None = None) -> Finding:
+        """For whose sake an order is given; its key leads back to the plan, also in the next daemon."""
+        step, action = self._present.step or 0, SetKnob(knob=plan.knob, op="scale", amount=factor, group=plan.group)
+        return Finding(
+            rule=plan.rule, severity="info", step=step, branch=self._present.branch or 0, onset=plan.step, text=text, key=plan.key,
+            actions=[action], at=at, evidence={"stage": stage},
+        )  # fmt: skip
+
+    def _answered(self, plan: Plan, stage: object, action: SetKnob, outcome: Outcome | None) -> None:
+        plan.asked = [other for other in plan.asked if other != stage]
+        again, plan.moved = plan.moved, plan.moved and bool(plan.asked)
+        if outcome is None:
+            self._end(plan, "whether its last order was carried out is not known")
+        elif outcome.status == "applied":
+            self._applied(plan, stage, action.amount, outcome)
+        elif plan.over:
+            self._end(plan, plan.over)
+        elif again or (outcome.status == "expired" and stage in (0, BACK)):
+            plan.stage = min(plan.stage, plan.reached + 1)
+        elif stage == 0:
+            plan.reached, plan.stage = plan.stages, plan.stages + 1  # without the warm-up; what was cut may still be given back
+        else:
+            self._end(plan, f"{outcome.status}: {outcome.text}")
+
+    def _applied(self, plan: Plan, stage: object, factor: float, outcome: Outcome) -> None:
+        if plan.by_hand and stage != UNDO:
+            self._ask(plan, UNDO, 1.0 / factor, f"{plan.over}: what was on its way is taken back")
+            return
+        if plan.over:
+            self._end(plan, plan.over)
+            return
+        if stage == BACK:
+            self._drop(plan)
+            return
+        if stage == 0:
+            plan.anchor = outcome.step
+        plan.share, plan.reached, plan.since = plan.share * factor, int(str(stage)), (outcome.branch, outcome.step)
+        self._go_on(plan)
+
+    def _changed(self, plan: Plan, event: KnobChanged) -> None:
+        """Ended by the operator's hand. What made the plan is none, also where the operator had approved it."""
+        made_it = math.isclose(event.old, plan.old, rel_tol=1e-6) and math.isclose(event.new, plan.new, rel_tol=1e-6)
+        if event.by == "operator" and event.knob == plan.knob and not made_it:
+            plan.by_hand = True
+            self._end(plan, f"the operator set {plan.knob} to {event.new:g}")
+
+    def _restored(self, plan: Plan, event: Restored) -> None:
+        plan.moved = bool(plan.asked)
+        plan.since = (event.branch, event.step)
+        words = []
+        if plan.warming:
+            plan.anchor = event.step - plan.warmup * max(0, plan.reached) // plan.stages
+            words.append("the warm-up goes on from there")
+        if event.step < plan.step and plan.back_after:
+            plan.back_after = 0
+            words.append("what was cut stays cut, and is not given back by itself")
+        if words:
+            self._say(plan, "went back", f"the training went back to step {event.step:,}: {', and '.join(words)}")
+        self._save()
+
+    def _end(self, plan: Plan, why: str) -> None:
+        """Nothing more follows; said, with what is left undone. Where something is on its way its answer is waited for."""
+        if not plan.over:
+            plan.over, left = why, f"; {plan.knob} stays at {plan.share:.0%} of {plan.new:g}" if plan.warming and plan.share < 1.0 else ""
+            what = "the warm-up" if plan.warming else "giving it back"
+            self._say(plan, "ended", f"{what} after {plan.knob} {plan.old:g} → {plan.new:g} at step {plan.step:,} ends: {why}{left}")
+        if not self._waits(plan):
+            self._drop(plan)
+
+    def _waits(self, plan: Plan) -> bool:
+        """Whether an order of its has no answer yet."""
+        return any(s.order.finding is not None and s.order.finding.key == plan.key for s in self._orders.standing())
+
+    def _drop(self, plan: Plan) -> None:
+        self._plans.pop(plan.key, None)
+        self._save()
+
+    def _say(self, plan: Plan, status: str, text: str, action: str | None = None) -> None:
+        present = self._present
+        self._log(
+            "command", step=present.step, branch=present.branch, rule=plan.rule, action=action or f"set {plan.knob}", status=status,
+            detail=text,
+        )  # fmt: skip
+
+    def _save(self) -> None:
+        self._keep(RATE_PLANS, list(self._plans.values()))
+
+
+def _number(value: object) -> float | None:
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) else None
