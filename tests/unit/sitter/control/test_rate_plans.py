@@ -12,13 +12,17 @@ import pytest
 from sitter.clock import SystemClock
 from sitter.config import load, parse
 from sitter.control.core import Core
+from sitter.control.deeds import deeds
+from sitter.control.demands import Reach
 from sitter.control.ruleset import build
 from sitter.control.verdicts import NO_CLAIM, POINTS
 from sitter.errors import ConfigError
 from sitter.paths import look
+from sitter.rules.own.rule import Own, OwnParams, make
+from sitter.rules.view import RunView, Sample
 from sitter.store.reader import Reader
 from sitter.store.writer import Writer
-from sitter_wire import rundir
+from sitter_wire import queries, rundir
 from sitter_wire.commands import Command, Outcome, SetKnob
 from sitter_wire.events import Done, KnobChanged, KnobDeclared, KnobSpec, Restored, SessionStart
 from sitter_wire.records import Happening, Point
@@ -301,6 +305,61 @@ def test_what_was_left_by_a_restore_gets_no_verdict(begin) -> None:
     world.steps(POINTS + 50)
     assert not world.logbook("before / after")
     assert "the training went back to step 50 before" in world.logbook("no verdict")[0]
+
+
+def test_the_next_daemon_gives_the_verdict(begin) -> None:
+    world = begin(CUT)
+    cut(world)
+    world.steps(50, loss=0.8)
+    world.end()
+    world.begin()
+    world.steps(POINTS + 10, loss=0.8)
+    (said,) = world.logbook("before / after")
+    assert said.startswith("lr 0.1 → 0.05 by cut at step 70: loss 0.9999 before (median of 69 points up to step 70), 0.8")
+
+
+def test_a_rule_whose_trouble_is_older_than_what_the_next_daemon_is_told_acts_no_second_time() -> None:
+    def rule() -> Own:
+        return make("cut", OwnParams(when="loss > 0", do="lr=0.5x"), deeds("lr=0.5x"))
+
+    first, view = rule(), RunView(in_session=True)
+    (found,) = [f for step in range(100) if (f := first.observe(Sample(step, 0, float(step), {"loss": 1.0}), view))]
+    after = rule()
+    (anew,) = [f for step in range(5000, 5100) if (f := after.observe(Sample(step, 0, float(step), {"loss": 1.0}), view))]
+    after.know(first.knowledge())
+    again = after.standing(view)
+    assert again is not None
+    assert (again.key, again.step, again.branch) == (found.key, found.step, found.branch)
+    assert anew.step == 5000
+
+    other = rule()  # it was over meanwhile, and is so again: that is another one
+    for step in range(5000, 5100):
+        other.observe(Sample(step, 0, float(step), {"loss": 1.0 if step > 5050 else -1.0}), view)
+    other.know(first.knowledge())
+    new = other.standing(view)
+    assert new is not None
+    assert (new.key, new.step) == ("cut:2", 5051)
+
+
+def test_what_the_operator_asks_for_outdoes_a_rule_until_it_is_rejected(begin) -> None:
+    world = begin(CUT)
+    reach = Reach(
+        read=lambda query, answer: None, when_safe=lambda told: told(True), log=world.core.log_entry, rules=list,
+        stop=lambda action, wait, answer: None, stop_now=lambda answer: None, test_notify=lambda answer: None,
+        rollback_sent=lambda: None, unanswered=lambda action: None,
+    )  # fmt: skip
+    demands, answers = world.core.demands(reach), []
+    world.high = 0.15
+    world.speaks = False
+    world.steps(60)
+    demands(queries.Act(action=SetKnob(knob="lr", op="scale", amount=2.0), wait=60.0), answers.append)
+    world.steps(13, bad=1)
+    assert world.logbook("outdone")[0].startswith("the operator asked for set lr=2x ")
+    world.speaks = True
+    world.steps(20)
+    assert [a.status for a in answers] == ["rejected"]
+    world.steps(13, bad=1)
+    assert [round(rate, 6) for _, rate in world.rates] == [0.05]
 
 
 @pytest.mark.parametrize(
