@@ -45,6 +45,8 @@ def interventions(reader: Reader, log: "list[LogEntry] | None" = None) -> list[I
     for entry in log:
         if entry.kind == "finding" and entry.rule is not None and entry.status in ("warning", "critical", "info"):
             why[entry.rule] = entry.detail
+        elif entry.kind == "command" and entry.status == "sent" and entry.rule is not None:
+            why[f"{entry.rule}: {entry.action}"] = entry.detail.removeprefix(f"{entry.action}: ")
         elif entry.kind == "outcome" and entry.status == "applied" and _verb(entry) in CHANGING:
             found.append(_applied(entry, why, details))
         elif entry.kind == "restart" and entry.status == "started":
@@ -73,10 +75,15 @@ def _applied(entry: LogEntry, why: dict[str, str], details: dict[tuple[int, int,
     verb, rule = _verb(entry), entry.rule
     before, after = (detail.get("old"), detail.get("new")) if verb == "set" else (detail.get("from"), detail.get("step"))
     return _one(
-        entry, entry.action or "", who=rule or "operator", why=why.get(rule, "") if rule else "", text=entry.detail,
+        entry, entry.action or "", who=rule or "operator", why=_reason(entry, why), text=entry.detail,
         before=_number(before), after=_number(after), dropped=_whole(detail.get("count")) if verb == "drop" else None,
         lost=_whole(detail.get("lost")),
     )  # fmt: skip
+
+
+def _reason(entry: LogEntry, why: dict[str, str]) -> str:
+    """What was said as this was sent, such as a warm-up's stage; else what its rule found last."""
+    return why.get(f"{entry.rule}: {entry.action}") or why.get(entry.rule or "", "")
 
 
 def _one(entry: LogEntry, action: str, **fields: object) -> Intervention:

@@ -18,6 +18,7 @@ from sitter.control.ruleset import build
 from sitter.control.verdicts import NO_CLAIM, POINTS
 from sitter.errors import ConfigError
 from sitter.paths import look
+from sitter.report.interventions import interventions
 from sitter.rules.own.rule import Own, OwnParams, make
 from sitter.rules.view import RunView, Sample
 from sitter.store.reader import Reader
@@ -161,6 +162,8 @@ def test_a_warm_up_goes_to_a_tenth_and_linearly_up_to_the_new_level(begin) -> No
     said = [text for text in world.logbook("sent") if text.startswith("warm-up")]
     assert said[0] == "warm-up after lr 0.1 → 0.05 at step 71: to 10% of it".replace("71", str(began))
     assert said[-1].endswith("to 100% of it (10 of 10)")
+    table = interventions(world.reader)  # the report's: each with its own reason
+    assert [row.why for row in table] == ["bad > 0 for 10 points: bad 1", *said]
     world.core.rate_plans.tick()
     assert world.core.rate_plans._plans == {}
 
