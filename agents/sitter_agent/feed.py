@@ -159,9 +159,20 @@ class Feed:
         self._one_shot = self._it is self.loader
         self.taken = 0
 
+    @property
+    def workers(self) -> int | None:
+        """Processes that the loader reads with, as torch's says it; None: it does not say."""
+        try:
+            workers = getattr(self.loader, "num_workers", None)
+        except Exception as e:  # as with ``_can_tell``
+            if raised_by_handler(e):
+                raise
+            return None
+        return workers if type(workers) is int and workers >= 0 else None
+
     def _doubts(self) -> list[str]:
-        workers = getattr(self.loader, "num_workers", 0)
-        if isinstance(workers, int) and workers > 0:
+        workers = self.workers
+        if workers:
             return [f"the loader's {workers} worker processes have random numbers of their own, which were not rewound"]
         return []
 

@@ -50,6 +50,7 @@ class SafePoint(Counting):
         self._aftermath = Aftermath()
         self._told = False
         self._epochs_total = 0
+        self._workers: int | None = None
         self._knobs_due = 0.0
         self._known: dict[tuple[str, ...], Known] = {}
         self._last = UNKNOWN
@@ -76,6 +77,7 @@ class SafePoint(Counting):
                 self._told = True
                 self._tell_length(self.progress.total, None)
             self.core.feed = feed if isinstance(feed, Feed) else None
+            self._tell_workers(self.core.feed)
             take_up_position(self.core)
             self._first_snapshot()
             self._ended = self.core.clock()
@@ -90,6 +92,12 @@ class SafePoint(Counting):
 
     def _tell_length(self, total: int | None, epochs: int | None) -> None:
         self.core.event(LoopStart(total=total, epochs=epochs, step=self.progress.done))
+
+    def _tell_workers(self, feed: Feed | None) -> None:
+        workers = None if feed is None else feed.workers
+        if workers is not None and workers != self._workers:
+            self._workers = workers
+            self.core.event(LoopStart(step=self.progress.done, workers=workers))
 
     def turn_over(self, waited: float) -> None:
         """Count, and where the optimizer stepped, be a safe point."""

@@ -47,11 +47,14 @@ class SessionStart(Event, frozen=True, tag="start"):
 
 
 class LoopStart(Event, frozen=True, tag="loop"):
-    """The loop told its length: ``total`` optimizer steps, or None where it is not known. ``epochs`` where it counts so."""
+    """The loop told its length: ``total`` optimizer steps, or None where it is not known. ``epochs`` where it counts so.
+    ``workers``: processes that its loader reads with, where the loader says so.
+    """
 
     total: Whole | None = None
     epochs: Whole | None = None
     step: Whole = 0
+    workers: Whole | None = None
 
 
 class KnobDeclared(Event, frozen=True, tag="knob"):

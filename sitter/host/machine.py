@@ -38,7 +38,7 @@ class Machine:
         train_rss, train_cpu = self._training()
         return HostNow(
             cpu=self._cpu(), mem_used=mem_used, mem_total=mem_total, disk_free=disk_free, disk_total=disk_total,
-            train_rss=train_rss, train_cpu=train_cpu, gpu_note=gpu_note,
+            train_rss=train_rss, train_cpu=train_cpu, gpu_note=gpu_note, cpus=self._cpus(),
         )  # fmt: skip
 
     def _cpu(self) -> float | None:
@@ -51,6 +51,10 @@ class Machine:
         if before is None or now <= before[0]:
             return None
         return max(0.0, 100 * (limit.used_s - before[1]) / (now - before[0]) / limit.cpus)
+
+    def _cpus(self) -> float:
+        there, limit = float(os.cpu_count() or 1), self._cgroup.cpu()
+        return there if limit is None else min(there, limit.cpus)
 
     def _memory(self) -> tuple[int, int]:
         host = psutil.virtual_memory()

@@ -63,6 +63,19 @@ def test_epochs_count_from_zero_and_steps_go_on(begin):
     assert run.events(GoodBye) == [GoodBye(how="total")]
 
 
+def test_the_workers_of_the_loader_are_told_once_and_again_when_they_change(begin):
+    class Loader(list):
+        num_workers = 2
+
+    agent = begin()
+    loader = Loader("xy")
+    for epoch in agent.epochs(3):
+        loader.num_workers = 4 if epoch == 2 else 2
+        list(agent.batches(loader))
+    told = [e for e in Run(agent.run).events(LoopStart) if e.workers is not None]
+    assert told == [LoopStart(workers=2), LoopStart(workers=4, step=4)]
+
+
 def test_a_pass_left_by_break_is_begun_anew_in_the_next_epoch(begin):
     agent = begin()
     seen = []
