@@ -2,21 +2,30 @@
 
 from sitter.rules.base import Rule
 from sitter.rules.checkpoint_cadence import CheckpointCadence
+from sitter.rules.cpu_bound import CpuBound
+from sitter.rules.data_bound import DataBound
+from sitter.rules.deadline import Deadline
 from sitter.rules.disk_full import DiskFull
 from sitter.rules.divergence import Divergence
 from sitter.rules.early_stop import EarlyStop
 from sitter.rules.goal_best import GoalBest
+from sitter.rules.gpu_fluctuating import GpuFluctuating
 from sitter.rules.gpu_hot import GpuHot
 from sitter.rules.gpu_idle import GpuIdle
+from sitter.rules.gpu_lost import GpuLost
 from sitter.rules.gpu_memory import GpuMemory
 from sitter.rules.guard import Guard
 from sitter.rules.memory_creep import MemoryCreep
 from sitter.rules.oscillation import Oscillation
 from sitter.rules.overfit import Overfit
+from sitter.rules.overhead import Overhead
 from sitter.rules.plateau import Plateau
+from sitter.rules.slow_steps import SlowSteps
 from sitter.rules.spike import Spike
 from sitter.rules.stalled import Stalled
 from sitter.rules.stuck_at_start import StuckAtStart
+from sitter.rules.throttled import Throttled
+from sitter.rules.throughput import Throughput
 from sitter.rules.warmup_missing import WarmupMissing
 
 RULES: tuple[type[Rule], ...] = (
@@ -32,7 +41,16 @@ RULES: tuple[type[Rule], ...] = (
     WarmupMissing,
     Stalled,
     CheckpointCadence,
+    DataBound,
+    CpuBound,
+    SlowSteps,
+    Throughput,
+    Overhead,
+    Deadline,
+    GpuLost,
     GpuIdle,
+    GpuFluctuating,
+    Throttled,
     GpuHot,
     GpuMemory,
     DiskFull,
