@@ -192,6 +192,7 @@ class TorchAdapter:
             hooks.close()
         for held in (self._models, self._optimizers, self._schedulers, self._extra, self._hooks, self._meters, self._knobs):
             held.clear()
+        self._sampled.clear()
         self._scaler = self._staging = None
 
     # -- parts -------------------------------------------------------------------------------------------------------
