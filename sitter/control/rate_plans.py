@@ -26,7 +26,7 @@ STAGES = 10
 """Raises of a warm-up after its first, low one."""
 FIRST_SHARE = 0.1
 """Of the new level, with which a warm-up begins; more where the knob's bound is higher."""
-LEAD_S = 3.0
+LEAD_S = 2.0
 """So long before its step an order is sent, and waits in the training process, so that a quick run meets it there. Where the operator
 changes the knob meanwhile, it is taken back."""
 BACK, UNDO = -1, -2

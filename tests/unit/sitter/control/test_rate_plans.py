@@ -2,14 +2,12 @@
 
 import math
 import os
-import time
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
-from sitter.clock import SystemClock
 from sitter.config import load, parse
 from sitter.control.core import Core
 from sitter.control.deeds import deeds
@@ -23,6 +21,7 @@ from sitter.rules.own.rule import Own, OwnParams, make
 from sitter.rules.view import RunView, Sample
 from sitter.store.reader import Reader
 from sitter.store.writer import Writer
+from sitter.testing.manual_clock import ManualClock
 from sitter_wire import queries, rundir
 from sitter_wire.commands import Command, Outcome, SetKnob
 from sitter_wire.events import Done, KnobChanged, KnobDeclared, KnobSpec, Restored, SessionStart
@@ -33,12 +32,19 @@ WARM = CUT + 'warmup = "200 steps"\n'
 BACK = CUT + 'back_after = "300 steps"\n'
 
 
+class Clock(ManualClock):
+    """20 steps a second, however busy the machine."""
+
+    def ns(self) -> int:
+        return int(self.monotonic() * 1e9)
+
+
 class World:
     """A run's core with a real history, and an agent of which only the rate is real: it carries out what is due at each step."""
 
     def __init__(self, place: Path, text: str = "") -> None:
         os.chdir(place)
-        self.place, self.text = place, text
+        self.clock = Clock()
         self.run = rundir.create(place, "t", command=["x"], supervised=False, sockets="", version="0")
         self.run.sitter_toml.write_text(text)
         self.seq = self.step = self.branch = 0
@@ -52,16 +58,16 @@ class World:
 
     def begin(self) -> None:
         """A daemon's core."""
-        self.writer = Writer(self.run.history, on_commit=lambda _: None, clock=SystemClock())
+        self.writer = Writer(self.run.history, on_commit=lambda _: None, clock=self.clock)
         self.writer.start()
         self.reader = Reader(self.run.history)
         self.core = Core(
-            run=self.run, info=look(self.run).info, config=load(self.run.sitter_toml), preset="guard", clock=SystemClock(),
+            run=self.run, info=look(self.run).info, config=load(self.run.sitter_toml), preset="guard", clock=self.clock,
             writer=self.writer, reader=self.reader, send=self.arrives, notify=lambda *_: None, on_gone=lambda: None,
         )  # fmt: skip
         self.core.life.pid = 1
         self.core.life.look = lambda: None
-        self.core.flow.session("s", (time.time_ns(), time.monotonic_ns()))
+        self.core.flow.session("s", (self.clock.ns(), self.clock.ns()))
 
     def end(self) -> None:
         self.writer.flush()
@@ -74,7 +80,7 @@ class World:
         return True
 
     def take(self, *events: object) -> None:
-        self._records(*(Happening(self.seq + 1 + i, self.step, self.branch, time.monotonic_ns(), e) for i, e in enumerate(events)))
+        self._records(*(Happening(self.seq + 1 + i, self.step, self.branch, self.clock.ns(), e) for i, e in enumerate(events)))
 
     def _records(self, *records: object) -> None:
         self.seq += len(records)
@@ -83,8 +89,9 @@ class World:
     def steps(self, n: int, loss: float = 1.0, bad: int = 0) -> None:
         for _ in range(n):
             value = loss * (1 + 0.01 * math.sin(self.step))
-            self._records(Point(self.seq + 1, self.step, self.branch, time.monotonic_ns(), ("loss", "bad"), (value, bad)))
+            self._records(Point(self.seq + 1, self.step, self.branch, self.clock.ns(), ("loss", "bad"), (value, bad)))
             self.step += 1
+            self.clock.advance(0.05)
             if self.speaks:
                 self.safe_point()
             if self.step % 5 == 0:
@@ -231,6 +238,7 @@ def test_another_process_ends_it_and_says_where_the_rate_is_left(begin) -> None:
     world = begin(WARM)
     cut(world)
     world.steps(50)
+    world.branch = 1
     world.take(SessionStart(pid=2, host="h", branch=1))
     (said,) = world.logbook("ended")
     assert "another process has begun; lr stays at" in said
@@ -274,7 +282,7 @@ def test_a_rule_that_only_watches_now_does_no_more(begin) -> None:
     world.core.dispatcher.set_preset("watch")
     before = len(world.rates)
     world.steps(100)
-    assert len(world.rates) - before <= 1
+    assert len(world.rates) - before <= 3  # which lay in the training process already
     assert "rule cut may not act any more" in world.logbook("ended")[0]
 
 
