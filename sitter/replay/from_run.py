@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from heapq import merge
 from typing import Any, NamedTuple, TypeVar
 
+import msgspec
+
 from sitter.model import GpuNow, HostNow
 from sitter.replay.story import Began, Item, Machine, Story
 from sitter.rules.view import Sample
@@ -54,7 +56,8 @@ def _events(reader: Reader, clocks: Clocks) -> Iterator[_At]:
     for stored in reader.events():
         number = numbers.get(stored.session, 0)
         at = clocks.wall(number, stored.happening.time // 1000)
-        found.append(_At(clocks.order.get(number, (0, number)), stored.happening.seq, at, stored.happening))
+        happening = msgspec.structs.replace(stored.happening, time=round(at * 1e9))  # one clock for all that is told
+        found.append(_At(clocks.order.get(number, (0, number)), happening.seq, at, happening))
     return iter(sorted(found, key=lambda at: (at.order, at.seq)))
 
 
