@@ -14,7 +14,7 @@ from sitter.errors import StoreError
 from sitter.model import CheckpointInfo, Curve, Curves, DayRow, Incident, LogEntry, SignalNow, Since
 from sitter.store import days, drawing
 from sitter.store.lines import BEGINNING, Stretch, abandoned, line
-from sitter.store.schema import open_reader, translated
+from sitter.store.schema import open_reader, store_error, translated
 from sitter.store.series import GroupRow, Points, Rows, backwards, chunk_points, entries, groups, open_points, open_rows
 from sitter.store.series import chunk_rows as read_chunk
 from sitter.store.when import Clocks
@@ -160,6 +160,8 @@ class Reader:
                     event = _event.decode(data)
                 except msgspec.ValidationError:
                     continue  # from an agent that knows more kinds than we do
+                except msgspec.DecodeError as e:
+                    raise store_error(ValueError(f"malformed: {e}"), self._path) from e
                 wall = clocks.wall(session, time // 1000)
                 yield StoredEvent(number, clocks.names.get(session, ""), wall, Happening(seq, step, branch, time, event))
             if len(rows) < PAGE:

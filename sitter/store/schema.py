@@ -137,6 +137,8 @@ def _opening(path: Path) -> Iterator[contextlib.ExitStack]:
             yield opened
         except (sqlite3.Error, OSError) as e:
             raise store_error(e, path) from e
+        except UnicodeDecodeError as e:  # SQLite quotes damaged bytes in its message, and Python cannot read that
+            raise store_error(ValueError(f"malformed: {e}"), path) from e
         opened.pop_all()
 
 

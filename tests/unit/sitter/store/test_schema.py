@@ -12,6 +12,8 @@ from sitter.errors import StoreError
 from sitter.store import schema
 from sitter.store.reader import Reader
 from sitter.store.writer import Writer
+from sitter_wire.events import Remark
+from sitter_wire.records import Happening
 
 
 def one_sentence(error: pytest.ExceptionInfo[StoreError], *words: str) -> None:
@@ -148,6 +150,36 @@ def test_damage_inside_a_chunk_is_said_and_no_traceback(tmp_path: Path, points: 
             ask()
         one_sentence(e, "damaged")
     reader.close()
+
+
+def test_an_event_that_is_damaged_is_said_and_no_traceback(tmp_path: Path) -> None:
+    path = tmp_path / "history.db"
+    made = writer(path)
+    made.start()
+    assert made.records("s", [Happening(1, 0, 0, 1, Remark(text="hello"))])
+    made.close()
+    raw = sqlite3.connect(path)
+    raw.execute("UPDATE events SET data = data || x'00'")
+    raw.commit()
+    raw.close()
+    reader = Reader(path)
+    with pytest.raises(StoreError) as e:
+        list(reader.events())
+    one_sentence(e, "damaged")
+    reader.close()
+
+
+def test_a_schema_that_is_no_text_any_more_is_said_and_no_traceback(tmp_path: Path, points: object) -> None:
+    path = tmp_path / "history.db"
+    filled(path, points)
+    raw = sqlite3.connect(path, isolation_level=None)
+    raw.execute("PRAGMA writable_schema = ON")
+    raw.execute("UPDATE sqlite_master SET name = CAST(x'EFEF' AS TEXT), sql = 'CREATE TABLE (' WHERE name = 'logbook'")
+    raw.close()
+    for opens in (lambda: writer(path), lambda: Reader(path).sequences()):
+        with pytest.raises(StoreError) as e:
+            opens()
+        one_sentence(e, "damaged")
 
 
 def test_roll_ups_that_are_missing_are_said_and_no_traceback(tmp_path: Path, points: object) -> None:
