@@ -19,7 +19,7 @@ from sitter.control.judge import Judge
 from sitter.control.laid_aside import TOLD_ASIDE, LaidAside
 from sitter.control.learned import Learned
 from sitter.control.life import Life
-from sitter.control.mishaps import mishaps
+from sitter.control.mishaps import guarded, mishaps
 from sitter.control.orders import ORDERS, Given, Orders
 from sitter.control.present import Present
 from sitter.control.rate_plans import RATE_PLANS, RatePlans
@@ -227,24 +227,25 @@ class Core:
         return present is None or present.id == session
 
     def tick(self) -> None:
-        """Once a second."""
+        """Once a second. A part that fails takes its turn from none of the others."""
         self.life.look()
         self.read_on()
         if self.reading:
             return
         self._sight.refresh()
-        self.stillness.look()
+        for part in (
+            self.stillness.look, self._look, self._learned.keep, lambda: self.dispatcher.tick(present=self._has_caught_up()),
+            self.orders.tick, self.rate_plans.tick, self._judge.look,
+        ):  # fmt: skip
+            guarded(part)
+
+    def _look(self) -> None:
         for finding in self.engine.tick(self.clock.monotonic()):
             self.flow.finding(finding)
         self.life.stalled = bool(self.standing)
         self.life.unanswered = self.view.agent_age if self.present.pong_at is None else None
         if self.engine.wants_stacks:
             self.stillness.take()
-        self._learned.keep()
-        self.dispatcher.tick(present=self._has_caught_up())
-        self.orders.tick()
-        self.rate_plans.tick()
-        self._judge.look()
 
     @property
     def standing(self) -> str:

@@ -176,3 +176,13 @@ def test_a_process_that_has_not_spoken_yet_is_as_old_as_itself(core):
         )
         core.tick()
         assert core.view.safe_point_age >= 4000.0, "it speaks: what it says is its own, whatever its number is seen from here"
+
+
+def test_a_part_of_the_second_that_fails_takes_its_turn_from_none_of_the_others(core, monkeypatch):
+    answered = []
+    core.life.look = lambda: None
+    monkeypatch.setattr(core.stillness, "look", lambda: 1 / 0)
+    monkeypatch.setattr(core.engine, "tick", lambda now: 1 / 0)
+    core.orders.give(Rollback(), session="s", by="operator", wait=-60.0, done=answered.append)
+    core.tick()
+    assert answered == [None]  # it can no longer start, and that was said
