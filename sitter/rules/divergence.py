@@ -13,8 +13,9 @@ from sitter_wire.commands import Rollback
 from sitter_wire.events import Restored
 from sitter_wire.records import Happening
 
-POINTS = 20
-"""Training losses that are looked at where these are the only witness."""
+POINTS = 40
+"""Training losses that are looked at where these are the only witness: more than the guard waits for the end of bad batches, so that
+nobody is asked about what is being healed."""
 
 MOVES, MOVES_TO_SIGMA = 256, math.sqrt(math.pi) / 2.0
 """The noise of the training loss: mean distance between neighbours, over so many points, × this = standard deviation of a normal one."""
@@ -49,7 +50,7 @@ class Divergence(Rule):
     """The loss has risen from its best and stays up: training and validation loss both, or the training loss alone and by more.
 
     Two witnesses are worth more than one. Where both are logged, the medians of the last 3 evaluations and of the training loss between
-    them must stand 1.2 times above the lowest there were; alone, all but a fifth of the last 20 training losses must stand 1.5 times
+    them must stand 1.2 times above the lowest there were; alone, all but a fifth of the last 40 training losses must stand 1.5 times
     above it. Both must be clear of the noise. A validation loss that rises alone is no divergence, see ``overfit``; a jump is seen
     earlier by ``spike``. On 291 published healthy logs two witnesses never came above 1.12: ``tests/benchmarks/judgement.py``.
 

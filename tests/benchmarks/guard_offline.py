@@ -4,7 +4,8 @@
 
 The trainings are real; agent and daemon are played by forty lines that follow PROTOCOL.md: snapshots every 20 steps in 4 slots, cleared
 by the engine, restored in place; ``delay`` turns pass between a value and the decision about it. The guard is the real engine with the
-real rule and its default parameters. ``--logs`` reads ``index.csv`` and ``runs/*.csv`` as described in the README beside them.
+real rule and its default parameters; rules that would ask first are left out. ``--logs`` reads ``index.csv`` and ``runs/*.csv`` as
+described in the README beside them.
 """
 
 import argparse
@@ -147,7 +148,7 @@ class Training:
         self.snapshots: list[dict] = []
         self.line: list[tuple[int, int]] = []
         self.view = RunView(scales={"lr": 1.0}, in_session=True, state="running")
-        self.engine = Engine([rule() for rule in RULES], self.view)
+        self.engine = Engine([rule() for rule in RULES if rule.guard], self.view)
         self.queue: deque[tuple[int, Sample | Happening]] = deque()
         self.clear: tuple[int, int] | None = None
         self.rollbacks = self.over_budget = self.refused = 0
@@ -340,7 +341,7 @@ def logs(directory: Path) -> None:
     acted: Counter[tuple[str, str]] = Counter()
     total: Counter[tuple[str, str]] = Counter()
     for run in csv.DictReader((directory / "index.csv").open()):
-        findings = watch(directory / "runs" / run["file"], lambda: [rule() for rule in RULES])
+        findings = watch(directory / "runs" / run["file"], lambda: [rule() for rule in RULES if rule.guard])
         trips = [f for f in findings if f.actions]
         label = run["score_as"], run["label_source"]
         total[label] += 1
