@@ -100,6 +100,7 @@ class Plateau(Rule):
     def __init__(self, params: RuleParams | None = None) -> None:
         super().__init__(params)
         self.memory: _Blocks = _Blocks()
+        self._courses = 0  # rates that it has had: a standstill that was said, or vetoed, is the same one until the rate is another
 
     def fresh(self) -> _Blocks:
         """Nothing seen."""
@@ -110,6 +111,7 @@ class Plateau(Rule):
         event = happening.event
         if isinstance(event, KnobChanged) and event.knob == "lr":
             self.memory = _Blocks()
+            self._courses += 1
 
     def observe(self, sample: Sample, view: RunView) -> Finding | None:
         """One logged point."""
@@ -138,6 +140,6 @@ class Plateau(Rule):
         text = f"loss has not fallen for {steps:,} logged points ({math.exp(before):.4g} → {math.exp(after):.4g})"
         actions: list[Proposable] = [SetKnob(knob="lr", op="scale", amount=float(p.cut))] if "lr" in view.scales and not view.late else []
         return self.found(
-            "info", text, step=sample.step, branch=sample.branch, actions=actions, key=f"{self.name}:{sample.branch}:{sample.step}",
+            "info", text, step=sample.step, branch=sample.branch, actions=actions, key=f"{self.name}:{sample.branch}:{self._courses}",
             evidence={"before": math.exp(before), "after": math.exp(after), "points": blocks.points},
         )  # fmt: skip
