@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from sitter.model import Finding, HostNow
 from sitter.rules.base import RECOVERED, Case, RuleParams, Tick
-from sitter.rules.steps import StepRule, middle, steps, waits
+from sitter.rules.steps import StepRule, middle, seconds_of, steps, waits
 from sitter.rules.view import RunView, Sample
 from sitter_wire.events import LoopStart, SessionStart
 from sitter_wire.records import Happening
@@ -39,15 +39,17 @@ def _slow(share: float, workers: int | None = None, *, cpu: float | None = None,
 class DataBound(StepRule):
     """Each step waits for data for a tenth of its time or more: the GPU could do so much more.
 
-    Looked at are the last 384 steps, in six blocks of 64: the middle one of their shares counts, so that the beginning of a pass, where the
-    loader's workers start, does not; and a step that evaluates or compiles counts as three usual ones. It must last for two minutes. From a
-    tenth on it is noted, from a fifth on it is a warning (TraceML's bars). What helps depends on what is known: how many workers the loader
-    has, and how many cores have nothing to do. With w workers and a share s of waiting, w / (1 - s) bring as much as the steps want.
+    Looked at are 384 steps, the last six blocks of 64 (of one block in three where they come fast): the middle one of their shares counts,
+    so that the beginning of a pass, where the loader's workers start, does not; and a step that evaluates or compiles counts as three usual
+    ones. It must last for two minutes. From a tenth on it is noted, from a fifth on it is a warning (TraceML's bars). What helps depends on
+    what is known: how many workers the loader has, and how many cores have nothing to do. With w workers and a share s of waiting,
+    w / (1 - s) bring as much as the steps want.
     """
 
     name: ClassVar[str] = "data_bound"
     title: ClassVar[str] = "waits for data"
     default_mode = "watch"
+    rests = 2
 
     class Params(RuleParams, frozen=True):
         """When."""
@@ -91,10 +93,13 @@ class DataBound(StepRule):
         """The share of this block, and the middle of the last ones."""
         if "data_wait" not in block[-1].values:
             return None
-        waited = waits(block)
-        worked = [max(0.0, s.values["step_time"] - w) for s, w in zip(block, waited, strict=True)]
-        bar, wait = LONG * middle(worked), sum(waited)
-        work = sum([w if w < bar else bar for w in worked])
+        took, waited = seconds_of(block), waits(block)
+        wait = sum(waited)
+        work = max(0.0, sum(took) - wait)
+        if max(took) > LONG * work / len(block):  # one of them may have evaluated
+            worked = [max(0.0, t - w) for t, w in zip(took, waited, strict=True)]
+            bar = LONG * middle(worked)
+            work = sum([w if w < bar else bar for w in worked])
         if not 0.0 < wait + work < math.inf:
             return None
         self._shares.append(wait / (wait + work))

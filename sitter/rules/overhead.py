@@ -7,7 +7,7 @@ from typing import ClassVar, NamedTuple
 from sitter.clock import human
 from sitter.model import Finding
 from sitter.rules.base import RECOVERED, Case, RuleParams
-from sitter.rules.steps import StepRule, in_words, middle, steps
+from sitter.rules.steps import StepRule, in_words, middle, seconds_of, steps
 from sitter.rules.view import RunView, Sample
 from sitter_wire.events import SnapshotTaken
 from sitter_wire.records import Happening
@@ -27,10 +27,11 @@ OVER = 0.7
 
 
 class _Span(NamedTuple):
-    """Seconds: in all, in the script's long steps beyond the usual, of these the longest, between steps, and of these in snapshots. And how
-    many long steps there were."""
+    """Seconds in all, and how many steps; seconds in the script's long steps beyond the usual, of these the longest, between steps, and of
+    these in snapshots. And how many long steps there were."""
 
     seconds: float
+    steps: int
     long: float
     longest: float
     between: float
@@ -74,10 +75,10 @@ class Overhead(StepRule):
         """Another process."""
         self._spans: deque[_Span] = deque()
         self._seconds = 0.0
-        self._open = _Span(0.0, 0.0, 0.0, 0.0, 0.0, 0)
+        self._open = _Span(0.0, 0, 0.0, 0.0, 0.0, 0.0, 0)
         self._usual: deque[float] = deque(maxlen=8)
         self._snapshots = 0.0
-        self._ended: float | None = None
+        self._ended: tuple[float, int] | None = None  # when, and with which step, the block before this one did
         self._first = True
 
     def happened(self, happening: Happening, view: RunView) -> None:
@@ -92,28 +93,29 @@ class Overhead(StepRule):
 
     def judge(self, block: list[Sample], view: RunView) -> Finding | None:
         """Add up a block; look once a minute."""
-        took = [s.values["step_time"] for s in block]
+        took = seconds_of(block)
         self._usual.append(middle(took))
         usual = middle(list(self._usual))
-        ended, self._ended = self._ended, block[-1].time
+        ended, self._ended = self._ended, (block[-1].time, block[-1].step)
         snapshots, self._snapshots = self._snapshots, 0.0
-        if self._first:
+        if self._first or block[-1].step - block[0].step != len(block) - 1:  # not all are told: what lies between them is not known
             self._first = False
             return None
-        begun = block[0].time - took[0] if ended is None else ended
+        begun = ended[0] if ended is not None and ended[1] + 1 == block[0].step else block[0].time - took[0]
         elapsed = block[-1].time - begun
         bar = LONG * usual
-        more = [s.values["step_time"] - s.values.get("data_wait", 0.0) - usual for s in block]
+        more = [s.values["step_time"] - s.values.get("data_wait", 0.0) - usual for s in block] if max(took) > bar else []
         long = [seconds for seconds in more if seconds > bar]
         between = max(0.0, elapsed - sum(took))
         o = self._open
         self._open = o = _Span(
-            o.seconds + elapsed, o.long + sum(long), max([o.longest, *long]), o.between + between, o.snapshots + min(between, snapshots),
+            o.seconds + elapsed, o.steps + len(block),
+            o.long + sum(long), max([o.longest, *long]), o.between + between, o.snapshots + min(between, snapshots),
             o.pauses + len(long),
         )  # fmt: skip
         if o.seconds < SPAN_S:
             return None
-        self._open = _Span(0.0, 0.0, 0.0, 0.0, 0.0, 0)
+        self._open = _Span(0.0, 0, 0.0, 0.0, 0.0, 0.0, 0)
         self._spans.append(o)
         self._seconds += o.seconds
         while len(self._spans) > 1 and self._seconds - self._spans[0].seconds >= WINDOW_S:
@@ -136,8 +138,9 @@ class Overhead(StepRule):
         self._times += self._said == 0
         self._said = level
         snapshots = sum([s.snapshots for s in spans])
+        each, apart = _each(long / max(1, count - 1)), round(sum([s.steps for s in spans]) / max(1, count))
         parts: list[tuple[float, str]] = [
-            (long, f"{count} long steps of about {human(long / max(1, count - 1))} (evaluate or save less often, or on fewer batches)"),
+            (long, f"{count} long steps of about {each}, one in {apart} (evaluate or save less often, or on fewer batches)"),
             (snapshots, "sitter's snapshots"),
             (between - snapshots, "what lies between steps (evaluation between epochs, workers that start anew: persistent_workers=True)"),
         ]
@@ -171,3 +174,7 @@ class Overhead(StepRule):
         Case("a checkpoint of 5 s every ten minutes", lambda: _evaluated(1200, 5.5)),
         Case("micro-seconds between steps", lambda: steps(lambda i, t: 0.01, 200_000, gap=lambda i: 0.0005)),
     )  # fmt: skip
+
+
+def _each(seconds: float) -> str:
+    return human(seconds) if seconds >= 10.0 else in_words(seconds)

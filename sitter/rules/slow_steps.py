@@ -8,10 +8,11 @@ from typing import ClassVar, NamedTuple
 
 from sitter.model import Finding
 from sitter.rules.base import RECOVERED, Case, RuleParams
-from sitter.rules.robust import MAD_TO_SIGMA
-from sitter.rules.steps import StepRule, in_words, middle, steps
+from sitter.rules.steps import StepRule, in_words, middle, seconds_of, steps
 from sitter.rules.view import RunView, Sample
 
+IQR = 1.349
+"""Of a normal distribution, the distance of its quartiles in standard deviations."""
 WINDOW = 500
 """Steps that are looked at (SageMaker Debugger's window)."""
 KNOWN = 4
@@ -76,7 +77,7 @@ class SlowSteps(StepRule):
         """Another process: its tail is to be learned."""
         self._centres: deque[tuple[float, float]] = deque(maxlen=8)
         self._parts: deque[_Part] = deque()
-        self._in_window = 0
+        self._in_window = self._slow = 0  # steps, and slow ones among them
         self._since = 0
         self._known: deque[int] = deque(maxlen=REMEMBERED)
         self._latest: int | None = None  # of the last whole window, which may be the beginning of what is looked for
@@ -87,9 +88,11 @@ class SlowSteps(StepRule):
         if self._first:
             self._first = False
             return None
-        took = [s.values["step_time"] for s in block]
-        centre = middle(took)
-        self._centres.append((centre, MAD_TO_SIGMA * middle([abs(t - centre) for t in took])))
+        took = seconds_of(block)
+        ordered = sorted(took)
+        n = len(ordered)
+        centre = ordered[n // 2]
+        self._centres.append((centre, (ordered[3 * n // 4] - ordered[n // 4]) / IQR))
         usual, sigma = middle([c for c, _ in self._centres]), middle([s for _, s in self._centres])
         if not usual > 0.0:
             return None
@@ -97,30 +100,33 @@ class SlowSteps(StepRule):
         if centre > bar:  # not some steps, all of them: that is another level, which `throughput` looks at
             self._centres.clear()
             self._parts.clear()
-            self._in_window = 0
+            self._in_window = self._slow = 0
             return None
-        slow = [s for s in block if s.values["step_time"] > bar]
+        slow = [s for s in block if s.values["step_time"] > bar] if ordered[-1] > bar else []
         lost = sum([s.values["step_time"] - usual for s in slow])
         waited = sum([min(s.values.get("data_wait", 0.0), s.values["step_time"] - usual) for s in slow])
         self._add(_Part(len(block), [s.step for s in slow], sum(took), lost, waited))
         if self._in_window < WINDOW:
             return None
         self._since += len(block)
-        found = self._judged(usual, view, block[-1].step)
+        found = self._judged(usual, view, block[-1].step) if self._said or self._slow > self.params.count else None
         if self._since >= WINDOW:
             self._since = 0
             if found is None and not self._said:
                 if self._latest is not None:
                     self._known.append(self._latest)
-                self._latest = sum([len(p.slow) for p in self._parts])
+                self._latest = self._slow
         return found
 
     def _add(self, part: _Part) -> None:
         parts = self._parts
         parts.append(part)
         self._in_window += part.steps
+        self._slow += len(part.slow)
         while self._in_window - parts[0].steps >= WINDOW:
-            self._in_window -= parts.popleft().steps
+            gone = parts.popleft()
+            self._in_window -= gone.steps
+            self._slow -= len(gone.slow)
 
     def _judged(self, usual: float, view: RunView, step: int) -> Finding | None:
         slow = [s for p in self._parts for s in p.slow]

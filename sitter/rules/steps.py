@@ -3,6 +3,7 @@
 import abc
 import random
 from collections.abc import Callable, Iterator
+from typing import ClassVar
 
 from sitter.model import Finding
 from sitter.rules.base import Rule, RuleParams
@@ -15,15 +16,22 @@ STEPS = 64
 FEWEST, SECONDS = 16, 120.0
 """… so many where these take so many seconds: slow steps are judged within minutes, too."""
 
+FAST_S = 10.0
+"""A block that takes less is one of many."""
+
 
 class StepRule(Rule, abc.ABC):
     """Looks at ``step_time`` by blocks of steps of one process, with no pause and no restore between them."""
 
     signals = ("step_time",)
+    rests: ClassVar[int] = 0
+    """So many blocks are left out after each where steps come fast: a fair sample, at a third of the price."""
 
     def __init__(self, params: RuleParams | None = None) -> None:
         super().__init__(params)
         self._block: list[Sample] = []
+        self._look = FEWEST  # it may be full at so many
+        self._rest = 0  # steps to be left out
 
     @abc.abstractmethod
     def judge(self, block: list[Sample], view: RunView) -> Finding | None:
@@ -34,19 +42,27 @@ class StepRule(Rule, abc.ABC):
 
     def observe(self, sample: Sample, view: RunView) -> Finding | None:
         """One step."""
+        if self._rest:
+            self._rest -= 1
+            return None
         block = self._block
         block.append(sample)
-        n = len(block)
-        if n < FEWEST or (n < STEPS and sample.time - block[0].time < SECONDS):
+        if len(block) < self._look:
             return None
-        self._block = []
+        passed = sample.time - block[0].time
+        if len(block) < STEPS and passed < SECONDS:
+            self._look = min(STEPS, 1 + int(len(block) * SECONDS / passed)) if passed > 0.0 else STEPS
+            return None
+        self._block, self._look = [], FEWEST
+        if passed < FAST_S:
+            self._rest = self.rests * STEPS
         return self.judge(block, view)
 
     def happened(self, happening: Happening, view: RunView) -> None:
         """No block goes over a pause or a restore."""
         event = happening.event
         if isinstance(event, SessionStart | Paused | Restored):
-            self._block = []
+            self._block, self._look = [], FEWEST
         if isinstance(event, SessionStart):
             self.begin_anew()
 
@@ -67,6 +83,11 @@ def stepping(view: RunView) -> bool:
     """Whether steps are made: the last is 10 s ago at most, or five usual ones. What is longer evaluates, or compiles."""
     age, rate = view.safe_point_age, view.steps_per_s
     return age is not None and rate is not None and age < max(10.0, 5.0 / rate)
+
+
+def seconds_of(block: list[Sample]) -> list[float]:
+    """What each step took."""
+    return [s.values["step_time"] for s in block]
 
 
 def waits(block: list[Sample]) -> list[float]:

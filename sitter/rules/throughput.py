@@ -8,7 +8,7 @@ from typing import ClassVar, NamedTuple
 from sitter.clock import human
 from sitter.model import Finding
 from sitter.rules.base import RECOVERED, Case, RuleParams
-from sitter.rules.steps import StepRule, in_words, middle, steps, waits
+from sitter.rules.steps import StepRule, in_words, middle, seconds_of, steps, waits
 from sitter.rules.view import RunView, Sample
 from sitter_wire.events import KnobChanged
 from sitter_wire.records import Happening
@@ -55,6 +55,7 @@ class Throughput(StepRule):
     name: ClassVar[str] = "throughput"
     title: ClassVar[str] = "steps become slower"
     default_mode = "watch"
+    rests = 2
 
     class Params(RuleParams, frozen=True):
         """When."""
@@ -97,7 +98,7 @@ class Throughput(StepRule):
             return None
         if not self._blocks:
             self._opened = first.time, first.step
-        self._blocks.append((middle([s.values["step_time"] for s in block]), middle(waits(block))))
+        self._blocks.append((middle(seconds_of(block)), middle(waits(block[::4]))))
         if now - self._opened[0] < STRETCH_S:
             return None
         blocks, self._blocks = self._blocks, []
