@@ -100,7 +100,7 @@ def demand_command(verb: str, short: str, *more: str) -> click.Command:
 
     @click.command(
         verb, help="\n\n".join([short, *more]), short_help=short, options_metavar="[-r RUN]",
-        context_settings={"ignore_unknown_options": True},
+        context_settings={"ignore_unknown_options": True, "help_option_names": ["--help"]},  # `snooze RULE -1h` asks for no help
     )  # fmt: skip
     @click.argument("words", nargs=-1, type=click.UNPROCESSED, metavar=USAGE[verb].removeprefix(verb).strip())
     @run_option

@@ -23,6 +23,7 @@ WRONG = {
     "veto p1 p2": "veto ID",
     "snooze gpu_hot": "DURATION",
     "snooze gpu_hot soon": "soon",
+    "snooze gpu_hot -1h": "-1h",
     "mode frob": "watch|guard|act",
     "rules frob": "frob",
     "rules check nowhere.toml": "nowhere.toml",
