@@ -44,7 +44,7 @@ class Counting(StepRule):
         self.blocks.append(len(block))
 
 
-@pytest.mark.parametrize(("seconds", "length"), [(0.1, 64), (4.0, 32), (7.0, 19), (60.0, 16)])
+@pytest.mark.parametrize(("seconds", "length"), [(0.1, 64), (4.0, 33), (7.0, 19), (60.0, 16)])
 def test_a_block_is_64_steps_or_two_minutes_of_them(seconds, length):
     rule = Counting()
     told(rule, (Sample(i, 0, i * seconds, {"step_time": seconds}) for i in range(300)))
