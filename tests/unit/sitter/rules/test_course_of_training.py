@@ -1,0 +1,132 @@
+"""Goals, first steps, swings and rewards: what the cases in the rules' own files cannot tell, since it takes events or many seeds."""
+
+import math
+import random
+
+import pytest
+
+from sitter.rules.early_stop import EarlyStop
+from sitter.rules.kl_runaway import KlRunaway
+from sitter.rules.oscillation import Oscillation
+from sitter.rules.oscillation_cases import swing
+from sitter.rules.reward_collapse import RewardCollapse
+from sitter.rules.stuck_at_start import classes
+from sitter.rules.too_slow import TooSlow, straightness
+from sitter.rules.view import RunView, Sample
+from sitter_wire.commands import Rollback, SetKnob, Stop
+from sitter_wire.events import KnobChanged, Restored
+from sitter_wire.records import Happening
+
+
+def told(rule, points, view=None, first=0):
+    view = view or RunView(scales={"lr": 1.0})
+    found = [rule.observe(Sample(step=first + i, branch=0, time=float(i), values=values), view) for i, values in enumerate(points)]
+    return [f for f in found if f is not None]
+
+
+def restored(step):
+    return Happening(0, step, 1, 0, Restored(step=step, branch=1, from_branch=0, left=step + 50, source="snapshot"))
+
+
+def rate_changed(step):
+    return Happening(0, step, 0, 0, KnobChanged(knob="lr", old=1.0, new=0.5, scale=0.5))
+
+
+def stands(n):
+    return [{"val_loss": 2.0} for _ in range(n)]
+
+
+def test_a_stop_is_proposed_once_and_again_only_after_a_new_best():
+    rule = EarlyStop()
+    found = told(rule, stands(60))
+    assert [type(a) for f in found for a in f.actions] == [Stop]
+    assert told(rule, stands(60), first=60) == []
+    better = told(rule, [{"val_loss": 1.5} for _ in range(3)], first=120)
+    assert [f.evidence.get("recovered") for f in better] == [1]
+    assert better[0].key == found[0].key
+
+
+def test_a_changed_rate_gives_the_goal_its_patience_again():
+    rule = EarlyStop()
+    told(rule, stands(9))
+    rule.happened(rate_changed(9), RunView())
+    assert told(rule, stands(9), first=9) == []
+
+
+def test_what_is_of_the_past_proposes_nothing():
+    late = RunView(scales={"lr": 1.0}, late=True)
+    assert [f.actions for f in told(EarlyStop(), stands(60), late)] == [[]]
+
+
+def swings(n, period=20):
+    rng = random.Random(2)
+    return [{"loss": 2.0 * math.exp(rng.gauss(0, 0.03)) * swing(i, period)} for i in range(n)]
+
+
+def test_swings_are_said_once_and_the_past_gets_no_proposal():
+    points = swings(2000)
+    found = told(Oscillation(), points)
+    assert [type(a) for f in found for a in f.actions] == [SetKnob]
+    assert [f.actions for f in told(Oscillation(), points, RunView(scales={"lr": 1.0}, late=True))] == [[]]
+
+
+def test_after_going_back_swings_are_looked_for_anew():
+    rule = Oscillation()
+    assert told(rule, swings(2000))
+    rule.set_state(None)
+    rule.happened(restored(500), RunView())
+    assert told(rule, swings(2000), first=500)
+
+
+@pytest.mark.parametrize("success", [0.1, 0.3, 0.5, 0.7, 0.9])
+def test_chance_alone_collapses_no_reward(success):
+    rng = random.Random(4)
+    assert told(RewardCollapse(), [{"reward": float(rng.random() < success)} for _ in range(4000)], RunView(kind="rl")) == []
+
+
+def test_a_reward_that_is_logged_as_a_moving_average_is_not_called_collapsed():
+    rng, x, points = random.Random(1), 0.0, []
+    for i in range(4000):
+        x = 0.9 * x + rng.gauss(0.0, 1.0)
+        points.append({"rollout/ep_rew_mean": x + 10 * (1 - math.exp(-i / 300))})
+    assert told(RewardCollapse(), points, RunView(kind="rl")) == []
+
+
+def test_a_collapsed_reward_proposes_to_go_back_to_where_it_was_well():
+    points = [{"reward": -10 * math.exp(-i / 100) if i < 500 else -10.0} for i in range(700)]
+    (found,) = told(RewardCollapse(), points, RunView(kind="rl", scales={"lr": 1.0}))
+    (action,) = found.actions
+    assert isinstance(action, Rollback)
+    assert 400 <= action.before < 500
+    assert action.also_scale == {"lr": 0.5}
+
+
+def test_a_state_is_a_copy_of_its_own():
+    points = [{"kl": 0.01 * math.exp(math.sin(i))} for i in range(150)]
+    rule, view = KlRunaway(), RunView(kind="rl")
+    told(rule, points, view)
+    state = rule.state()
+    first = told(rule, [{"kl": 1.0}] * 40, view, first=150)
+    rule.set_state(state)
+    rule.happened(restored(150), view)
+    assert [f.text for f in told(rule, [{"kl": 1.0}] * 40, view, first=150)] == [f.text for f in first] != []
+
+
+@pytest.mark.parametrize(("loss", "count"), [(math.log(2), 2), (math.log(10), 10), (6.9085, 1000), (10.8249, 50257), (2.2, 9), (0.3, None),
+                                             (3.203, None), (2.5, None), (-1.0, None), (20.0, None)])  # fmt: skip
+def test_a_guess_among_so_many_classes(loss, count):
+    assert classes(loss, 0.002) == count
+
+
+def test_a_straight_line_is_straight():
+    assert straightness([3.0 - 0.1 * i for i in range(32)]) == pytest.approx(1.0)
+    assert straightness([(-1.0) ** i for i in range(32)]) < 0.05
+    assert straightness([1.0] * 32) == 0.0
+
+
+def test_another_rate_begins_the_straight_line_anew():
+    rule = TooSlow()
+    points = [{"loss": 4 * math.exp(-i / 10_000)} for i in range(1000)]
+    told(rule, points)
+    rule.happened(rate_changed(1000), RunView())
+    assert told(rule, points, first=1000) == []
