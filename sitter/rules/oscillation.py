@@ -19,10 +19,13 @@ FOLLOWS = 1 / 32
 """Of each point the level takes on so much: slower swings than some hundred points are followed, and so not seen."""
 
 BLOCK = 64
-"""Points from which the noise is learned anew."""
+"""Points that are looked at together."""
 
-BLOCKS, NEWEST, FROM = 64, 4, 8
-"""Blocks that are remembered, those of them that may be troubled already, and how many there must be."""
+EVERY = 2
+"""Blocks, from one of which the noise is learned."""
+
+NOISES, NEWEST, FROM = 32, 2, 4
+"""Such blocks that are remembered, those of them that may be troubled already, and how many there must be."""
 
 TURNS = 16
 """Half swings that are compared."""
@@ -42,18 +45,18 @@ class _Memory:
 
     def __init__(self) -> None:
         self.losses: list[float] = []  # of this block, as they were logged
-        self.steps: list[int] = []
+        self.step = 0  # of the last point before it
         self.level: float | None = None  # log scale, as all that follows
-        self.noises: deque[float] = deque(maxlen=BLOCKS)
+        self.noises: deque[float] = deque(maxlen=NOISES)
         self.bar = math.inf  # further from the level is a swing
         self.points = 0
         self.above: bool | None = None
-        self.turns: deque[tuple[int, int]] = deque(maxlen=TURNS)  # point and step at which the loss came beyond the bar on the other side
+        self.turns: deque[tuple[int, int]] = deque(maxlen=TURNS)  # point and step at which it came beyond the bar on the other side
         self.widths: deque[float] = deque(maxlen=TURNS)  # how far it went there
 
     def __deepcopy__(self, memo: dict[int, object]) -> "_Memory":
         new = copy.copy(self)
-        new.losses, new.steps, new.noises = self.losses.copy(), self.steps.copy(), self.noises.copy()
+        new.losses, new.noises = self.losses.copy(), self.noises.copy()
         new.turns, new.widths = self.turns.copy(), self.widths.copy()
         return new
 
@@ -124,16 +127,15 @@ class Oscillation(Rule):
         m = self.memory
         losses = m.losses
         losses.append(loss)
-        m.steps.append(sample.step)
         return self._block(m, sample, view) if len(losses) >= BLOCK else None
 
     def _block(self, m: _Memory, sample: Sample, view: RunView) -> Finding | None:
         """The work of 64 points at once, which is much cheaper than 64 times that of one."""
-        if view.kind != "supervised" or not all(0.0 < loss < math.inf for loss in m.losses):
+        if view.kind != "supervised" or not (math.isfinite(sum(m.losses)) and min(m.losses) > 0.0):
             self.memory = _Memory()
             return self._over(sample) if self._key else None
-        values, steps = [math.log(loss) for loss in m.losses], m.steps
-        m.losses, m.steps = [], []
+        values, m.losses = list(map(math.log, m.losses)), []
+        began, m.step = m.step, sample.step
         level, bar, away, found = values[0] if m.level is None else m.level, m.bar, 0.0, None
         for i, x in enumerate(values):
             off = x - level
@@ -147,14 +149,15 @@ class Oscillation(Rule):
                 m.widths[-1] = max(m.widths[-1], width)
                 continue
             m.above = above
-            at = m.points + i
+            at, step = m.points + i, began + (sample.step - began) * (i + 1) // BLOCK
             if len(m.turns) == TURNS and not self._key:
-                found = self._turned(m, at, steps[i], sample, view)
-            m.turns.append((at, steps[i]))
+                found = self._turned(m, at, step, sample, view)
+            m.turns.append((at, step))
             m.widths.append(width)
         m.level = level
         m.points += BLOCK
-        self._learn(m, values, away / BLOCK)
+        if m.points % (EVERY * BLOCK) == 0:
+            self._learn(m, values, away / BLOCK)
         if self._key and found is None and m.points - (m.turns[-1][0] if m.turns else 0) > self._quiet:
             return self._over(sample)
         return found

@@ -25,14 +25,14 @@ STEADY = 1.05
 
 
 class _Memory:
-    """Of this line of branches, under this rate. Log scale."""
+    """Of this line of branches, under this rate."""
 
     def __init__(self) -> None:
         self.losses: list[float] = []  # of this block, as they were logged
-        self.means: deque[float] = deque(maxlen=BLOCKS)
-        self.noises: deque[float] = deque(maxlen=BLOCKS)
+        self.means: deque[float] = deque(maxlen=BLOCKS)  # log scale
+        self.noises: deque[float] = deque(maxlen=BLOCKS)  # of a point, as shares of these
         self.blocks = 0
-        self.first: float | None = None  # mean of the first block
+        self.first: float | None = None  # the first of the means
         self.first_step = 0
         self.rate: float | None = None
 
@@ -119,16 +119,16 @@ class TooSlow(Rule):
         if m.rate is None:
             m.rate = rate
         usable = view.kind == "supervised" and rate > 0.0 and m.rate / STEADY <= rate <= m.rate * STEADY
-        if not usable or not all(0.0 < loss < math.inf for loss in losses):
+        total = sum(losses)
+        if not usable or not (math.isfinite(total) and min(losses) > 0.0):
             self.memory = _Memory()
             return None
-        values = [math.log(loss) for loss in losses]
-        mean = sum(values) / BLOCK
+        mean = math.log(total / BLOCK)
         if m.first is None:
             m.first, m.first_step = mean, sample.step
-        distances = sorted([abs(b - a) for a, b in pairwise(values)])
+        distances = sorted([abs(b - a) for a, b in pairwise(losses)])
         m.means.append(mean)
-        m.noises.append(MIDDLE * distances[BLOCK // 2])
+        m.noises.append(MIDDLE * distances[BLOCK // 2] * BLOCK / total)
         m.blocks += 1
         if m.blocks < BLOCKS or m.blocks % EVERY:
             return None
