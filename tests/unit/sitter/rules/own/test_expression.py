@@ -3,7 +3,7 @@
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sitter.model import GpuNow, HostNow
@@ -172,6 +172,7 @@ def test_a_slip_in_a_signals_name_is_said_and_a_signal_of_ones_own_is_none() -> 
     check_names(Expression("loss_g > 3 and loss2 > 1 and grad_norm_max > 1"))
 
 
+@settings(deadline=None)
 @given(st.text(max_size=60))
 def test_no_text_does_anything_but_be_an_expression_or_be_refused(text: str) -> None:
     try:

@@ -6,7 +6,7 @@ import statistics
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sitter.rules.own.series import SERIES
@@ -42,6 +42,7 @@ PLAIN = {
 
 
 @pytest.mark.parametrize("name", PLAIN)
+@settings(deadline=None)
 @given(values=NUMBERS, n=st.integers(1, 12))
 def test_it_is_what_the_formula_says(name: str, values: list[float], n: int) -> None:
     series = SERIES[name](n)
