@@ -8,9 +8,13 @@ import tempfile
 import time
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from tests import together
+
+hypothesis.settings.register_profile("beside others", deadline=None)  # how long an example takes says nothing on a busy machine
+hypothesis.settings.load_profile("beside others")
 
 
 @pytest.hookimpl(tryfirst=True)
