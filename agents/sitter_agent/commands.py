@@ -30,6 +30,8 @@ class Commands:
         self._inbox: deque[wire.Command] = deque()
         self._answers: OrderedDict[str, wire.Outcome | None] = OrderedDict()
         self._lock = threading.Lock()
+        self._later = 0
+        """Before this step there is nothing to do about what was there at the last look."""
         self.arrived = threading.Event()
         self.pause: wire.Pause | None = None
         self.parking = Parking(core, self.arrived.set)
@@ -63,16 +65,17 @@ class Commands:
     # -- training thread -----------------------------------------------------------------------------------------------------
 
     def waiting(self) -> bool:
-        """Whether there is anything to do. One look at a deque: this is asked at every safe point."""
-        return bool(self._inbox)
+        """Whether there is anything to do now. One look at a deque, where it is empty: this is asked at every safe point."""
+        return bool(self._inbox) and (self.arrived.is_set() or self._core.progress.done >= self._later)
 
     def carry_out(self) -> None:
-        """Everything that has arrived; unpause and stop first while paused."""
+        """Everything that has arrived and is due; unpause and stop first while paused."""
         self.arrived.clear()
         while True:
             with self._lock:
                 command = self._first()
                 if command is None:
+                    self._later = min((c.at for c in self._inbox if c.at is not None), default=0)
                     return
                 self._answers[command.id] = None
                 while len(self._answers) > REMEMBERED:

@@ -62,7 +62,8 @@ def test_what_was_done_to_one_run_is_done_to_another_at_the_same_steps(sitter, s
 
     def done(run: str) -> list[tuple[int, str]]:
         lines = sitter.lines("logbook", "-r", run)
-        return [(e["step"], e["action"]) for e in lines if e["kind"] == "outcome" and e["action"].split()[0] in ("set", "drop")]
+        applied = [e for e in lines if e["kind"] == "outcome" and e["status"] == "applied"]
+        return [(e["step"], e["action"]) for e in applied if e["action"].split()[0] in ("set", "drop")]
 
     assert len(done("first")) == 3
     assert done("second") == done("first")

@@ -57,6 +57,8 @@ class Held:
         )  # fmt: skip
         self.run = RunDir(place / "sitter-runs" / "x")
         sitter.until(lambda s: s["state"] == "running" and s["step"] > 20, timeout=LONG)
+        # One that dies before it was said to run has failed at once, and is not started again.
+        until(lambda: "begins" in (place / "said").read_text(), LONG, "its output was not followed")
         self.first = self.pid
         self._parent = parent_pid(self.run)
 
@@ -208,7 +210,7 @@ def test_a_stop_now_is_a_stop(held, sitter, start, instant, daemon):
 
 
 def test_a_training_that_dies_with_the_order_in_its_hand_is_stopped(held, sitter, start):
-    one = held()
+    one = held("20m")  # else it may be there again, and be stopped itself, before it is known that the first one is dead
     standing_with_the_order(one)
     stop = start(sys.executable, "-m", "sitter.cli.main", "stop")
     sent(one)

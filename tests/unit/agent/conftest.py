@@ -108,7 +108,7 @@ class Daemon:
         command = Command(action=action, **given)
         self.send(command)
         commands = self.agent._host.commands
-        until(lambda: commands.waiting() or command.id in commands._answers)
+        until(lambda: any(c.id == command.id for c in list(commands._inbox)) or command.id in commands._answers)
         return command.id
 
     def send(self, command: Command) -> None:
