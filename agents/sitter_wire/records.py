@@ -98,8 +98,8 @@ def point_word(schema: int, n: int) -> int:
 
 
 DROPPED = "dropped"
-"""File beside a session's segments: of each that was deleted there to keep the cap its last sequence number, in decimal digits, a line each,
-in any order. The session was over, so that no record of its own can tell."""
+"""File beside a session's segments: of each that was deleted there to keep the cap its last sequence number, in decimal digits, a line
+each, in any order. The session was over, so that no record of its own can tell."""
 
 
 def segment_name(index: int) -> str:

@@ -1,4 +1,4 @@
-"""A daemon that comes late, to a long past and a training that goes on: it answers while it reads, and in the end everything is there once."""
+"""A daemon that comes late, to a long past and a training that goes on: it answers while it reads, and everything is there once."""
 
 import os
 import signal
