@@ -26,6 +26,9 @@ FLAT = 0.02
 SURE = 2.0
 """Standard deviations of the difference between two means, by which it must be too small: noise is no standstill."""
 
+ANEW = 5.0
+"""So many times ``fall`` it must have fallen since it was said, before another standstill is said."""
+
 DECAYS = 1.05
 """A scheduled rate that came down by so much within the stretch is doing already what would be proposed."""
 
@@ -101,6 +104,7 @@ class Plateau(Rule):
         super().__init__(params)
         self.memory: _Blocks = _Blocks()
         self._courses = 0  # rates that it has had: a standstill that was said, or vetoed, is the same one until the rate is another
+        self._said: tuple[int, float] | None = None  # the course, and where the loss stood (log scale)
 
     def fresh(self) -> _Blocks:
         """Nothing seen."""
@@ -136,6 +140,9 @@ class Plateau(Rule):
         if not -FLAT < before - after < -math.log1p(-p.fall) - unsure or stretch[0][1] - stretch[-1][1] > math.log(DECAYS):
             return None
         self.memory = _Blocks()
+        if self._said is not None and self._said[0] == self._courses and after > self._said[1] + ANEW * math.log1p(-p.fall):
+            return None  # it still stands there
+        self._said = self._courses, after
         steps = round(p.share * blocks.points)
         text = f"loss has not fallen for {steps:,} logged points ({math.exp(before):.4g} → {math.exp(after):.4g})"
         actions: list[Proposable] = [SetKnob(knob="lr", op="scale", amount=float(p.cut))] if "lr" in view.scales and not view.late else []

@@ -160,7 +160,7 @@ class Reader:
                     event = _event.decode(data)
                 except msgspec.ValidationError:
                     continue  # from an agent that knows more kinds than we do
-                except msgspec.DecodeError as e:
+                except (msgspec.DecodeError, UnicodeDecodeError) as e:
                     raise store_error(ValueError(f"malformed: {e}"), self._path) from e
                 wall = clocks.wall(session, time // 1000)
                 yield StoredEvent(number, clocks.names.get(session, ""), wall, Happening(seq, step, branch, time, event))

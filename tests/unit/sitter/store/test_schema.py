@@ -152,14 +152,15 @@ def test_damage_inside_a_chunk_is_said_and_no_traceback(tmp_path: Path, points: 
     reader.close()
 
 
-def test_an_event_that_is_damaged_is_said_and_no_traceback(tmp_path: Path) -> None:
+@pytest.mark.parametrize("damage", ["data || x'00'", "replace(data, x'68656c6c6f', x'68f46c6c6f')"])
+def test_an_event_that_is_damaged_is_said_and_no_traceback(tmp_path: Path, damage: str) -> None:
     path = tmp_path / "history.db"
     made = writer(path)
     made.start()
     assert made.records("s", [Happening(1, 0, 0, 1, Remark(text="hello"))])
     made.close()
     raw = sqlite3.connect(path)
-    raw.execute("UPDATE events SET data = data || x'00'")
+    raw.execute(f"UPDATE events SET data = CAST({damage} AS BLOB)")
     raw.commit()
     raw.close()
     reader = Reader(path)
