@@ -105,6 +105,9 @@ def demand_command(verb: str, short: str, *more: str) -> click.Command:
     @click.argument("words", nargs=-1, type=click.UNPROCESSED, metavar=USAGE[verb].removeprefix(verb).strip())
     @run_option
     def command(words: tuple[str, ...], run: str | None) -> int:
+        if words == ("-h",):
+            click.echo(click.get_current_context().get_help())
+            return 0
         return demand(verb, words, run)
 
     return command

@@ -62,3 +62,9 @@ def test_attach_without_a_terminal_says_where_the_words_are(sitter, tmp_path):
     said = sitter.refused("attach", code=2, TERM="xterm")
     assert "no terminal" in said
     assert "sitter status" in said
+
+
+def test_a_demand_too_has_its_page_of_help(sitter):
+    done = sitter("snooze", "-h")
+    assert done.returncode == 0
+    assert "snooze [-r RUN] RULE DURATION" in done.stdout
