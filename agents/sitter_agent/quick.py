@@ -53,7 +53,7 @@ def put(step, branch, values, place, word, length, pack_into, clock, ship, spoil
             try:
                 place._at, place._next = end, seq + 1
                 pack_into(place._mapped, at, word, step, branch, now, {v}, seq)
-            except BaseException:
+            except BaseException:  # Ctrl-C too: the place is given out, and a half-written one must be known as such
                 spoiled.append((place._mapped, at, length, seq))
                 fill()
                 raise

@@ -167,7 +167,7 @@ def allocate(path: Path, size: int, breathe: Callable[[], None] | None = None) -
             if breathe is not None:
                 breathe()
         return Segment(path, size, view)
-    except BaseException:
+    except BaseException:  # Ctrl-C too: half a segment left lying would be taken for one
         path.unlink(missing_ok=True)
         raise
     finally:

@@ -147,7 +147,7 @@ class Ring:
                 slot, captured, progress.branch, progress.done, progress.micro, began, points, self.bytes_each
             )
             fill(snapshot)
-        except BaseException:
+        except BaseException:  # Ctrl-C too: the slot would be lost for good
             # What was half overwritten is nothing any more; its memory may be used again.
             self._free.append((slot, into))
             raise

@@ -173,7 +173,7 @@ class Sampler:
                     self._machine.watch(told[0])
                 watching = told
                 self._look(slow, told)
-            except Exception:
+            except Exception:  # drivers and /proc fail in ways nobody lists; one look less must not end the looking
                 log.exception("a look at the host failed")
             if slow:
                 slow_at = begun + self._slow_s

@@ -36,8 +36,8 @@ class Panel(Widget):
         self.furthest = 0
 
     def content(self, view: View, width: int, height: int) -> list[Line]:
-        """Lines to show, as many as there are. ``height`` is what is visible of them."""
-        raise NotImplementedError
+        """Lines to show, as many as there are: none, unless a panel has some. ``height`` is what is visible of them."""
+        return []
 
     def title(self, view: View, width: int) -> Sequence[Span]:
         """What stands in the title's row beside the name."""

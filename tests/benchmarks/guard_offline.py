@@ -8,6 +8,7 @@ real rule and its default parameters; rules that would ask first are left out. `
 described in the README beside them.
 """
 
+import abc
 import argparse
 import copy
 import csv
@@ -40,14 +41,14 @@ FAULTS = {"inputs × 1000": 5, "nan": 3, "gradient × 1e4": 2, "rate × 100": 20
 # -- three small tasks ---------------------------------------------------------------------------------------------------
 
 
-class Task:
+class Task(abc.ABC):
     """``batches(seed)`` yields (x, y) for ever; ``loss(model, x, y, gain)`` multiplies the inputs by ``gain``."""
 
     name: str
     schedule: staticmethod
 
-    def model(self) -> torch.nn.Module:
-        raise NotImplementedError
+    @abc.abstractmethod
+    def model(self) -> torch.nn.Module: ...
 
     def batches(self, seed: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         rng = torch.Generator().manual_seed(seed)

@@ -106,5 +106,5 @@ class Worker:
     def _tell(self, job: _Job, ok: bool, detail: str) -> None:
         try:
             job.done(ok, detail)
-        except Exception:
+        except Exception:  # whoever waits for it is another's code; the next notice has its turn all the same
             log.exception("the result of notifier %s could not be handed on", self.name)
