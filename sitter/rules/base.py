@@ -71,7 +71,7 @@ class Rule:
 
     def __init__(self, params: RuleParams | None = None) -> None:
         self.params: Any = params if params is not None else self.Params()
-        self.memory: Any = None
+        self.memory: Any = self.fresh()
 
     @property
     def open_trip(self) -> bool:
@@ -130,7 +130,7 @@ class Rule:
         self.memory = self.fresh() if state is None else copy.deepcopy(state)
 
     def fresh(self) -> object:
-        """A memory that has seen nothing."""
+        """A memory that has seen nothing; the first is made when the parameters are known, and nothing else."""
         return None
 
     def found(

@@ -4,14 +4,14 @@ import copy
 import math
 from typing import ClassVar
 
-from sitter.model import Finding, Proposable
-from sitter.rules.base import RECOVERED, Rule, RuleParams
+from sitter.model import Finding
+from sitter.rules.base import RuleParams
 from sitter.rules.course import LEAST, NEAR, FromBest, Witnesses
 from sitter.rules.course_cases import DIVERGENCE_FIRES, DIVERGENCE_QUIET, times
+from sitter.rules.proposals import go_back
+from sitter.rules.trouble import TroubleRule
 from sitter.rules.view import RunView, Sample
-from sitter_wire.commands import Rollback
 from sitter_wire.events import Restored
-from sitter_wire.records import Happening
 
 POINTS = 40
 """Training losses that are looked at where these are the only witness: more than the guard waits for the end of bad batches, so that
@@ -46,7 +46,7 @@ class _Memory:
         return new
 
 
-class Divergence(Rule):
+class Divergence(TroubleRule):
     """The loss has risen from its best and stays up: training and validation loss both, or the training loss alone and by more.
 
     Two witnesses are worth more than one. Where both are logged, the medians of the last 3 evaluations and of the training loss between
@@ -66,6 +66,7 @@ class Divergence(Rule):
     signals = ("loss", "val_loss")
     FIRES = DIVERGENCE_FIRES
     QUIET = DIVERGENCE_QUIET
+    memory: _Memory
 
     class Params(RuleParams, frozen=True):
         """When, and what is proposed."""
@@ -87,8 +88,6 @@ class Divergence(Rule):
         super().__init__(params)
         p = self.params
         self._both, self._alone, self._again = math.log(p.both), math.log(p.alone), math.log(p.again)
-        self.memory: _Memory = _Memory()
-        self._key = ""  # of the rise that was said
         self._said = 0.0
         self._proposed = False
         self._say: Finding | None = None
@@ -97,11 +96,9 @@ class Divergence(Rule):
         """Nothing seen."""
         return _Memory()
 
-    def happened(self, happening: Happening, view: RunView) -> None:
-        """What had risen was left behind."""
-        event = happening.event
-        if isinstance(event, Restored) and self._key:
-            self._say = self._over(event.step, event.branch, "the rise of the loss was left behind by going back")
+    def restored(self, event: Restored) -> None:
+        """What had risen was left behind: said with the next point."""
+        self._say = self.ends("the rise of the loss was left behind by going back", event) or self._say
 
     def refused(self, view: RunView) -> None:
         """It may be proposed again when it is worse."""
@@ -141,28 +138,21 @@ class Divergence(Rule):
         elif rise > self._alone and m.alone.nearly_all > self._alone and rise > p.z_alone * m.alone.blur * m.noise:
             return self._risen(sample, view, rise, m.well, "loss") or queued
         near = 0.5 * self._both
-        if self._key and rise < near and (m.both.rise is None or m.both.rise < near):
-            return self._over(sample.step, sample.branch, f"loss is back near its best at step {sample.step:,} by itself")
+        if self.trouble and rise < near and (m.both.rise is None or m.both.rise < near):
+            return self.ends(f"loss is back near its best at step {sample.step:,} by itself", sample)
         return queued
 
-    def _over(self, step: int, branch: int, text: str) -> Finding:
-        key, self._key, self._proposed = self._key, "", False
-        return self.found("info", text, step=step, branch=branch, key=key, evidence={RECOVERED: 1})
-
     def _risen(self, sample: Sample, view: RunView, rise: float, well: int, which: str) -> Finding | None:
-        if self._key and rise < self._said + self._again:
+        if not self.trouble:
+            self._proposed = False
+        elif rise < self._said + self._again:
             return None
-        if not self._key:
-            self._key, self._proposed = f"{self.name}:{sample.branch}:{well}", False
         self._said = rise
         has = "it has" if which == "loss" else "they have"
         text = f"{which} {times(rise)} × the best {has} been, rising since step {well:,}"
-        actions: list[Proposable] = []
-        if not self._proposed and not view.late:
-            self._proposed = True
-            scale = {"lr": float(self.params.cut)} if "lr" in view.scales else {}
-            actions.append(Rollback(before=well, also_scale=scale, why=text))
-        return self.found(
-            "warning", text, step=sample.step, branch=sample.branch, onset=well, actions=actions, key=self._key,
+        actions = [] if self._proposed else go_back(view, well, self.params.cut, text)
+        self._proposed = self._proposed or bool(actions)
+        return self.says(
+            "warning", text, sample, onset=well, actions=actions,
             evidence={"factor": math.exp(min(700.0, rise)), "witnesses": 1 if which == "loss" else 2},
         )  # fmt: skip

@@ -3,16 +3,15 @@
 from typing import ClassVar
 
 from sitter.model import Finding, Proposable
-from sitter.rules.base import RECOVERED, Rule, RuleParams
+from sitter.rules.base import RuleParams
 from sitter.rules.goal_cases import STOP_FIRES, STOP_QUIET
 from sitter.rules.goal_course import GoalCourse, goal_of
+from sitter.rules.trouble import TroubleRule
 from sitter.rules.view import RunView, Sample
 from sitter_wire.commands import Stop
-from sitter_wire.events import KnobChanged, Restored
-from sitter_wire.records import Happening
 
 
-class EarlyStop(Rule):
+class EarlyStop(TroubleRule):
     """The goal has not been better for 10 evaluations and for half of the run so far: what is left of it may be for nothing.
 
     Better is the median of 3 evaluations, by more than chance would have it: Lightning's three single evaluations are over before a
@@ -30,6 +29,7 @@ class EarlyStop(Rule):
     default_limit: ClassVar[str] = "1 per day"
     FIRES = STOP_FIRES
     QUIET = STOP_QUIET
+    memory: GoalCourse
 
     class Params(RuleParams, frozen=True):
         """When."""
@@ -47,21 +47,15 @@ class EarlyStop(Rule):
 
     def __init__(self, params: RuleParams | None = None) -> None:
         super().__init__(params)
-        self.memory: GoalCourse = GoalCourse()
         self._highest = self._rate = 0.0
-        self._key = ""
 
     def fresh(self) -> GoalCourse:
         """Nothing seen."""
         return GoalCourse()
 
-    def happened(self, happening: Happening, view: RunView) -> None:
-        """With another rate it may yet become better; what was gone back from is no longer so."""
-        event = happening.event
-        if isinstance(event, KnobChanged) and event.knob == "lr":
-            self.memory.since, self.memory.last_better = 0, happening.step
-        elif isinstance(event, Restored):
-            self._key = ""
+    def rate_changed(self, step: int) -> None:
+        """It may yet become better."""
+        self.memory.since, self.memory.last_better = 0, step
 
     def observe(self, sample: Sample, view: RunView) -> Finding | None:
         """One logged point."""
@@ -78,22 +72,16 @@ class EarlyStop(Rule):
         m, p, (name, value, higher) = self.memory, self.params, found
         step = sample.step
         if m.push(step, value, higher) is not None:
-            return self._over(sample, name) if self._key else None
+            return self.ends(f"{name} is better than ever at step {step:,}", sample)
         since = step - m.last_better
-        if self._key or m.since < p.patience or m.first_step is None or since < p.share * (step - m.first_step) or m.best is None:
+        if self.trouble or m.since < p.patience or m.first_step is None or since < p.share * (step - m.first_step) or m.best is None:
             return None
         total = view.total
         if total and (step < p.done * total or (self._rate > p.high * self._highest and step < p.end * total)):
             return None
         text = f"{name} no better for {m.since} evaluations ({since:,} steps): best {m.best:.4g} at step {m.best_step:,}"
         actions: list[Proposable] = [] if view.late else [Stop(checkpoint=True, why=text)]
-        self._key = f"{self.name}:{sample.branch}:{m.last_better}"
-        return self.found(
-            "info", text, step=step, branch=sample.branch, onset=m.last_better, actions=actions, key=self._key,
+        return self.says(
+            "info", text, sample, onset=m.last_better, actions=actions,
             evidence={"best": m.best, "best_step": m.best_step, "evaluations": m.since, "steps": since},
         )  # fmt: skip
-
-    def _over(self, sample: Sample, name: str) -> Finding:
-        key, self._key = self._key, ""
-        return self.found("info", f"{name} is better than ever at step {sample.step:,}", step=sample.step, branch=sample.branch, key=key,
-                          evidence={RECOVERED: 1})  # fmt: skip

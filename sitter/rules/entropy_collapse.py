@@ -6,12 +6,11 @@ from typing import ClassVar
 
 from sitter.model import Finding
 from sitter.rules import rl
-from sitter.rules.base import RECOVERED, Rule, RuleParams
+from sitter.rules.base import RuleParams
 from sitter.rules.course import FromBest, Noise
 from sitter.rules.robust import median
+from sitter.rules.trouble import TroubleRule
 from sitter.rules.view import RunView, Sample
-from sitter_wire.events import Restored
-from sitter_wire.records import Happening
 
 POINTS = 20
 """Whose median is taken."""
@@ -36,7 +35,7 @@ class _Memory:
         return new
 
 
-class EntropyCollapse(Rule):
+class EntropyCollapse(TroubleRule):
     """The entropy of the policy is all but gone, and the reward is no better than before: it explores no more.
 
     The median of the last 20 logged entropies stands below 5 % of the median of the first 20. A policy that learns becomes certain too:
@@ -53,6 +52,7 @@ class EntropyCollapse(Rule):
     signals = rl.ENTROPY + rl.REWARD
     FIRES = rl.ENTROPY_FIRES
     QUIET = rl.ENTROPY_QUIET
+    memory: _Memory
 
     class Params(RuleParams, frozen=True):
         """When."""
@@ -62,19 +62,9 @@ class EntropyCollapse(Rule):
         z: float = 2.0
         """By so many standard deviations of such a median the reward must be better to count as better."""
 
-    def __init__(self, params: RuleParams | None = None) -> None:
-        super().__init__(params)
-        self.memory: _Memory = _Memory()
-        self._key = ""
-
     def fresh(self) -> _Memory:
         """Nothing seen."""
         return _Memory()
-
-    def happened(self, happening: Happening, view: RunView) -> None:
-        """What had collapsed was left behind."""
-        if isinstance(happening.event, Restored):
-            self._key = ""
 
     def observe(self, sample: Sample, view: RunView) -> Finding | None:
         """One logged point."""
@@ -97,8 +87,9 @@ class EntropyCollapse(Rule):
             return None
         if now >= HALF * m.first:
             m.reward_then, m.half_step = m.reward.now, sample.step
-        if self._key:
-            return self._back(sample, name, now) if now > 2 * self.params.share * m.first else None
+        if self.trouble:
+            back = now > 2 * self.params.share * m.first
+            return self.ends(f"{name} is back at {now:.3g} at step {sample.step:,}", sample) if back else None
         if now > self.params.share * m.first:
             return None
         better = None
@@ -106,16 +97,10 @@ class EntropyCollapse(Rule):
             better = m.reward.now - m.reward_then
             if better > self.params.z * m.reward.blur * m.noise.middle:
                 return None
-        self._key = f"{self.name}:{sample.branch}:{m.half_step}"
         text = f"{name} {now:.3g}, {now / m.first:.1%} of the {m.first:.3g} it began with"
         if better is not None and reward is not None:
             text += f", and {reward[0]} is not better than at step {m.half_step:,} ({m.reward_then:.4g} → {m.reward.now:.4g})"
-        return self.found(
-            "info", f"{text}: the policy explores no more", step=sample.step, branch=sample.branch, onset=m.half_step, key=self._key,
+        return self.says(
+            "info", f"{text}: the policy explores no more", sample, onset=m.half_step,
             evidence={"entropy": now, "first": m.first, "reward_change": better},
         )  # fmt: skip
-
-    def _back(self, sample: Sample, name: str, now: float) -> Finding:
-        key, self._key = self._key, ""
-        return self.found("info", f"{name} is back at {now:.3g} at step {sample.step:,}", step=sample.step, branch=sample.branch, key=key,
-                          evidence={RECOVERED: 1})  # fmt: skip

@@ -22,6 +22,7 @@ class GoalBest(Rule):
     default_mode = "watch"
     FIRES = BEST_FIRES
     QUIET = BEST_QUIET
+    memory: GoalCourse
 
     class Params(RuleParams, frozen=True):
         """What is a long time."""
@@ -30,10 +31,6 @@ class GoalBest(Rule):
         """Without a better one …"""
         share: float = 0.2
         """… and such a share of the steps so far."""
-
-    def __init__(self, params: RuleParams | None = None) -> None:
-        super().__init__(params)
-        self.memory: GoalCourse = GoalCourse()
 
     def fresh(self) -> GoalCourse:
         """Nothing seen."""

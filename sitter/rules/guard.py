@@ -51,6 +51,7 @@ class Guard(Rule):
     default_limit: ClassVar[str] = "3 per hour"
     FIRES = FIRES
     QUIET = QUIET
+    memory: Signs
 
     class Params(RuleParams, frozen=True):
         """Thresholds; z are robust standard deviations on a log scale."""
@@ -95,7 +96,6 @@ class Guard(Rule):
             p.z, p.grad_factor, p.loss_factor, p.initial_factor, p.suspicion_z, p.least_factor, p.high_factor, p.shift_factor,
             p.both_factor, p.rate_factor, p.arm_points, p.early_points, max(0.0, min(p.z, p.suspicion_z)),
         )  # fmt: skip
-        self.memory: Signs = Signs()
         self.response = Response()
         self._said_reaction = False
         self._noted: int | None = None  # episode that was noted without acting

@@ -3,14 +3,14 @@
 import copy
 from typing import ClassVar
 
-from sitter.model import Finding, Proposable
+from sitter.model import Finding
 from sitter.rules import rl
-from sitter.rules.base import RECOVERED, Rule, RuleParams
+from sitter.rules.base import RuleParams
+from sitter.rules.proposals import lower_rate
 from sitter.rules.robust import median
+from sitter.rules.trouble import TroubleRule
 from sitter.rules.view import RunView, Sample
-from sitter_wire.commands import SetKnob
-from sitter_wire.events import KnobChanged, Restored
-from sitter_wire.records import Happening
+from sitter_wire.events import Restored
 
 BLOCK = 10
 """Points of one median."""
@@ -41,7 +41,7 @@ class _Memory:
         return new
 
 
-class KlRunaway(Rule):
+class KlRunaway(TroubleRule):
     """The Kullback-Leibler divergence of the policy runs away: an update takes it further, or the reference is left faster, than ever.
 
     Medians of 10 logged points are compared: the newest is 5 times the usual one and 3 times the highest there has been before (the two
@@ -59,6 +59,7 @@ class KlRunaway(Rule):
     signals = rl.KL
     FIRES = rl.KL_FIRES
     QUIET = rl.KL_QUIET
+    memory: _Memory
 
     class Params(RuleParams, frozen=True):
         """When, and what is proposed."""
@@ -74,21 +75,19 @@ class KlRunaway(Rule):
 
     def __init__(self, params: RuleParams | None = None) -> None:
         super().__init__(params)
-        self.memory: _Memory = _Memory()
-        self._key = ""
         self._usual = 0.0  # when it was said
 
     def fresh(self) -> _Memory:
         """Nothing seen."""
         return _Memory()
 
-    def happened(self, happening: Happening, view: RunView) -> None:
-        """What ran away was left behind, or has another rate: such a block would be of both."""
-        event = happening.event
-        if isinstance(event, Restored):
-            self._key = ""
-        if isinstance(event, Restored) or (isinstance(event, KnobChanged) and event.knob == "lr"):
-            self.memory.block = []
+    def restored(self, event: Restored) -> None:
+        """The block would be of both branches."""
+        self.memory.block = []
+
+    def rate_changed(self, step: int) -> None:
+        """The block would be of both rates."""
+        self.memory.block = []
 
     def observe(self, sample: Sample, view: RunView) -> Finding | None:
         """One logged point."""
@@ -102,8 +101,9 @@ class KlRunaway(Rule):
         if len(m.block) < BLOCK:
             return None
         now, m.block = median(sorted(m.block)), []
-        if self._key:
-            return self._back(sample, name, now) if now < p.back * self._usual else None
+        if self.trouble:
+            back = now < p.back * self._usual
+            return self.ends(f"{name} is back at {now:.3g} at step {sample.step:,}", sample) if back else None
         before = m.medians[:-NEWEST]
         m.medians.append(now)
         if len(m.medians) > MANY:
@@ -120,15 +120,9 @@ class KlRunaway(Rule):
             m.onset = m.begun
         if m.in_a_row < NEWEST:
             return None
-        self._key, self._usual = f"{self.name}:{sample.branch}:{m.onset}", usual
+        self._usual = usual
         text = f"{name} {now:.3g} since step {m.onset:,}: {now / usual:.2g} × its usual level, {now / m.highest:.2g} × the highest before"
-        actions: list[Proposable] = [SetKnob(knob="lr", op="scale", amount=float(p.cut))] if "lr" in view.scales and not view.late else []
-        return self.found(
-            "info", text, step=sample.step, branch=sample.branch, onset=m.onset, actions=actions, key=self._key,
+        return self.says(
+            "info", text, sample, onset=m.onset, actions=lower_rate(view, p.cut),
             evidence={"kl": now, "usual": usual, "highest": m.highest},
         )  # fmt: skip
-
-    def _back(self, sample: Sample, name: str, now: float) -> Finding:
-        key, self._key = self._key, ""
-        return self.found("info", f"{name} is back at {now:.3g} at step {sample.step:,}", step=sample.step, branch=sample.branch, key=key,
-                          evidence={RECOVERED: 1})  # fmt: skip

@@ -6,11 +6,10 @@ from typing import ClassVar
 
 from sitter.model import Finding
 from sitter.rules import rl
-from sitter.rules.base import RECOVERED, Rule, RuleParams
+from sitter.rules.base import RuleParams
 from sitter.rules.robust import median
+from sitter.rules.trouble import TroubleRule
 from sitter.rules.view import RunView, Sample
-from sitter_wire.events import Restored
-from sitter_wire.records import Happening
 
 TINY = 1e-8
 """Is nothing, whatever was usual; libraries divide by the deviation plus as much."""
@@ -33,7 +32,7 @@ class _Memory:
         return new
 
 
-class NoLearningSignal(Rule):
+class NoLearningSignal(TroubleRule):
     """Rewards or advantages do not differ within the batch any more: the policy's gradient is nothing, however high the reward.
 
     Their standard deviation has been zero, or a thousandth of its usual level, at 20 logged points in a row: the task is solved, far too
@@ -49,6 +48,7 @@ class NoLearningSignal(Rule):
     signals = rl.SPREAD
     FIRES = rl.SPREAD_FIRES
     QUIET = rl.SPREAD_QUIET
+    memory: _Memory
 
     class Params(RuleParams, frozen=True):
         """When."""
@@ -58,19 +58,9 @@ class NoLearningSignal(Rule):
         share: float = 0.001
         """Of its usual level is nothing."""
 
-    def __init__(self, params: RuleParams | None = None) -> None:
-        super().__init__(params)
-        self.memory: _Memory = self.fresh()
-        self._key = ""
-
     def fresh(self) -> _Memory:
         """Nothing seen."""
         return _Memory(self.params.points)
-
-    def happened(self, happening: Happening, view: RunView) -> None:
-        """It was left behind."""
-        if isinstance(happening.event, Restored):
-            self._key = ""
 
     def observe(self, sample: Sample, view: RunView) -> Finding | None:
         """One logged point."""
@@ -80,26 +70,20 @@ class NoLearningSignal(Rule):
         (name, spread), m, p = found, self.memory, self.params
         m.window.append(spread)
         nothing = max(TINY, p.share * m.usual)
-        if spread > nothing and not self._key:
+        if spread > nothing and not self.trouble:
             m.last = sample.step
         if len(m.window) < p.points:
             return None
         if spread > nothing:
             m.usual = max(m.usual, median(sorted(m.window)))
         some = sum(value > nothing for value in m.window)
-        if self._key:
-            return self._again(sample, name) if some > AGAIN else None
+        if self.trouble:
+            return self.ends(f"{name} is more than nothing again at step {sample.step:,}", sample) if some > AGAIN else None
         if some:
             return None
-        self._key = f"{self.name}:{sample.branch}:{m.last}"
         now = median(sorted(m.window))
-        return self.found(
+        return self.says(
             "warning",
             f"{name} {now:.2g} at {p.points} logged points in a row (usual {m.usual:.3g}): all earn the same, nothing is learned from it",
-            step=sample.step, branch=sample.branch, onset=m.last, key=self._key, evidence={"spread": now, "usual": m.usual},
+            sample, onset=m.last, evidence={"spread": now, "usual": m.usual},
         )  # fmt: skip
-
-    def _again(self, sample: Sample, name: str) -> Finding:
-        key, self._key = self._key, ""
-        return self.found("info", f"{name} is more than nothing again at step {sample.step:,}", step=sample.step, branch=sample.branch,
-                          key=key, evidence={RECOVERED: 1})  # fmt: skip

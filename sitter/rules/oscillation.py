@@ -6,14 +6,14 @@ from collections import deque
 from itertools import pairwise
 from typing import ClassVar
 
-from sitter.model import Finding, Proposable
+from sitter.model import Finding
 from sitter.rules import oscillation_cases
-from sitter.rules.base import RECOVERED, Rule, RuleParams
+from sitter.rules.base import RuleParams
 from sitter.rules.course import MIDDLE, TAIL
+from sitter.rules.proposals import lower_rate
+from sitter.rules.trouble import TroubleRule
 from sitter.rules.view import RunView, Sample
-from sitter_wire.commands import SetKnob
-from sitter_wire.events import KnobChanged, Restored
-from sitter_wire.records import Happening
+from sitter_wire.events import Restored
 
 FOLLOWS = 1 / 32
 """Of each point the level takes on so much: slower swings than some hundred points are followed, and so not seen."""
@@ -61,7 +61,7 @@ class _Memory:
         return new
 
 
-class Oscillation(Rule):
+class Oscillation(TroubleRule):
     """The loss swings up and down around its level, far beyond its noise, at regular intervals, and ever wider.
 
     Sixteen half swings are looked at: each goes beyond 4 standard deviations of what the run has swung and jumped by before, none takes
@@ -80,6 +80,7 @@ class Oscillation(Rule):
     signals = ("loss",)
     FIRES = oscillation_cases.FIRES
     QUIET = oscillation_cases.QUIET
+    memory: _Memory
 
     class Params(RuleParams, frozen=True):
         """When, and what is proposed."""
@@ -96,21 +97,19 @@ class Oscillation(Rule):
     def __init__(self, params: RuleParams | None = None) -> None:
         super().__init__(params)
         self._wide = math.log(self.params.factor)
-        self.memory: _Memory = _Memory()
-        self._key = ""
         self._quiet = 0  # points without a turn after which it is over
 
     def fresh(self) -> _Memory:
         """Nothing seen."""
         return _Memory()
 
-    def happened(self, happening: Happening, view: RunView) -> None:
-        """What swung was left behind, or has another rate: it is looked at anew."""
-        event = happening.event
-        if isinstance(event, Restored):
-            self._key = ""
-        if isinstance(event, Restored) or (isinstance(event, KnobChanged) and event.knob == "lr"):
-            self._forget()
+    def restored(self, event: Restored) -> None:
+        """It is looked at anew."""
+        self._forget()
+
+    def rate_changed(self, step: int) -> None:
+        """It is looked at anew."""
+        self._forget()
 
     def _forget(self) -> None:
         """The turns so far."""
@@ -133,7 +132,7 @@ class Oscillation(Rule):
         """The work of 64 points at once, which is much cheaper than 64 times that of one."""
         if view.kind != "supervised" or not (math.isfinite(sum(m.losses)) and min(m.losses) > 0.0):
             self.memory = _Memory()
-            return self._over(sample) if self._key else None
+            return self._over(sample)
         values, m.losses = list(map(math.log, m.losses)), []
         began, m.step = m.step, sample.step
         level, bar, away, found = values[0] if m.level is None else m.level, m.bar, 0.0, None
@@ -150,7 +149,7 @@ class Oscillation(Rule):
                 continue
             m.above = above
             at, step = m.points + i, began + (sample.step - began) * (i + 1) // BLOCK
-            if len(m.turns) == TURNS and not self._key:
+            if len(m.turns) == TURNS and not self.trouble:
                 found = self._turned(m, at, step, sample, view)
             m.turns.append((at, step))
             m.widths.append(width)
@@ -158,7 +157,7 @@ class Oscillation(Rule):
         m.points += BLOCK
         if m.points % (EVERY * BLOCK) == 0:
             self._learn(m, values, away / BLOCK)
-        if self._key and found is None and m.points - (m.turns[-1][0] if m.turns else 0) > self._quiet:
+        if self.trouble and found is None and m.points - (m.turns[-1][0] if m.turns else 0) > self._quiet:
             return self._over(sample)
         return found
 
@@ -183,7 +182,6 @@ class Oscillation(Rule):
         if lengths[0] * p.even < usual or lengths[-1] > p.even * usual:
             return None
         onset = turns[0][1]
-        self._key = f"{self.name}:{sample.branch}:{onset}"
         self._quiet = max(BLOCK, CALM * usual)
         points = round(2 * (ends[-1] - ends[0]) / TURNS)
         steps = round(2 * (step - onset) / TURNS)
@@ -191,14 +189,11 @@ class Oscillation(Rule):
         text = (
             f"loss swings by {math.expm1(newer):.0%} around its level every {every}, {newer * p.z / m.bar:.0f} × as wide as its noise was"
         )
-        actions: list[Proposable] = [SetKnob(knob="lr", op="scale", amount=float(p.cut))] if "lr" in view.scales and not view.late else []
-        return self.found(
-            "info", text, step=sample.step, branch=sample.branch, onset=onset, actions=actions, key=self._key,
+        return self.says(
+            "info", text, sample, onset=onset, actions=lower_rate(view, p.cut),
             evidence={"width": newer, "before": older, "z": newer * p.z / m.bar, "points": points, "steps": steps},
         )  # fmt: skip
 
-    def _over(self, sample: Sample) -> Finding:
-        key, self._key = self._key, ""
+    def _over(self, sample: Sample) -> Finding | None:
         self._forget()
-        return self.found("info", f"loss swings no more at step {sample.step:,}", step=sample.step, branch=sample.branch, key=key,
-                          evidence={RECOVERED: 1})  # fmt: skip
+        return self.ends(f"loss swings no more at step {sample.step:,}", sample)

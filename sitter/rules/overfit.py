@@ -5,13 +5,12 @@ import math
 from typing import ClassVar
 
 from sitter.model import Finding, Proposable
-from sitter.rules.base import RECOVERED, Rule, RuleParams
+from sitter.rules.base import RuleParams
 from sitter.rules.course import FromBest, Noise
 from sitter.rules.drift_cases import OVERFIT_FIRES, OVERFIT_QUIET
+from sitter.rules.trouble import TroubleRule
 from sitter.rules.view import RunView, Sample
 from sitter_wire.commands import Stop
-from sitter_wire.events import Restored
-from sitter_wire.records import Happening
 
 EVALUATIONS = 5
 """Whose medians are compared."""
@@ -34,7 +33,7 @@ class _Memory:
         return new
 
 
-class Overfit(Rule):
+class Overfit(TroubleRule):
     """The goal has become 5 % worse than its best, and the training loss is still falling.
 
     Compared are medians of 5 evaluations, and the mean training loss between them; three times in a row, and clear of the goal's own
@@ -52,6 +51,7 @@ class Overfit(Rule):
     default_limit: ClassVar[str] = "1 per day"
     FIRES = OVERFIT_FIRES
     QUIET = OVERFIT_QUIET
+    memory: _Memory
 
     class Params(RuleParams, frozen=True):
         """When."""
@@ -68,17 +68,10 @@ class Overfit(Rule):
     def __init__(self, params: RuleParams | None = None) -> None:
         super().__init__(params)
         self._worse, self._falls = math.log(self.params.worse), -math.log(self.params.training)
-        self.memory: _Memory = _Memory()
-        self._key = ""
 
     def fresh(self) -> _Memory:
         """Nothing seen."""
         return _Memory()
-
-    def happened(self, happening: Happening, view: RunView) -> None:
-        """Where it went back to it was better."""
-        if isinstance(happening.event, Restored):
-            self._key = ""
 
     def observe(self, sample: Sample, view: RunView) -> Finding | None:
         """One logged point."""
@@ -102,31 +95,23 @@ class Overfit(Rule):
             return None
         if worse is None or worse <= 0.0:
             m.train_then, m.best_step, m.best, m.in_a_row = train, sample.step, goal, 0
-            return self._over(sample)
+            return self.ends(f"the goal is better than ever at step {sample.step:,}", sample)
         p = self.params
         is_so = worse > self._worse and worse > p.z * m.goal.blur * m.noise.middle and m.train_then - train > self._falls
         m.in_a_row = m.in_a_row + 1 if is_so else 0
-        if m.in_a_row < p.evaluations or self._key:
+        if m.in_a_row < p.evaluations or self.trouble:
             return None
         return self._found(sample, name, worse, m.train_then - train)
 
-    def _over(self, sample: Sample) -> Finding | None:
-        if not self._key:
-            return None
-        key, self._key = self._key, ""
-        return self.found("info", f"the goal is better than ever at step {sample.step:,}", step=sample.step, branch=sample.branch, key=key,
-                          evidence={RECOVERED: 1})  # fmt: skip
-
     def _found(self, sample: Sample, name: str, worse: float, falls: float) -> Finding:
         m = self.memory
-        self._key = f"{self.name}:{sample.branch}:{m.best_step}"
         text = (
             f"{name} {math.expm1(worse):.0%} worse than its best ({m.best:.4g} at step {m.best_step:,}), and the training loss "
             f"{-math.expm1(-falls):.0%} lower than then: overfitting"
         )
         actions: list[Proposable] = [Stop(checkpoint=True, why=text)]
-        return self.found(
-            "warning", text, step=sample.step, branch=sample.branch, onset=m.best_step, actions=actions, key=self._key,
+        return self.says(
+            "warning", text, sample, onset=m.best_step, actions=actions,
             evidence={
                 "worse": math.expm1(worse), "training": -math.expm1(-falls), "best": m.best, "best_step": m.best_step,
                 "z": worse / (m.goal.blur * m.noise.middle),

@@ -5,12 +5,12 @@ import math
 from itertools import pairwise
 from typing import ClassVar
 
-from sitter.model import Finding, Proposable
+from sitter.model import Finding
 from sitter.rules.base import Rule, RuleParams
 from sitter.rules.course import MIDDLE
 from sitter.rules.drift_cases import PLATEAU_FIRES, PLATEAU_QUIET
+from sitter.rules.proposals import lower_rate
 from sitter.rules.view import RunView, Sample
-from sitter_wire.commands import SetKnob
 from sitter_wire.events import KnobChanged
 from sitter_wire.records import Happening
 
@@ -85,6 +85,7 @@ class Plateau(Rule):
     signals = ("loss",)
     FIRES = PLATEAU_FIRES
     QUIET = PLATEAU_QUIET
+    memory: _Blocks
 
     class Params(RuleParams, frozen=True):
         """When, and what is proposed."""
@@ -102,7 +103,6 @@ class Plateau(Rule):
 
     def __init__(self, params: RuleParams | None = None) -> None:
         super().__init__(params)
-        self.memory: _Blocks = _Blocks()
         self._courses = 0  # rates that it has had: a standstill that was said, or vetoed, is the same one until the rate is another
         self._said: tuple[int, float] | None = None  # the course, and where the loss stood (log scale)
 
@@ -145,8 +145,8 @@ class Plateau(Rule):
         self._said = self._courses, after
         steps = round(p.share * blocks.points)
         text = f"loss has not fallen for {steps:,} logged points ({math.exp(before):.4g} → {math.exp(after):.4g})"
-        actions: list[Proposable] = [SetKnob(knob="lr", op="scale", amount=float(p.cut))] if "lr" in view.scales and not view.late else []
         return self.found(
-            "info", text, step=sample.step, branch=sample.branch, actions=actions, key=f"{self.name}:{sample.branch}:{self._courses}",
+            "info", text, step=sample.step, branch=sample.branch, actions=lower_rate(view, p.cut),
+            key=f"{self.name}:{sample.branch}:{self._courses}",
             evidence={"before": math.exp(before), "after": math.exp(after), "points": blocks.points},
         )  # fmt: skip

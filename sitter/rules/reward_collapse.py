@@ -6,15 +6,14 @@ from collections import deque
 from statistics import stdev
 from typing import ClassVar
 
-from sitter.model import Finding, Proposable
+from sitter.model import Finding
 from sitter.rules import rl
-from sitter.rules.base import RECOVERED, Rule, RuleParams
+from sitter.rules.base import RuleParams
 from sitter.rules.course import MIDDLE, TAIL
+from sitter.rules.proposals import go_back
 from sitter.rules.robust import median
+from sitter.rules.trouble import TroubleRule
 from sitter.rules.view import RunView, Sample
-from sitter_wire.commands import Rollback
-from sitter_wire.events import Restored
-from sitter_wire.records import Happening
 
 BLOCK = 20
 """Points of one mean, of which the outer quarters are left out: it bears odd episodes, and rewards that are only 0 or 1."""
@@ -53,7 +52,7 @@ class _Memory:
         return new
 
 
-class RewardCollapse(Rule):
+class RewardCollapse(TroubleRule):
     """The reward has lost more than half of what it had gained, and stays down: the policy is ruined, or the task became harder.
 
     Compared are means of 20 logged rewards, of which the outer quarters are left out; the range is from the best of them down to the
@@ -72,6 +71,7 @@ class RewardCollapse(Rule):
     signals = rl.REWARD
     FIRES = rl.REWARD_FIRES
     QUIET = rl.REWARD_QUIET
+    memory: _Memory
 
     class Params(RuleParams, frozen=True):
         """When, and what is proposed."""
@@ -83,19 +83,9 @@ class RewardCollapse(Rule):
         cut: float = 0.5
         """What the rate is multiplied by."""
 
-    def __init__(self, params: RuleParams | None = None) -> None:
-        super().__init__(params)
-        self.memory: _Memory = _Memory()
-        self._key = ""
-
     def fresh(self) -> _Memory:
         """Nothing seen."""
         return _Memory()
-
-    def happened(self, happening: Happening, view: RunView) -> None:
-        """What had fallen was left behind."""
-        if isinstance(happening.event, Restored):
-            self._key = ""
 
     def observe(self, sample: Sample, view: RunView) -> Finding | None:
         """One logged point."""
@@ -122,8 +112,9 @@ class RewardCollapse(Rule):
         p, span, fall = self.params, m.best - m.worst_before, m.best - now
         if fall <= NEAR * span:
             m.well = sample.step
-        if self._key:
-            return self._back(sample, name, now) if fall <= BACK * span else None
+        if self.trouble:
+            back = fall <= BACK * span
+            return self.ends(f"{name} is back near its best at step {sample.step:,} ({now:.4g})", sample) if back else None
         noise = self._noise(m)
         m.in_a_row = m.in_a_row + 1 if fall > max(p.share * span, p.z * noise) else 0
         if m.in_a_row < TWICE or len(m.distances) < FROM:
@@ -138,20 +129,10 @@ class RewardCollapse(Rule):
 
     def _fell(self, sample: Sample, view: RunView, name: str, now: float, span: float, z: float) -> Finding:
         m = self.memory
-        self._key = f"{self.name}:{sample.branch}:{m.well}"
         text = f"{name} fell from {m.best:.4g} to {now:.4g} since step {m.well:,}, and stays there"
         if span > 0.0:
             text += f": it has lost {min((m.best - now) / span, 1.0):.0%} of what it had gained"
-        actions: list[Proposable] = []
-        if not view.late:
-            scale = {"lr": float(self.params.cut)} if "lr" in view.scales else {}
-            actions.append(Rollback(before=m.well, also_scale=scale, why=text))
-        return self.found(
-            "warning", text, step=sample.step, branch=sample.branch, onset=m.well, actions=actions, key=self._key,
+        return self.says(
+            "warning", text, sample, onset=m.well, actions=go_back(view, m.well, self.params.cut, text),
             evidence={"best": m.best, "now": now, "share": (m.best - now) / span if span > 0.0 else None, "z": z},
         )  # fmt: skip
-
-    def _back(self, sample: Sample, name: str, reward: float) -> Finding:
-        key, self._key = self._key, ""
-        return self.found("info", f"{name} is back near its best at step {sample.step:,} ({reward:.4g})", step=sample.step,
-                          branch=sample.branch, key=key, evidence={RECOVERED: 1})  # fmt: skip

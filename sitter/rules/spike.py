@@ -6,12 +6,12 @@ from collections import deque
 from typing import ClassVar
 
 from sitter.model import Finding
-from sitter.rules.base import RECOVERED, Rule, RuleParams
+from sitter.rules.base import RuleParams
 from sitter.rules.course import LEVEL_FROM, Level, Noise
 from sitter.rules.course_cases import SPIKE_FIRES, SPIKE_QUIET, times
+from sitter.rules.trouble import TroubleRule
 from sitter.rules.view import RunView, Sample
 from sitter_wire.events import Restored
-from sitter_wire.records import Happening
 
 OF_POINTS = 5
 """Points among which the high ones are counted."""
@@ -51,12 +51,12 @@ class _Memory:
 class _Open:
     """An excursion that was said."""
 
-    def __init__(self, key: str, onset: int, before: float, rise: float) -> None:
-        self.key, self.onset, self.before = key, onset, before
+    def __init__(self, onset: int, before: float, rise: float) -> None:
+        self.onset, self.before = onset, before
         self.said = self.most = rise
 
 
-class Spike(Rule):
+class Spike(TroubleRule):
     """The loss has left its usual level upwards, and has not come back at once.
 
     Its level is the median of the last 15 ordinary points, its noise is learned from the run: from how far neighbouring points lie
@@ -77,6 +77,7 @@ class Spike(Rule):
     signals = ("loss",)
     FIRES = SPIKE_FIRES
     QUIET = SPIKE_QUIET
+    memory: _Memory
 
     class Params(RuleParams, frozen=True):
         """When."""
@@ -98,7 +99,6 @@ class Spike(Rule):
         super().__init__(params)
         self._bar, self._ruin = math.log(self.params.factor), math.log(self.params.ruin)
         self._unsure = max(self._bar, math.log(UNSURE))
-        self.memory: _Memory = _Memory()
         self._open: _Open | None = None
         self._say: Finding | None = None
 
@@ -106,10 +106,10 @@ class Spike(Rule):
         """Nothing seen."""
         return _Memory()
 
-    def happened(self, happening: Happening, view: RunView) -> None:
-        """What was high has been left behind."""
-        if isinstance(happening.event, Restored) and self._open is not None:
-            self._say = self._over(happening.event.step, happening.event.branch, "left behind by going back")
+    def restored(self, event: Restored) -> None:
+        """What was high has been left behind: said with the next point."""
+        if self._open is not None:
+            self._say = self._over(event, "left behind by going back")
 
     def observe(self, sample: Sample, view: RunView) -> Finding | None:
         """One logged point."""
@@ -163,7 +163,7 @@ class Spike(Rule):
         if known is None:
             if count >= p.points or (ruin and count >= 2) or (lasts >= p.steps and not early):
                 onset = step if m.held == 1 or m.ordinary_step is None else m.ordinary_step + 1
-                self._open = _Open(f"{self.name}:{sample.branch}:{onset}", onset, before, rise)
+                self._open = _Open(onset, before, rise)
                 return self._said(sample, rise, noise or m.noise.tails, "")
             return None
         known.most = max(known.most, rise)
@@ -176,28 +176,27 @@ class Spike(Rule):
         known = self._open
         assert known is not None
         since = f" (since step {known.onset:,})" if known.onset != sample.step else ""
-        return self.found(
-            "warning", f"loss {times(rise)} × its usual level at step {sample.step:,}{since}{more}", step=sample.step, branch=sample.branch,
-            onset=known.onset, key=known.key,
+        return self.says(
+            "warning", f"loss {times(rise)} × its usual level at step {sample.step:,}{since}{more}", sample, onset=known.onset,
             evidence={
                 "value": sample.values["loss"], "usual": math.exp(known.before), "factor": math.exp(min(700.0, rise)), "z": rise / noise,
             },
         )  # fmt: skip
 
-    def _ended(self, sample: Sample, x: float) -> Finding:
+    def _ended(self, sample: Sample, x: float) -> Finding | None:
         known = self._open
         assert known is not None
         stands = x - known.before
         if stands > self._bar:
-            return self._over(sample.step, sample.branch, f"stays at {times(stands)} × its earlier level: taken for usual from here on", 0)
+            return self._over(sample, f"stays at {times(stands)} × its earlier level: taken for usual from here on", recovered=False)
         words = f"is back at its usual level {sample.step - known.onset:,} steps later: healed by itself"
-        return self._over(sample.step, sample.branch, words)
+        return self._over(sample, words)
 
-    def _over(self, step: int, branch: int, words: str, recovered: int = 1) -> Finding:
+    def _over(self, at: Sample | Restored, words: str, *, recovered: bool = True) -> Finding | None:
         known, self._open = self._open, None
         assert known is not None
         subject = "the high loss was" if words.startswith("left") else "loss"
-        return self.found(
-            "info", f"{subject} {words}; it had risen to {times(known.most)} × at step {known.onset:,}", step=step, branch=branch,
-            onset=known.onset, key=known.key, evidence={RECOVERED: recovered, "factor": math.exp(min(700.0, known.most))},
+        return self.ends(
+            f"{subject} {words}; it had risen to {times(known.most)} × at step {known.onset:,}", at, recovered=recovered,
+            onset=known.onset, evidence={"factor": math.exp(min(700.0, known.most))},
         )  # fmt: skip

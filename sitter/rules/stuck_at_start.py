@@ -7,11 +7,10 @@ from typing import ClassVar
 
 from sitter.model import Finding
 from sitter.rules import start_cases
-from sitter.rules.base import RECOVERED, Rule, RuleParams
+from sitter.rules.base import RuleParams
 from sitter.rules.robust import median
+from sitter.rules.trouble import TroubleRule
 from sitter.rules.view import RunView, Sample
-from sitter_wire.events import KnobChanged, Restored
-from sitter_wire.records import Happening
 
 BLOCK = 16
 """Points whose median is looked at: work is done for every sixteenth only."""
@@ -71,7 +70,7 @@ class _Memory:
         return new
 
 
-class StuckAtStart(Rule):
+class StuckAtStart(TroubleRule):
     """The loss has not left the level at which the run began: nothing is learned yet.
 
     Looked at are medians of 16 points. None of them stands 1 % lower than the first, or lower than its noise allows, for 400 logged
@@ -91,6 +90,7 @@ class StuckAtStart(Rule):
     signals = ("loss",)
     FIRES = start_cases.STUCK_FIRES
     QUIET = start_cases.STUCK_QUIET
+    memory: _Memory
 
     class Params(RuleParams, frozen=True):
         """When."""
@@ -104,22 +104,13 @@ class StuckAtStart(Rule):
         fits: float = 0.002
         """Of the loss: so near the logarithm of a number of classes it is named."""
 
-    def __init__(self, params: RuleParams | None = None) -> None:
-        super().__init__(params)
-        self.memory: _Memory = _Memory()
-        self._key = ""
-
     def fresh(self) -> _Memory:
         """Nothing seen."""
         return _Memory()
 
-    def happened(self, happening: Happening, view: RunView) -> None:
-        """With another rate it has its time again."""
-        event = happening.event
-        if isinstance(event, Restored):
-            self._key = ""
-        elif isinstance(event, KnobChanged) and event.knob == "lr":
-            self.memory.points = 0
+    def rate_changed(self, step: int) -> None:
+        """It has its time again."""
+        self.memory.points = 0
 
     def observe(self, sample: Sample, view: RunView) -> Finding | None:
         """One logged point."""
@@ -136,7 +127,7 @@ class StuckAtStart(Rule):
         m.block = []
         if view.kind != "supervised" or not all(0.0 < loss < math.inf for loss in block):
             m.over = True
-            return self._end(sample, "cannot be judged any more")
+            return self.ends(f"loss cannot be judged any more at step {sample.step:,}", sample, recovered=False)
         return self._judged(block, m, sample)
 
     def _judged(self, block: list[float], m: _Memory, sample: Sample) -> Finding | None:
@@ -151,19 +142,18 @@ class StuckAtStart(Rule):
         unsure = UNSURE * BLUR * m.noise / m.distances
         if now < m.first - max(p.within * m.first, unsure) or unsure > HIDES * m.first:
             m.over = True
-            return self._end(sample, "has begun to fall")
+            return self.ends(f"loss has begun to fall at step {sample.step:,}", sample)
         rate, before = sample.values.get("lr_scheduled"), m.rate
         if rate is not None:
             m.rate = rate
             if rate > WARMING * before:
                 return None
         m.points += BLOCK
-        if self._key or m.points < p.points:
+        if self.trouble or m.points < p.points:
             return None
         if m.highest > m.first * p.above:  # it rises: no matter of this rule
             m.over = True
             return None
-        self._key = f"{self.name}:{sample.branch}:{m.onset}"
         level = m.sum / m.blocks
         fits = classes(level, p.fits)
         text = f"loss stands at {level:.4g}"
@@ -173,14 +163,7 @@ class StuckAtStart(Rule):
             text += f", no lower than where it began ({m.initial:.4g} = ln {fits:,}): it predicts nothing yet"
         else:
             text += f", no lower than where it began ({m.initial:.4g})"
-        return self.found(
-            "info", f"{text}, after {m.points:,} logged points", step=sample.step, branch=sample.branch, onset=m.onset, key=self._key,
+        return self.says(
+            "info", f"{text}, after {m.points:,} logged points", sample, onset=m.onset,
             evidence={"loss": now, "level": level, "first": m.initial, "classes": fits, "points": m.points},
         )  # fmt: skip
-
-    def _end(self, sample: Sample, words: str) -> Finding | None:
-        if not self._key:
-            return None
-        key, self._key = self._key, ""
-        return self.found("info", f"loss {words} at step {sample.step:,}", step=sample.step, branch=sample.branch, key=key,
-                          evidence={RECOVERED: 1 if "fall" in words else 0})  # fmt: skip

@@ -73,6 +73,7 @@ class TooSlow(Rule):
     signals = ("loss",)
     FIRES = slow_cases.FIRES
     QUIET = slow_cases.QUIET
+    memory: _Memory
 
     class Params(RuleParams, frozen=True):
         """When."""
@@ -90,7 +91,6 @@ class TooSlow(Rule):
 
     def __init__(self, params: RuleParams | None = None) -> None:
         super().__init__(params)
-        self.memory: _Memory = _Memory()
         self._said = False
 
     def fresh(self) -> _Memory:

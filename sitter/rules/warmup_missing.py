@@ -6,12 +6,11 @@ from typing import ClassVar
 
 from sitter.model import Finding
 from sitter.rules import start_cases
-from sitter.rules.base import RECOVERED, Rule, RuleParams
+from sitter.rules.base import RuleParams
 from sitter.rules.course_cases import times
 from sitter.rules.robust import median
+from sitter.rules.trouble import TroubleRule
 from sitter.rules.view import RunView, Sample
-from sitter_wire.events import Restored
-from sitter_wire.records import Happening
 
 FIRST = 3
 """Points whose median is where the run began."""
@@ -39,7 +38,7 @@ class _Memory:
         return new
 
 
-class WarmupMissing(Rule):
+class WarmupMissing(TroubleRule):
     """The loss rises within the first 100 steps to 1.3 times where it began, and the rate was there in full from the first step.
 
     An adaptive optimizer knows next to nothing of the gradients' scale in its first steps, and goes too far in them: that is what a
@@ -57,6 +56,7 @@ class WarmupMissing(Rule):
     signals = ("loss",)
     FIRES = start_cases.WARMUP_FIRES
     QUIET = start_cases.WARMUP_QUIET
+    memory: _Memory
 
     class Params(RuleParams, frozen=True):
         """When."""
@@ -73,17 +73,10 @@ class WarmupMissing(Rule):
     def __init__(self, params: RuleParams | None = None) -> None:
         super().__init__(params)
         self._high = math.log(self.params.factor)
-        self.memory: _Memory = _Memory()
-        self._key = ""
 
     def fresh(self) -> _Memory:
         """Nothing seen."""
         return _Memory()
-
-    def happened(self, happening: Happening, view: RunView) -> None:
-        """What rose was left behind."""
-        if isinstance(happening.event, Restored):
-            self._key = ""
 
     def observe(self, sample: Sample, view: RunView) -> Finding | None:
         """One logged point."""
@@ -98,7 +91,7 @@ class WarmupMissing(Rule):
             m.over = True
             return None
         m.losses.append(math.log(loss))
-        if self._key:
+        if self.trouble:
             return self._back(sample, m)
         if rate is not None:
             m.rates = (rate if m.rates is None else m.rates[0], rate)
@@ -132,14 +125,13 @@ class WarmupMissing(Rule):
         if first <= 0.0 or newest > p.full * first:
             return None
         m.over = False
-        self._key = f"{self.name}:{sample.branch}:0"
         norm = f", the gradient norm to {times(m.most_norm)} ×" if m.most_norm > self._high else ""
         text = (
             f"loss rose to {times(m.most)} × where it began{norm} within the first {sample.step:,} steps, at a rate of {first:.3g} from "
             "the first step on: no warm-up"
         )
-        return self.found(
-            "info", text, step=sample.step, branch=sample.branch, onset=0, key=self._key,
+        return self.says(
+            "info", text, sample, onset=0,
             evidence={"factor": math.exp(min(700.0, m.most)), "grad_norm_factor": math.exp(min(700.0, m.most_norm)), "rate": first},
         )  # fmt: skip
 
@@ -147,7 +139,5 @@ class WarmupMissing(Rule):
         del m.losses[:-WINDOW]
         if m.began is None or median(sorted(m.losses)) > m.began:
             return None
-        key, self._key = self._key, ""
         m.over = True
-        return self.found("info", f"loss is lower than at the start at step {sample.step:,}", step=sample.step, branch=sample.branch,
-                          key=key, evidence={RECOVERED: 1})  # fmt: skip
+        return self.ends(f"loss is lower than at the start at step {sample.step:,}", sample)
