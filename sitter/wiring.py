@@ -114,7 +114,7 @@ class Daemon:
         )
         self.held = Held(self.core.demands(reach), lambda: self.core.unread, clock)
         self.desk = Desk(self.context, places, clock, self.held)
-        self.core.garbage = [self.link.garbage, self.desk.garbage]
+        self.core.trouble.garbage = [self.link.garbage, self.desk.garbage]
         self.stopping = False
         self._damaged_for = 0
 

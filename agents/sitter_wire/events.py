@@ -154,6 +154,17 @@ class Hole(Event, frozen=True, tag="hole"):
     """A slot that was reserved and never filled (an exception between the two)."""
 
 
+class UnknownEvent(msgspec.Struct, frozen=True, kw_only=True):
+    """What a reader makes of an event that this version does not understand: of a kind that a newer agent has, or with a value that it did
+    not have before. It is no kind of its own and is never written. ``payload`` is the event as it came, for a version that knows it;
+    ``why`` is what was not understood.
+    """
+
+    kind: str
+    payload: bytes
+    why: str
+
+
 class Remark(Event, frozen=True, tag="remark"):
     """One sentence from the agent for the logbook."""
 

@@ -12,7 +12,8 @@ All fields are 8 bytes, little-endian. A record is::
 
 Schema 0 is an event and schema 1 declares a schema; both carry ``nbytes`` (int64) and a msgpack payload padded to 8 bytes in place
 of values. An event with an empty payload is a ``Hole``: it fits where any point was meant to stand. A torn record has seq 0, since
-segments are zeroed and never used twice (150 SIGKILLs: 5 torn, all recognised).
+segments are zeroed and never used twice (150 SIGKILLs: 5 torn, all recognised). An event that this version does not understand comes out
+as an ``UnknownEvent``: whoever reads passes it by, and what stands around it is not lost.
 
 Segments lie in ``recorder/<session>/`` as ``00000001.rec``, ``00000002.rec``, … (``segment_name``), in the order they were made in. The
 last one may be prepared and not begun: then it is all zeros, the header included.
@@ -26,7 +27,7 @@ from functools import lru_cache
 import msgspec
 
 from sitter_wire.codec import GarbageError
-from sitter_wire.events import AnyEvent, Hole
+from sitter_wire.events import AnyEvent, Hole, UnknownEvent
 
 MAGIC = b"SITREC1\n"
 LAYOUT = 1
@@ -34,6 +35,8 @@ HEADER_BYTES = 128
 EVENT, SCHEMA, FIRST_USER_SCHEMA = 0, 1, 2
 MAX_RECORD = 1 << 20
 """Bytes; a longer one is garbage."""
+MOST_KIND = 64
+"""Characters of an event's tag; ours have 17."""
 SEGMENT_SUFFIX = ".rec"
 """Sorted by name, a session's segments are in order."""
 
@@ -76,7 +79,7 @@ class Happening(msgspec.Struct, frozen=True, gc=False):
     step: int
     branch: int
     time: int
-    event: AnyEvent
+    event: AnyEvent | UnknownEvent
 
 
 Record = Point | Happening
@@ -203,12 +206,24 @@ def _record_at(data: memoryview, at: int, schemas: dict[int, tuple[str, ...]]) -
         if schema == EVENT and not payload:
             return Happening(seq, step, branch, time, Hole()), length
         if schema == EVENT:
-            return Happening(seq, step, branch, time, _events.decode(payload)), length
+            return Happening(seq, step, branch, time, _event(payload)), length
         number, declared = _schema_payload.decode(payload)
         schemas[number] = tuple(declared)
     except (msgspec.DecodeError, ValueError, RecursionError) as e:
         raise GarbageError("record", f"payload is damaged: {e}") from e
     return Happening(seq, step, branch, time, Hole()), length
+
+
+def _event(payload: bytes) -> AnyEvent | UnknownEvent:
+    """Raises msgspec.DecodeError, ValueError, RecursionError where it is damage rather than another version's."""
+    try:
+        return _events.decode(payload)
+    except msgspec.ValidationError as e:
+        found = msgspec.msgpack.decode(payload)
+        kind = found.get("event") if isinstance(found, dict) else None
+        if not isinstance(kind, str) or not 0 < len(kind) <= MOST_KIND:
+            raise
+        return UnknownEvent(kind=kind, payload=payload, why=str(e)[:200])
 
 
 def decode_stream(

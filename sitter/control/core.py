@@ -1,7 +1,6 @@
 """Everything the daemon knows and decides, without a socket of its own: so a command can also look at a run that has no daemon."""
 
 import logging
-from collections import Counter
 from collections.abc import Callable
 from functools import partial
 
@@ -19,8 +18,9 @@ from sitter.control.judge import Judge
 from sitter.control.laid_aside import TOLD_ASIDE, LaidAside
 from sitter.control.learned import Learned
 from sitter.control.life import Life
-from sitter.control.mishaps import guarded, mishaps
+from sitter.control.mishaps import guarded
 from sitter.control.orders import ORDERS, Given, Orders
+from sitter.control.passed import TOLD_PASSED, Passed
 from sitter.control.present import Present
 from sitter.control.rate_plans import RATE_PLANS, RatePlans
 from sitter.control.recall import Recall
@@ -28,6 +28,7 @@ from sitter.control.ruleset import build, rule_places
 from sitter.control.sight import Sight
 from sitter.control.stillness import Stillness
 from sitter.control.tally import Tally
+from sitter.control.troubles import Troubles
 from sitter.control.verdicts import VERDICT, Verdicts
 from sitter.grammar import spelled
 from sitter.ingest.intake import Intake
@@ -87,11 +88,14 @@ class Core:
         self.incidents = Incidents(clock, writer.incident, reader.incidents(), self.log_entry)
         self.dispatcher = Dispatcher(chosen, reader.get("preset") or preset, clock, self)
         self.life = Life(run, clock, self.present, supervised=info.supervised, on_gone=on_gone, reading=lambda: self.reading)
+        passed = Passed(reader.get(TOLD_PASSED), log_entry=self.log_entry, keep=self.keep)
         self.flow = Flow(
             info=info, clock=clock, writer=writer, present=self.present, engine=self.engine, dispatcher=self.dispatcher,
             incidents=self.incidents, orders=self.orders, log_entry=self.log_entry, on_event=lambda: self._sight.refresh(),
+            passed=passed,
         )  # fmt: skip
         self.backlog = Backlog(run, self.intake, writer, self.flow)
+        self.trouble = Troubles(writer, self.gaps, self.backlog, reading=lambda: self.reading, standing=lambda: self.standing)
         self.board = Board(
             run=run, clock=clock, present=self.present, engine=self.engine, dispatcher=self.dispatcher, incidents=self.incidents,
             life=self.life, last_log_id=lambda: self._log_id, trouble=self.trouble,
@@ -108,10 +112,7 @@ class Core:
         self._judge = Judge(self.present, self.engine, writer, self.log_entry, config.checkpoints.healthy_steps)
         self._learned = Learned(self.rules, clock, self.keep)
         self.laid_aside = LaidAside(run, self.present, reader.get(TOLD_ASIDE), log_entry=self.log_entry, tell=self.tell, keep=self.keep)
-        self.others: list[Callable[[], str]] = [self.laid_aside.sentence]
-        """What others have to say in ``trouble``; empty: nothing."""
-        self.garbage: list[Counter[str]] = []
-        """What the sockets have dropped, by kind."""
+        self.trouble.others = [self.laid_aside.sentence, passed.sentence]
         self._spoken: set[str] = set()
         self._began = clock.monotonic()
         self._recall(reader)
@@ -267,24 +268,6 @@ class Core:
             clock=self.clock, board=self.board, dispatcher=self.dispatcher, orders=self.orders, present=self.present, life=self.life,
             reach=reach,
         )  # fmt: skip
-
-    def trouble(self) -> list[str]:
-        """What the operator should know of sitter itself."""
-        out = []
-        if self.writer.trouble:
-            out.append(self.writer.trouble)
-        if self.gaps.total:
-            out.append(f"{self.gaps.total:,} records are gone (see the logbook)")
-        if dropped := sum(self.garbage, Counter()):
-            kinds = ", ".join(f"{n:,} {kind}" for kind, n in dropped.most_common())
-            out.append(f"{dropped.total():,} messages that nobody of ours sends were dropped ({kinds})")
-        if self.reading:
-            out.append("what earlier processes left in the recorder is still being read: what is shown is of then, and nothing is done yet")
-        out += [text for say in self.others if (text := say())]
-        out += self.backlog.unreadable
-        out += mishaps()
-        out += [self.standing] if self.standing else []
-        return out
 
     def rule_states(self) -> list[RuleState]:
         """For ``sitter rules`` and the panel."""

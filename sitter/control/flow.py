@@ -7,6 +7,7 @@ from sitter.clock import Clock
 from sitter.control.dispatcher import Dispatcher
 from sitter.control.incidents import Incidents
 from sitter.control.orders import Orders
+from sitter.control.passed import Passed
 from sitter.control.present import Present, Session
 from sitter.grammar import spelled
 from sitter.model import CheckpointInfo, EntryKind, Finding, LogEntry
@@ -41,12 +42,13 @@ class Flow:
         orders: Orders,
         log_entry: Callable[..., None],
         on_event: Callable[[], None],
+        passed: Passed,
     ) -> None:
         """``on_event`` is called when the present knows of an event and the rules do not yet: what they see beside it must be as new."""
         self._info, self._clock, self._writer = info, clock, writer
         self._present, self._engine, self._dispatcher = present, engine, dispatcher
         self._incidents, self._orders, self._log = incidents, orders, log_entry
-        self._on_event = on_event
+        self._on_event, self._passed = on_event, passed
         self._late = False
         self.told: list[Callable[[Record], None]] = []
         """Who else is told of every record, after rules and dispatcher."""
@@ -131,6 +133,9 @@ class Flow:
     def _happening(self, h: Happening, late: bool) -> None:
         event = h.event
         if isinstance(event, events.Hole):
+            return
+        if isinstance(event, events.UnknownEvent):
+            self._passed.by(h, event)
             return
         self._present.happening(h)
         self._on_event()

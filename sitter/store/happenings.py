@@ -1,16 +1,22 @@
 """What an event means to the tables: its own row, and what follows from it."""
 
+from collections import Counter
+from typing import get_args
+
 import msgspec
 
 import sitter.store.sql as sql
 from sitter.store.growing import Statement
 from sitter.store.known_session import KnownSession
-from sitter_wire.events import Hole, Restored, SessionStart, SnapshotTaken
+from sitter_wire.events import AnyEvent, Hole, Restored, SessionStart, SnapshotTaken, UnknownEvent
 from sitter_wire.records import Happening
 
-SNAPSHOTS = 5_000
-"""Events of that kind that are kept: the agent takes up to some a second, they are gone with its process, and those of weeks would be most
-of the history."""
+NEWEST = 5_000
+"""Snapshots that are kept: the agent takes up to some a second, they are gone with its process, and those of weeks would be most of the
+history. And as many of each kind that is not known here: there may be one a step."""
+MOST_UNKNOWN = 50
+"""Kinds that are not known and are kept."""
+KNOWN = frozenset(str(kind.__struct_config__.tag) for kind in get_args(AnyEvent))
 
 _encode = msgspec.msgpack.Encoder().encode
 
@@ -19,25 +25,28 @@ class Happenings:
     """Of one writer, on its thread."""
 
     def __init__(self) -> None:
-        self._snapshots = 0
+        self._numerous: Counter[str] = Counter()
 
     def statements(self, session: str, known: KnownSession, record: Happening) -> list[Statement]:
         """For one new event of a session; none for what is only a hole."""
         event = record.event
         if isinstance(event, Hole):
             return []
-        kind = str(type(event).__struct_config__.tag)
-        out: list[Statement] = [
-            (sql.EVENT, (known.number, record.seq, record.step, record.branch, record.time, kind, _encode(event)))
-        ]
+        if isinstance(event, UnknownEvent):
+            kind, data = event.kind, event.payload
+            if kind not in KNOWN and kind not in self._numerous and len(self._numerous) > MOST_UNKNOWN:
+                return []
+        else:
+            kind, data = str(type(event).__struct_config__.tag), _encode(event)
+        out: list[Statement] = [(sql.EVENT, (known.number, record.seq, record.step, record.branch, record.time, kind, data))]
         if isinstance(event, SessionStart):
             out.append((sql.STARTED, (event.pid, event.host, _encode(event), known.number)))
             parent = event.resumed or (None, None)
             out.append((sql.BRANCH_SEEN, (event.branch, session, *parent, known.wall(record.time))))
         elif isinstance(event, Restored):
             out.append((sql.BRANCH_SEEN, (event.branch, session, event.from_branch, event.step, known.wall(record.time))))
-        elif isinstance(event, SnapshotTaken):
-            self._snapshots += 1
-            if self._snapshots % SNAPSHOTS == 0:
-                out.append((sql.FORGET_SNAPSHOTS, (SNAPSHOTS,)))
+        elif isinstance(event, SnapshotTaken) or kind not in KNOWN:
+            self._numerous[kind] += 1
+            if self._numerous[kind] % NEWEST == 0:
+                out.append((sql.FORGET_OLDEST, (kind, kind, NEWEST)))
         return out

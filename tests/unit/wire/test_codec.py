@@ -50,6 +50,30 @@ def test_what_is_frozen_is_understood_from_another_version(action):
     assert codec.message([OTHER, codec.frames(PONG)[1]]) == PONG
 
 
+@pytest.mark.parametrize(
+    "message",
+    [
+        PONG,
+        Hello(session="s", pid=1, version="9.0", branch=0, step=0),
+        Ack(incarnation="x", session="s", wanted=4, committed=3),
+        order(Pause()),
+        Answer(outcome=Outcome(id="a", status="applied", step=3, branch=0, text="ok")),
+    ],
+)
+def test_fields_that_another_version_has_more_are_passed_over(message):
+    def more(value):
+        """In every struct, but not in a dict of anybody's words."""
+        if not isinstance(value, dict):
+            return value
+        return {**{k: v if k == "detail" else more(v) for k, v in value.items()}, "of_tomorrow": [1, {"a": None}]}
+
+    told = msgspec.msgpack.encode(more(msgspec.to_builtins(message)))
+    assert codec.message([OTHER, told]) == message
+    header = ShipmentHeader(session="s", first=7, count=2, schemas={2: ["loss"]})
+    told = msgspec.msgpack.encode({**msgspec.to_builtins(header), "of_tomorrow": 1})
+    assert codec.shipment([OTHER, told, b"raw"]) == (header, b"raw")
+
+
 def test_what_is_not_frozen_is_refused_with_both_versions_named():
     with pytest.raises(codec.VersionMismatchError, match=rf"protocol {PROTOCOL + 1} .* speaks {PROTOCOL}"):
         codec.message([OTHER, codec.frames(order(Rollback()))[1]])

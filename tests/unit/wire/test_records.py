@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from sitter_wire import records
 from sitter_wire.codec import GarbageError, encode
-from sitter_wire.events import Gap, Hole
+from sitter_wire.events import Gap, GoodBye, Hole, UnknownEvent
 from sitter_wire.records import EVENT, SCHEMA, Happening, Point, SegmentHeader
 
 SCHEMAS = {2: ("loss", "lr")}
@@ -52,6 +52,45 @@ def test_a_schema_declared_in_the_stream_is_used_after_it():
     got = records.decode_stream(blob(SCHEMA, 1, encode((3, ["x"]))) + bytes(one), {}, 1, 2)
     assert got[1].names == ("x",)
     assert math.isnan(got[1].values[0])
+
+
+@pytest.mark.parametrize(
+    "newer",
+    [
+        {"event": "of_tomorrow", "step": [1, {"a": None}]},
+        {"n": 1, "event": "of_tomorrow"},
+        {"event": "goodbye", "how": "in a way of tomorrow"},
+        {"event": "gap", "first": 1},
+    ],
+)
+def test_an_event_that_is_not_understood_is_passed_by_and_nothing_around_it_is_lost(newer):
+    payload = encode(newer)
+    parts = (point(1, 1.0, 2.0), blob(EVENT, 2, payload), point(3, 3.0, 4.0))
+    data, header = segment(*parts)
+    for got in (records.decode_stream(b"".join(parts), dict(SCHEMAS), 1, 3), list(records.scan_segment(data, header))):
+        assert [r.seq for r in got] == [1, 2, 3]
+        assert isinstance(got[1].event, UnknownEvent)
+        assert (got[1].event.kind, got[1].event.payload) == (newer["event"], payload)
+        assert got[1].event.why
+        assert got[2].values == (3.0, 4.0)
+
+
+def test_what_a_known_event_has_more_is_passed_over():
+    payload = encode({"event": "goodbye", "of_tomorrow": {"a": [1]}, "how": "total"})
+    (got,) = records.decode_stream(blob(EVENT, 1, payload), {}, 1, 1)
+    assert got.event == GoodBye(how="total")
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        b"\xc1", b"\x81", encode({"n": 1}), encode({"event": 3}), encode({"event": ""}), encode({"event": "x" * 65}), encode([1]),
+        b"\x82\xa5event\xa3new\xa1a\xa1\xff", b"\x82\xa5event\xa3new\xa1a" + b"\x91" * 5000 + b"\x00",
+    ],
+)  # fmt: skip
+def test_what_no_version_writes_is_damage_and_no_event(payload):
+    with pytest.raises(GarbageError, match="damaged"):
+        records.decode_stream(blob(EVENT, 1, payload), {}, 1, 1)
 
 
 @pytest.mark.parametrize("cut", [1, 8, SIZE - 8, SIZE - 1])

@@ -1,5 +1,6 @@
 """Committed once, in order, and nothing that goes wrong reaches the daemon."""
 
+import contextlib
 import math
 import sqlite3
 import struct
@@ -11,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -387,7 +389,7 @@ def test_an_unknown_sessions_times_are_wall_times_by_the_daemons_own_clock(store
 
 
 def test_snapshots_of_weeks_do_not_fill_the_history(store: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(happenings, "SNAPSHOTS", 10)
+    monkeypatch.setattr(happenings, "NEWEST", 10)
     taken = events.SnapshotTaken(slot=0, branch=0, step=1, bytes=1, seconds=0.0)
     others = [events.SessionStart(pid=1, host="h", branch=0), events.Remark(level="info", text="a")]
     kept = [Happening(1 + i, 0, 0, 0, event) for i, event in enumerate(others)]
@@ -395,3 +397,23 @@ def test_snapshots_of_weeks_do_not_fill_the_history(store: Any, monkeypatch: pyt
     assert [e.happening.seq for e in store.reader.events(["start", "remark"])] == [1, 2]
     assert [e.happening.seq for e in store.reader.events(["snapshot"])] == list(range(23, 38)), "between one and two times as many"
     assert store.reader.sequences() == {"s1": 37}
+
+
+def test_events_of_another_version_are_kept_as_they_came_and_do_not_fill_the_history(
+    store: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(happenings, "NEWEST", 10)
+    monkeypatch.setattr(happenings, "MOST_UNKNOWN", 3)
+    kinds = ["a" if i < 35 else f"k{i}" for i in range(45)]
+    payloads = [msgspec.msgpack.encode({"event": kind, "n": i}) for i, kind in enumerate(kinds)]
+    unknown = [events.UnknownEvent(kind=kind, payload=payload, why="new") for kind, payload in zip(kinds, payloads, strict=True)]
+    strange = msgspec.msgpack.encode({"event": "remark", "text": "a", "level": "grave"})
+    remarks: list[Any] = [events.Remark(text="a")] * 12 + [events.UnknownEvent(kind="remark", payload=strange, why="level")] * 12
+    store.put([Happening(1 + i, 0, 0, 0, event) for i, event in enumerate([*unknown, *remarks])])
+    with contextlib.closing(sqlite3.connect(store.path)) as history:
+        kept = history.execute("SELECT kind, data FROM events ORDER BY id").fetchall()
+    assert [data for kind, data in kept if kind == "a"] == payloads[20:35]
+    assert len({kind for kind, _ in kept if kind.startswith("k")}) == 3, "kinds have an end, too"
+    assert len([kind for kind, _ in kept if kind == "remark"]) == 24, "of a kind that is known nothing is forgotten for one that is not"
+    assert [e.happening.event for e in store.reader.events()] == [events.Remark(text="a")] * 12
+    assert store.reader.sequences() == {"s1": 69}
