@@ -26,8 +26,9 @@ AT_WORK_S = 6.0
 """The first commit comes after half a second, or after five at leisure."""
 SEGMENTS = (4096, 16 * 1024, 64 * 1024, 1 << 20)
 KINDS = ("trainer", "daemon", "both")
-FINISH_S = 120.0
-"""The last daemon has to take in what is left, and leaves by itself. It needs a tenth of that."""
+STILL_S = 60.0
+"""The last daemon has to take in what is left, and leaves by itself: where the trainers outran daemons that were killed again and again,
+that may be millions of records. One that hangs stores nothing for so long."""
 
 assert sitter_agent.agent  # imported here, so that no trainer has to
 
@@ -128,12 +129,14 @@ class World:
                     kill(self.trainer)
             self.look_at_remains(self.trainer)
         self.trainer = 0
-        code = ended(self.daemon, FINISH_S)
+        stored, code = -1, None
+        while code is None and (now := self.stored()) > stored:
+            stored, code = now, ended(self.daemon, STILL_S)
         if code is None:
             kill(self.daemon)
         self.daemon = 0
         if code != 0:
-            how = f"did not leave in {FINISH_S:.0f} s" if code is None else f"ended with {code}"
+            how = f"stored nothing for {STILL_S:.0f} s, and did not leave" if code is None else f"ended with {code}"
             self.faults.append(f"the last daemon {how}")
 
     def end(self) -> None:
