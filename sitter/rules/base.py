@@ -61,7 +61,8 @@ class Rule:
     """Budget, such as ``3 per hour``; empty: none."""
 
     signals: tuple[str, ...] | None = None
-    """``observe`` wants the points that hold one of these, and is not called for others; None: it wants every point."""
+    """``observe`` wants the points that hold one of these, and is not called for others; None: it wants every point. One that ends in
+    ``.*`` stands for all that begin so: ``grad_norm.*`` for the gradient norm of every layer."""
 
     FIRES: ClassVar[tuple[Case, ...]] = ()
     QUIET: ClassVar[tuple[Case, ...]] = ()
@@ -158,6 +159,13 @@ class Rule:
 RECOVERED = "recovered"
 """Evidence ``recovered: 1`` says that the trouble with the finding's key is over. ``recovered: 0`` says that it stayed, and is now
 taken for usual: the incident ends without a recovery."""
+
+
+def wants(rule: Rule, names: tuple[str, ...]) -> bool:
+    """Whether ``rule`` is to observe points that hold signals of these names."""
+    return rule.signals is None or any(
+        any(name.startswith(wanted[:-1]) for name in names) if wanted.endswith(".*") else wanted in names for wanted in rule.signals
+    )
 
 
 def changes(rule: Rule, method: str) -> bool:

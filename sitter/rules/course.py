@@ -1,10 +1,10 @@
 """The course of a loss, on a log scale: where it stands, how much it moves by itself, how far it has risen from its best."""
 
-import copy
 import math
 from bisect import bisect_left, insort
 from collections import deque
 
+from sitter.rules.memory import Memory
 from sitter.rules.robust import median
 
 LEVEL_POINTS = 15
@@ -32,7 +32,7 @@ MIDDLE, TAIL = 1.4826 / math.sqrt(2.0), 1.0 / (1.6449 * math.sqrt(2.0))
 """Median, and 90th percentile, of the distances between neighbours × this = standard deviation, were they normal."""
 
 
-class Noise:
+class Noise(Memory):
     """How much a signal moves by itself, learned from the distances between neighbours, which a drift does not widen.
 
     ``middle`` goes by their median, ``tails`` by their 90th percentile: some losses swing between two levels by nature (mixup) and have
@@ -83,14 +83,8 @@ class Noise:
         if len(ordered) > NOISE_POINTS:
             del ordered[bisect_left(ordered, distances.popleft())]
 
-    def __deepcopy__(self, memo: dict[int, object]) -> "Noise":
-        new = Noise(self.least)
-        new._distances, new._ordered = self._distances.copy(), self._ordered.copy()
-        new._last, new._last_step, new._gap = self._last, self._last_step, self._gap
-        return new
 
-
-class Level:
+class Level(Memory):
     """The median of the last ordinary points, where a signal stands. What is not ordinary is kept out by not pushing it."""
 
     __slots__ = ("_window", "_within", "centre")
@@ -115,13 +109,8 @@ class Level:
         else:
             self.centre = median(within)
 
-    def __deepcopy__(self, memo: dict[int, object]) -> "Level":
-        new = Level()
-        new._window, new._within, new.centre = self._window.copy(), self._within.copy(), self.centre
-        return new
 
-
-class FromBest:
+class FromBest(Memory):
     """How far the median of the last points stands above the lowest such median before it."""
 
     __slots__ = ("_window", "_within", "best", "now", "points", "rise")
@@ -164,14 +153,8 @@ class FromBest:
         if now < best:
             self.best = now
 
-    def __deepcopy__(self, memo: dict[int, object]) -> "FromBest":
-        new = FromBest(self.points)
-        new.best, new.now, new.rise = self.best, self.now, self.rise
-        new._window, new._within = self._window.copy(), self._within.copy()
-        return new
 
-
-class Witnesses:
+class Witnesses(Memory):
     """Training and validation loss together: two that rise are worth more than one.
 
     Each time the validation loss is logged, it is compared with the mean of the training losses since the time before, so that both are
@@ -223,10 +206,3 @@ class Witnesses:
             self.rise, self.z = min(rises), min(zs)
         if self.rise is None or self.rise < NEAR:
             self.well = step
-
-    def __deepcopy__(self, memo: dict[int, object]) -> "Witnesses":
-        new = Witnesses()
-        new.rise, new.z, new.well, new.resting, new._sum, new._count = self.rise, self.z, self.well, self.resting, self._sum, self._count
-        new._risen = copy.deepcopy(self._risen[0], memo), copy.deepcopy(self._risen[1], memo)
-        new._noises = copy.deepcopy(self._noises[0], memo), copy.deepcopy(self._noises[1], memo)
-        return new

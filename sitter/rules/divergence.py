@@ -1,6 +1,5 @@
 """The loss drifts away from its best and does not come back: slow, without a spike."""
 
-import copy
 import math
 from typing import ClassVar
 
@@ -8,6 +7,7 @@ from sitter.model import Finding
 from sitter.rules.base import RuleParams
 from sitter.rules.course import LEAST, NEAR, FromBest, Witnesses
 from sitter.rules.course_cases import DIVERGENCE_FIRES, DIVERGENCE_QUIET, times
+from sitter.rules.memory import Memory
 from sitter.rules.proposals import go_back
 from sitter.rules.trouble import TroubleRule
 from sitter.rules.view import RunView, Sample
@@ -24,7 +24,7 @@ RESTING_POINTS = 40
 """Points for which nothing is judged once a loss was not positive."""
 
 
-class _Memory:
+class _Memory(Memory):
     """What it remembers of both losses on this line of branches."""
 
     def __init__(self) -> None:
@@ -39,11 +39,6 @@ class _Memory:
     def noise(self) -> float:
         """Of the training loss, a standard deviation."""
         return max(MOVES_TO_SIGMA * self.moves, LEAST)
-
-    def __deepcopy__(self, memo: dict[int, object]) -> "_Memory":
-        new = copy.copy(self)
-        new.both, new.alone = copy.deepcopy(self.both, memo), copy.deepcopy(self.alone, memo)
-        return new
 
 
 class Divergence(TroubleRule):

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from sitter.model import Finding
-from sitter.rules.base import Rule, changes
+from sitter.rules.base import Rule, changes, wants
 from sitter.rules.clearance import Clearance
 from sitter.rules.guard_signs import is_training_loss
 from sitter.rules.view import RunView, Sample
@@ -161,14 +161,21 @@ class Engine:
         view = self.view
         present = view.step, view.branch, view.late
         view.late = True
+        wanting: dict[tuple[str, ...], list[Rule]] = {}
         for item in past:
-            for rule in rules:
+            told = rules
+            if not isinstance(item, Happening):
+                names = tuple(item.values)
+                if names not in wanting:
+                    wanting[names] = [rule for rule in rules if wants(rule, names)]
+                told = wanting[names]
+            for rule in told:
                 if rule.name in self.broken:
                     continue
                 try:
                     if isinstance(item, Happening):
                         rule.happened(item, view)
-                    elif rule.signals is None or not item.values.keys().isdisjoint(rule.signals):
+                    else:
                         view.step, view.branch = item.step, item.branch
                         rule.observe(item, view)
                 except Exception as e:  # noqa: BLE001
@@ -246,7 +253,7 @@ class Engine:
     def _route(self, names: tuple[str, ...]) -> Route:
         """For points with these names; found once, and anew when a rule is switched off."""
         self._seen.update(names)
-        wanting = [r for r in self._with("observe") if r.signals is None or not set(r.signals).isdisjoint(names)]
+        wanting = [r for r in self._with("observe") if wants(r, names)]
         asked, judges = tuple((r, r.observe) for r in wanting), tuple(r for r in wanting if changes(r, "suspicious"))
         route = Route(asked, judges, self._with("open_trip"))
         if len(self._routes) < MOST_ROUTES:

@@ -1,6 +1,5 @@
 """The policy has become certain of what it does, and is no better for it."""
 
-import copy
 from collections import deque
 from typing import ClassVar
 
@@ -8,6 +7,7 @@ from sitter.model import Finding
 from sitter.rules import rl
 from sitter.rules.base import RuleParams
 from sitter.rules.course import FromBest, Noise
+from sitter.rules.memory import Memory
 from sitter.rules.robust import median
 from sitter.rules.trouble import TroubleRule
 from sitter.rules.view import RunView, Sample
@@ -19,7 +19,7 @@ HALF = 0.5
 """Of its first level: since it fell below that, the reward should have become better."""
 
 
-class _Memory:
+class _Memory(Memory):
     """Of this line of branches."""
 
     def __init__(self) -> None:
@@ -28,11 +28,6 @@ class _Memory:
         self.reward, self.noise = FromBest(POINTS), Noise(0.0)
         self.reward_then: float | None = None  # its median when the entropy was last above half
         self.half_step = 0
-
-    def __deepcopy__(self, memo: dict[int, object]) -> "_Memory":
-        new = copy.copy(self)
-        new.window, new.reward, new.noise = self.window.copy(), copy.deepcopy(self.reward, memo), copy.deepcopy(self.noise, memo)
-        return new
 
 
 class EntropyCollapse(TroubleRule):

@@ -1,9 +1,9 @@
 """How long it is since the goal was better than ever, and clearly so: what ``goal_best`` and ``early_stop`` go by."""
 
-import copy
 import math
 
 from sitter.rules.course import FromBest, Noise
+from sitter.rules.memory import Memory
 from sitter.rules.view import RunView, Sample
 
 EVALUATIONS = 3
@@ -13,7 +13,7 @@ CLEARLY = 1.0
 """Standard deviations of such a median by which it must be better: chance alone makes new bests for ever, ever smaller ones."""
 
 
-class GoalCourse:
+class GoalCourse(Memory):
     """The best median of 3 evaluations, and what passed since. Any sign, any direction: lower is better inside."""
 
     def __init__(self) -> None:
@@ -50,11 +50,6 @@ class GoalCourse:
         waited = self.since, self.last_better
         self.reference, self.since, self.last_better = now, 0, step
         return waited
-
-    def __deepcopy__(self, memo: dict[int, object]) -> "GoalCourse":
-        new = copy.copy(self)
-        new.noise, new.risen = copy.deepcopy(self.noise, memo), copy.deepcopy(self.risen, memo)
-        return new
 
 
 def goal_of(sample: Sample, view: RunView) -> tuple[str, float, bool] | None:

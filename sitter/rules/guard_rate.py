@@ -5,6 +5,8 @@ from collections import deque
 from itertools import pairwise
 from typing import NamedTuple
 
+from sitter.rules.memory import Memory
+
 RECENT = 40
 """Points in which a jump is looked for: older ones have been survived."""
 
@@ -20,7 +22,7 @@ class Jump(NamedTuple):
     factor: float
 
 
-class Rate:
+class Rate(Memory):
     """The scheduled rate (without our own scale), point by point.
 
     A schedule is judged by its own past. Warm-up, decay and one-cycle move smoothly. Warm restarts and cyclic rates jump, but back to
@@ -79,12 +81,6 @@ class Rate:
             raised = raised or value > factor * lowest
             lowest, top = min(lowest, value), max(top, value)
         return raised and top <= 1.05 * self._highest
-
-    def copy(self) -> "Rate":
-        """An independent copy."""
-        new = Rate()
-        new._recent, new._highest, new._seen = self._recent.copy(), self._highest, self._seen
-        return new
 
 
 def _smooth(values: list[float]) -> bool:

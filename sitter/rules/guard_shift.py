@@ -4,6 +4,7 @@ import math
 from collections import deque
 from typing import NamedTuple
 
+from sitter.rules.memory import Memory
 from sitter.rules.robust import WINDOW, Robust, median
 
 NEW_POINTS = 20
@@ -26,7 +27,7 @@ class Shift(NamedTuple):
     since: int
 
 
-class Level:
+class Level(Memory):
     """The last points, and what was usual before them. Log scale."""
 
     __slots__ = ("_new", "_past", "_points", "_steps")
@@ -64,9 +65,3 @@ class Level:
         self._new.clear()
         self._past.clear()
         self._steps.clear()
-
-    def copy(self) -> "Level":
-        """An independent copy."""
-        new = Level()
-        new._new, new._past, new._steps, new._points = self._new.copy(), self._past.copy(), self._steps.copy(), self._points
-        return new

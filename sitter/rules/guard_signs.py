@@ -1,6 +1,5 @@
 """What the guard sees: what is usual for loss and gradient norm, and what is odd now. Nothing about what was done."""
 
-import copy
 import math
 from collections import deque
 from itertools import pairwise
@@ -9,6 +8,7 @@ from typing import Literal, NamedTuple
 from sitter.rules.course import Witnesses
 from sitter.rules.guard_rate import Rate
 from sitter.rules.guard_shift import Level
+from sitter.rules.memory import Memory
 from sitter.rules.robust import WINDOW, Robust, median
 from sitter.rules.view import RunView
 
@@ -70,7 +70,7 @@ class Sign(NamedTuple):
     since: int | None = None
 
 
-class Signs:
+class Signs(Memory):
     """Loss and gradient norm on the present line of branches, point by point. Copied at snapshots, gone back to on a restore."""
 
     def __init__(self) -> None:
@@ -284,14 +284,6 @@ class Signs:
         self.far.clear()
         self.high.clear()
         self.witnesses, self.val_bad = Witnesses(), False
-
-    def __deepcopy__(self, memo: dict[int, object]) -> "Signs":
-        new = Signs.__new__(Signs)
-        new.__dict__.update(self.__dict__)
-        for name in ("loss", "grad", "rate", "level", "seen", "far", "high", "loss_steps", "grad_steps"):
-            setattr(new, name, getattr(self, name).copy())
-        new.witnesses = copy.deepcopy(self.witnesses, memo)
-        return new
 
 
 def gap(steps: "deque[int]") -> int:

@@ -1,11 +1,11 @@
 """The policy moves away much faster than it has done so far."""
 
-import copy
 from typing import ClassVar
 
 from sitter.model import Finding
 from sitter.rules import rl
 from sitter.rules.base import RuleParams
+from sitter.rules.memory import Memory
 from sitter.rules.proposals import lower_rate
 from sitter.rules.robust import median
 from sitter.rules.trouble import TroubleRule
@@ -25,7 +25,7 @@ MANY = 256
 """Medians that are remembered."""
 
 
-class _Memory:
+class _Memory(Memory):
     """Of this line of branches."""
 
     def __init__(self) -> None:
@@ -34,11 +34,6 @@ class _Memory:
         self.highest = 0.0  # of all but the newest
         self.begun = self.onset = 0  # step at which this block began, and the first that was high
         self.in_a_row = 0
-
-    def __deepcopy__(self, memo: dict[int, object]) -> "_Memory":
-        new = copy.copy(self)
-        new.block, new.medians = self.block.copy(), self.medians.copy()
-        return new
 
 
 class KlRunaway(TroubleRule):

@@ -1,12 +1,12 @@
 """All that is tried earns the same: there is nothing to learn from."""
 
-import copy
 from collections import deque
 from typing import ClassVar
 
 from sitter.model import Finding
 from sitter.rules import rl
 from sitter.rules.base import RuleParams
+from sitter.rules.memory import Memory
 from sitter.rules.robust import median
 from sitter.rules.trouble import TroubleRule
 from sitter.rules.view import RunView, Sample
@@ -18,18 +18,13 @@ AGAIN = 4
 """Of them may be more than nothing again without its being over."""
 
 
-class _Memory:
+class _Memory(Memory):
     """Of this line of branches."""
 
     def __init__(self, points: int) -> None:
         self.window: deque[float] = deque(maxlen=points)
         self.usual = 0.0  # the highest median so far
         self.last = 0  # step at which there was something
-
-    def __deepcopy__(self, memo: dict[int, object]) -> "_Memory":
-        new = copy.copy(self)
-        new.window = self.window.copy()
-        return new
 
 
 class NoLearningSignal(TroubleRule):

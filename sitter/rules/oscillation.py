@@ -1,6 +1,5 @@
 """The loss swings up and down, regularly and ever wider: at the edge of what the rate allows."""
 
-import copy
 import math
 from collections import deque
 from itertools import pairwise
@@ -10,6 +9,7 @@ from sitter.model import Finding
 from sitter.rules import oscillation_cases
 from sitter.rules.base import RuleParams
 from sitter.rules.course import MIDDLE, TAIL
+from sitter.rules.memory import Memory
 from sitter.rules.proposals import lower_rate
 from sitter.rules.trouble import TroubleRule
 from sitter.rules.view import RunView, Sample
@@ -40,7 +40,7 @@ CALM = 4
 """Half swings that must have failed to come before it is over."""
 
 
-class _Memory:
+class _Memory(Memory):
     """Level, noise and the last turns of the loss on this line of branches, log scale."""
 
     def __init__(self) -> None:
@@ -53,12 +53,6 @@ class _Memory:
         self.above: bool | None = None
         self.turns: deque[tuple[int, int]] = deque(maxlen=TURNS)  # point and step at which it came beyond the bar on the other side
         self.widths: deque[float] = deque(maxlen=TURNS)  # how far it went there
-
-    def __deepcopy__(self, memo: dict[int, object]) -> "_Memory":
-        new = copy.copy(self)
-        new.losses, new.noises = self.losses.copy(), self.noises.copy()
-        new.turns, new.widths = self.turns.copy(), self.widths.copy()
-        return new
 
 
 class Oscillation(TroubleRule):

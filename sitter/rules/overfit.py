@@ -1,6 +1,5 @@
 """The goal gets worse while the training loss still falls: the model learns its training data by heart."""
 
-import copy
 import math
 from typing import ClassVar
 
@@ -8,6 +7,7 @@ from sitter.model import Finding, Proposable
 from sitter.rules.base import RuleParams
 from sitter.rules.course import FromBest, Noise
 from sitter.rules.drift_cases import OVERFIT_FIRES, OVERFIT_QUIET
+from sitter.rules.memory import Memory
 from sitter.rules.trouble import TroubleRule
 from sitter.rules.view import RunView, Sample
 from sitter_wire.commands import Stop
@@ -16,7 +16,7 @@ EVALUATIONS = 5
 """Whose medians are compared."""
 
 
-class _Memory:
+class _Memory(Memory):
     """Both signals, as often as the goal is logged, on this line of branches. Log scale, lower is better."""
 
     def __init__(self) -> None:
@@ -26,11 +26,6 @@ class _Memory:
         self.best_step = 0
         self.best: float | None = None  # the goal then, as it was logged
         self.in_a_row = 0
-
-    def __deepcopy__(self, memo: dict[int, object]) -> "_Memory":
-        new = copy.copy(self)
-        new.goal, new.train, new.noise = copy.deepcopy(self.goal, memo), copy.deepcopy(self.train, memo), copy.deepcopy(self.noise, memo)
-        return new
 
 
 class Overfit(TroubleRule):

@@ -1,6 +1,5 @@
 """The training loss does not fall any more."""
 
-import copy
 import math
 from itertools import pairwise
 from typing import ClassVar
@@ -9,6 +8,7 @@ from sitter.model import Finding
 from sitter.rules.base import Rule, RuleParams
 from sitter.rules.course import MIDDLE
 from sitter.rules.drift_cases import PLATEAU_FIRES, PLATEAU_QUIET
+from sitter.rules.memory import Memory
 from sitter.rules.proposals import lower_rate
 from sitter.rules.view import RunView, Sample
 from sitter_wire.events import KnobChanged
@@ -33,7 +33,7 @@ DECAYS = 1.05
 """A scheduled rate that came down by so much within the stretch is doing already what would be proposed."""
 
 
-class _Blocks:
+class _Blocks(Memory):
     """The whole course in at most 64 means of stretches of equal length."""
 
     def __init__(self) -> None:
@@ -59,11 +59,6 @@ class _Blocks:
             self.means = [((a + c) / 2, (b + d) / 2) for (a, b), (c, d) in pairs]
             self.size *= 2
         return True
-
-    def __deepcopy__(self, memo: dict[int, object]) -> "_Blocks":
-        new = copy.copy(self)
-        new.means = self.means.copy()
-        return new
 
 
 class Plateau(Rule):

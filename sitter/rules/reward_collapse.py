@@ -1,6 +1,5 @@
 """The reward has fallen far from its best, and stays down."""
 
-import copy
 import math
 from collections import deque
 from statistics import stdev
@@ -10,6 +9,7 @@ from sitter.model import Finding
 from sitter.rules import rl
 from sitter.rules.base import RuleParams
 from sitter.rules.course import MIDDLE, TAIL
+from sitter.rules.memory import Memory
 from sitter.rules.proposals import go_back
 from sitter.rules.robust import median
 from sitter.rules.trouble import TroubleRule
@@ -34,7 +34,7 @@ BACK = 0.25
 """Of its range: so near its best it is over."""
 
 
-class _Memory:
+class _Memory(Memory):
     """Of this line of branches."""
 
     def __init__(self) -> None:
@@ -45,11 +45,6 @@ class _Memory:
         self.best = self.worst = self.worst_before = 0.0  # the last: the worst when the best was reached
         self.well = 0  # last step at which it stood near its best
         self.in_a_row = 0
-
-    def __deepcopy__(self, memo: dict[int, object]) -> "_Memory":
-        new = copy.copy(self)
-        new.block, new.distances, new.errors = self.block.copy(), self.distances.copy(), self.errors.copy()
-        return new
 
 
 class RewardCollapse(TroubleRule):

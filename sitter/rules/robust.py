@@ -4,6 +4,8 @@ import math
 from bisect import bisect_left, insort
 from collections import deque
 
+from sitter.rules.memory import Memory
+
 WINDOW = 40
 """Points. Long enough for a median that one bad batch does not move, short enough to follow a falling loss."""
 
@@ -44,7 +46,7 @@ def middle_distance(ordered: list[float], centre: float) -> float:
     return 0.5 * (max(centre - ordered[low], ordered[low + half - 1] - centre) + beyond)
 
 
-class Robust:
+class Robust(Memory):
     """Median and MAD over the last ``WINDOW`` values, with a floor on the MAD.
 
     The floor is learned from the run itself: the median distance between neighbours, over √2, is what the MAD of pure noise would be,
@@ -124,20 +126,6 @@ class Robust:
         self._distances.clear()
         self._last = None
         self._centre, self._sigma = 0.0, self.least
-
-    def copy(self) -> "Robust":
-        """An independent copy."""
-        new = Robust(self.least)
-        new._window = self._window.copy()
-        new._ordered = self._ordered.copy()
-        new._distances = self._distances.copy()
-        new._floors = self._floors.copy()
-        new._floor, new._least_sigma, new._last = self._floor, self._least_sigma, self._last
-        new._centre, new._sigma = self._centre, self._sigma
-        return new
-
-    def __deepcopy__(self, memo: dict[int, object]) -> "Robust":
-        return self.copy()
 
     def _learn_floor(self) -> None:
         """From the distances of one window."""

@@ -1,6 +1,5 @@
 """The loss has jumped: seen and said, nothing done."""
 
-import copy
 import math
 from collections import deque
 from typing import ClassVar
@@ -9,6 +8,7 @@ from sitter.model import Finding
 from sitter.rules.base import RuleParams
 from sitter.rules.course import LEVEL_FROM, Level, Noise
 from sitter.rules.course_cases import SPIKE_FIRES, SPIKE_QUIET, times
+from sitter.rules.memory import Memory
 from sitter.rules.trouble import TroubleRule
 from sitter.rules.view import RunView, Sample
 from sitter_wire.events import Restored
@@ -29,7 +29,7 @@ NOT_POSITIVE_POINTS = 40
 """Points for which nothing is judged once the loss was below zero: there the factor of a level means nothing."""
 
 
-class _Memory:
+class _Memory(Memory):
     """What it remembers of the loss on this line of branches."""
 
     def __init__(self) -> None:
@@ -40,12 +40,6 @@ class _Memory:
         self.held = 0  # points in a row that were high
         self.ordinary = 0  # points in a row that were not
         self.judge_from = 0  # points that must still pass
-
-    def __deepcopy__(self, memo: dict[int, object]) -> "_Memory":
-        new = copy.copy(self)
-        new.level, new.noise = copy.deepcopy(self.level, memo), copy.deepcopy(self.noise, memo)
-        new.high = self.high.copy()
-        return new
 
 
 class _Open:

@@ -1,6 +1,5 @@
 """The loss stands where it stood at the first step: the model predicts nothing yet."""
 
-import copy
 import math
 from itertools import pairwise
 from typing import ClassVar
@@ -8,6 +7,7 @@ from typing import ClassVar
 from sitter.model import Finding
 from sitter.rules import start_cases
 from sitter.rules.base import RuleParams
+from sitter.rules.memory import Memory
 from sitter.rules.robust import median
 from sitter.rules.trouble import TroubleRule
 from sitter.rules.view import RunView, Sample
@@ -49,7 +49,7 @@ def classes(loss: float, within: float) -> int | None:
     return count if abs(math.log(count) - loss) <= near else None
 
 
-class _Memory:
+class _Memory(Memory):
     """Of this line of branches."""
 
     def __init__(self) -> None:
@@ -63,11 +63,6 @@ class _Memory:
         self.noise, self.distances = 0.0, 0  # between neighbours, summed
         self.points = 0  # since the warm-up
         self.onset = 0
-
-    def __deepcopy__(self, memo: dict[int, object]) -> "_Memory":
-        new = copy.copy(self)
-        new.block = self.block.copy()
-        return new
 
 
 class StuckAtStart(TroubleRule):

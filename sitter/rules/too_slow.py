@@ -1,6 +1,5 @@
 """The loss falls evenly and with hardly any noise, and has done so since the start: it might go faster."""
 
-import copy
 import math
 from collections import deque
 from itertools import pairwise
@@ -10,6 +9,7 @@ from sitter.model import Finding
 from sitter.rules import slow_cases
 from sitter.rules.base import Rule, RuleParams
 from sitter.rules.course import MIDDLE
+from sitter.rules.memory import Memory
 from sitter.rules.view import RunView, Sample
 from sitter_wire.events import KnobChanged
 from sitter_wire.records import Happening
@@ -24,7 +24,7 @@ STEADY = 1.05
 """A rate that changes by more explains by itself how the loss goes."""
 
 
-class _Memory:
+class _Memory(Memory):
     """Of this line of branches, under this rate."""
 
     def __init__(self) -> None:
@@ -35,11 +35,6 @@ class _Memory:
         self.first: float | None = None  # the first of the means
         self.first_step = 0
         self.rate: float | None = None
-
-    def __deepcopy__(self, memo: dict[int, object]) -> "_Memory":
-        new = copy.copy(self)
-        new.losses, new.means, new.noises = self.losses.copy(), self.means.copy(), self.noises.copy()
-        return new
 
 
 def straightness(values: list[float]) -> float:

@@ -1,6 +1,5 @@
 """The loss rises right after the start, at a rate that was there in full from the first step."""
 
-import copy
 import math
 from typing import ClassVar
 
@@ -8,6 +7,7 @@ from sitter.model import Finding
 from sitter.rules import start_cases
 from sitter.rules.base import RuleParams
 from sitter.rules.course_cases import times
+from sitter.rules.memory import Memory
 from sitter.rules.robust import median
 from sitter.rules.trouble import TroubleRule
 from sitter.rules.view import RunView, Sample
@@ -19,7 +19,7 @@ WINDOW = 5
 """Points whose median is looked at after that."""
 
 
-class _Memory:
+class _Memory(Memory):
     """Of this line of branches."""
 
     def __init__(self) -> None:
@@ -31,11 +31,6 @@ class _Memory:
         self.norm: float | None = None  # and the gradient norm
         self.most = 0.0  # of the loss, over where it began, log scale
         self.most_norm = 0.0
-
-    def __deepcopy__(self, memo: dict[int, object]) -> "_Memory":
-        new = copy.copy(self)
-        new.losses, new.norms = self.losses.copy(), self.norms.copy()
-        return new
 
 
 class WarmupMissing(TroubleRule):

@@ -5,19 +5,19 @@ Values that are not finite are left out: a median with a NaN in it says nothing,
 """
 
 import abc
-import copy
 import math
 from bisect import bisect_left, insort
 from collections import deque
 from typing import ClassVar
 
+from sitter.rules.memory import Memory
 from sitter.rules.robust import Robust, median
 
 MOST_POINTS = 100_000
 """Of one window: 3 MB, and no expression is any wiser for more."""
 
 
-class Series(abc.ABC):
+class Series(Memory, abc.ABC):
     """Base. ``window``: takes a number of points as its second argument. The class docstring is what the user reads."""
 
     name: ClassVar[str]
@@ -64,13 +64,6 @@ class _Window(Series):
     @property
     def _full(self) -> bool:
         return len(self.values) >= self.n
-
-    def __deepcopy__(self, memo: dict[int, object]) -> "_Window":
-        new = copy.copy(self)
-        for name, held in vars(self).items():  # of plain numbers only: deepcopy would look at each of them
-            if isinstance(held, deque | list):
-                setattr(new, name, held.copy())
-        return new
 
 
 class Mean(_Window):
@@ -228,11 +221,6 @@ class Slope(Series):
         spread = n * self._xx - self._x * self._x
         return (n * self._xy - self._x * self._y) / spread if spread > 0 else None
 
-    def __deepcopy__(self, memo: dict[int, object]) -> "Slope":
-        new = copy.copy(self)
-        new._points = self._points.copy()
-        return new
-
 
 class Ema(Series):
     """Exponential average over about n points (each counts 2/(n+1)), without the pull of its first value."""
@@ -270,11 +258,6 @@ class Ago(Series):
 
     def _value(self) -> float | None:
         return self._values[0] if len(self._values) > self.n else None
-
-    def __deepcopy__(self, memo: dict[int, object]) -> "Ago":
-        new = copy.copy(self)
-        new._values = self._values.copy()
-        return new
 
 
 class Best(Series):
@@ -343,11 +326,6 @@ class _Usual(Series):
         if self._newest is not None:
             self._past.push(self._newest)
         self._newest = value
-
-    def __deepcopy__(self, memo: dict[int, object]) -> "_Usual":
-        new = copy.copy(self)
-        new._past = self._past.copy()
-        return new
 
 
 class Usual(_Usual):
