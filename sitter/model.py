@@ -171,10 +171,18 @@ class AgentNow(Struct, frozen=True):
     version: str = ""
 
 
+class Xid(Struct, frozen=True):
+    """An error that the driver has reported of a GPU, by its number; ``time``: when it was heard."""
+
+    code: int
+    time: float
+
+
 class GpuNow(Struct, frozen=True):
     """One GPU. Percent, bytes, °C, watts, MHz; None = the driver does not say. ``throttle``: reasons in words.
 
-    ``energy`` in joules and ``ecc_errors`` (uncorrected) count from when the driver was loaded.
+    ``energy`` in joules and ``ecc_errors`` (uncorrected) count from when the driver was loaded. ``xids``: the newest of those that this
+    daemon has heard of.
     """
 
     index: int
@@ -192,6 +200,7 @@ class GpuNow(Struct, frozen=True):
     used_by_run: bool | None = None
     energy: float | None = None
     ecc_errors: int | None = None
+    xids: list[Xid] = []
 
 
 class HostNow(Struct, frozen=True):

@@ -20,6 +20,7 @@ from sitter.control.held import Held
 from sitter.control.history_desk import SETTLE_S, HistoryDesk
 from sitter.control.inbox import Inbox
 from sitter.control.loop import Loop
+from sitter.control.machine import Machine
 from sitter.control.mishaps import guarded
 from sitter.control.preset import preset_of
 from sitter.control.reload import EVERY_S, reload
@@ -100,6 +101,7 @@ class Daemon:
         self.reload = reload(self.core, self.reader)
         self.succession = Succession(self.core, self.reader, clock, os.getpid())
         self.history = HistoryDesk(lambda: Reader(run.history), self.inbox, lambda: self.writer.flush(SETTLE_S))
+        self.machine = Machine(self.core.board, self.writer, self.ending.alarms)
         self.sampler = Sampler(run.path, clock, self._looked)
         reach = Reach(
             read=self.history.ask,
@@ -196,12 +198,8 @@ class Daemon:
         return self.writer.damaged or self.history.damaged
 
     def _looked(self, sample: HostSample) -> None:
-        (self.inbox.post if sample.alarms else self.inbox.leave)(lambda: self._sampled(sample))
-
-    def _sampled(self, sample: HostSample) -> None:
-        self.core.board.host, self.core.board.gpus = sample.host, sample.gpus
-        self.ending.alarms(sample.alarms)
-        self.writer.host(sample.time, sample.figures())
+        pressing = sample.alarms or sample.xids
+        (self.inbox.post if pressing else self.inbox.leave)(lambda: self.machine.seen(sample))
 
     def _committed(self, done: dict[str, int]) -> None:
         slow = self.writer.at_leisure

@@ -2,8 +2,8 @@
 
 from sitter.clock import Clock
 from sitter.control.core import Core
-from sitter.host.xid import describe
 from sitter.model import ExitNow, State
+from sitter.rules.xids import describe
 from sitter.store.reader import Reader
 from sitter.supervise.attempts import ATTEMPTS
 from sitter.supervise.death import Death, examine, in_words

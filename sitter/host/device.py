@@ -5,7 +5,10 @@ from typing import Any
 
 from sitter.host.figures import WORDS, Memory, Usage, Way
 from sitter.host.nvml import Answer, Backoff, Driver, Fate
-from sitter.model import GpuNow
+from sitter.model import GpuNow, Xid
+
+MOST_XIDS = 16
+"""Xids that are remembered of a GPU: one that reports them without end says nothing new."""
 
 
 class Device:
@@ -19,6 +22,7 @@ class Device:
         self.lost = ""
         self.mig_slice: Any = None
         """NVML handle of the MIG slice that the run was given; its memory is the run's memory."""
+        self.xids: list[Xid] = []
         self._driver, self._monotonic = driver, monotonic
         self._values: dict[str, Any] = {}
         self._way: dict[str, int] = {}
@@ -36,6 +40,10 @@ class Device:
                     self.lost = answer.text
                 return answer.fate
         return Fate.OK
+
+    def reported(self, xid: Xid) -> None:
+        """The driver has reported it of this GPU."""
+        self.xids = [*self.xids, xid][-MOST_XIDS:]
 
     def forget(self) -> None:
         """Nothing that was read holds any longer."""
@@ -55,7 +63,7 @@ class Device:
             index=self.index, uuid=self.uuid, name=self.name, util=get("util"), mem_used=memory and memory.used,
             mem_total=memory and memory.total, temp=get("temp"), power=get("power"), power_limit=get("power_limit"),
             sm_clock=get("sm_clock"), throttle=get("throttle") or [], note=self._note(), used_by_run=used_by_run,
-            energy=get("energy"), ecc_errors=get("ecc"),
+            energy=get("energy"), ecc_errors=get("ecc"), xids=list(self.xids),
         )  # fmt: skip
 
     def _read_one(self, name: str, ways: tuple[Way, ...]) -> Answer:

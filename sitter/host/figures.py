@@ -1,6 +1,6 @@
 """Which figures a GPU is asked for, by which driver functions, and what the answers mean."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 
@@ -37,8 +37,15 @@ _REASONS = {
 }  # fmt: skip
 
 
-def _reasons(bits: int) -> list[str]:
+def reasons(bits: int) -> list[str]:
+    """In words, what the driver's bits say of why a GPU's clock is held back."""
     return [words for bit, words in _REASONS.items() if bits & bit]
+
+
+def bits_of(words: Iterable[str]) -> int:
+    """The other way round; words that are none of ours are left out."""
+    said = set(words)
+    return sum(bit for bit, reason in _REASONS.items() if reason in said)
 
 
 def _memory(found: Any) -> Memory:
@@ -60,8 +67,8 @@ FAST: dict[str, tuple[Way, ...]] = {
     "power": (Way("nvmlDeviceGetPowerUsage", (), lambda mw: mw / 1000),),
     "sm_clock": (Way("nvmlDeviceGetClockInfo", (1,), float),),
     "throttle": (
-        Way("nvmlDeviceGetCurrentClocksEventReasons", (), _reasons),
-        Way("nvmlDeviceGetCurrentClocksThrottleReasons", (), _reasons),  # its name in drivers before 535
+        Way("nvmlDeviceGetCurrentClocksEventReasons", (), reasons),
+        Way("nvmlDeviceGetCurrentClocksThrottleReasons", (), reasons),  # its name in drivers before 535
     ),
 }
 """Asked every second of the GPUs that the run uses. Percent, bytes, °C, W, MHz, words."""

@@ -9,7 +9,7 @@ from sitter.host.device import Device
 from sitter.host.figures import FAST, SLOW
 from sitter.host.nvml import Answer, Backoff, Driver, Fate, library_present
 from sitter.host.xid import Watched, XidWatch
-from sitter.model import GpuNow
+from sitter.model import GpuNow, Xid
 
 ABSENT_AGAIN_S = 600.0
 """Without a driver library we look again this seldom: somebody may install one."""
@@ -23,12 +23,13 @@ XID_END_S = 2.5
 class Seen(NamedTuple):
     """``note`` says in a sentence why there are no figures at all; empty where there are.
 
-    ``alarms``: what went wrong, or right again, and what the driver reported as Xid since the last look.
+    ``alarms``: what went wrong, or right again, since the last look; ``xids``: what the driver reported as such, by GPU and number.
     """
 
     gpus: list[GpuNow]
     note: str
     alarms: list[str]
+    xids: tuple[tuple[str, int], ...] = ()
 
 
 class Gpus:
@@ -40,7 +41,7 @@ class Gpus:
     def __init__(self, clock: Clock) -> None:
         self.driver = Driver(clock.monotonic)
         self.present = False
-        self._monotonic = clock.monotonic
+        self._monotonic, self._wall = clock.monotonic, clock.wall
         self._devices: list[Device] = []
         self._open = False
         self._initialised = False
@@ -48,7 +49,7 @@ class Gpus:
         self._note = ""
         self._again = Backoff()
         self._alarms: list[str] = []
-        self._xids: queue.SimpleQueue[str] = queue.SimpleQueue()
+        self._xids: queue.SimpleQueue[tuple[str, int]] = queue.SimpleQueue()
         self._xid: XidWatch | None = None
         self._slices: tuple[str, ...] = ()
 
@@ -76,8 +77,9 @@ class Gpus:
                     self._say_lost(device)
                     self._again.failed(self._monotonic())
         used = self._used(pid, uuids)
-        alarms, self._alarms = [*self._alarms, *self._drain()], []
-        return Seen([d.now(used.get(d.uuid)) for d in self._devices], self._note, alarms)
+        alarms, self._alarms = self._alarms, []
+        xids = tuple(self._drain())
+        return Seen([d.now(used.get(d.uuid)) for d in self._devices], self._note, alarms, xids)
 
     def close(self) -> None:
         """End the Xid thread, as far as it ends; the library is left to the end of the process."""
@@ -117,7 +119,7 @@ class Gpus:
             self._again.failed(now)
         else:
             self._again = Backoff()
-        listening = [Watched(d.handle, d.label) for d in self._devices if not d.lost]
+        listening = [Watched(d.handle, d.uuid) for d in self._devices if not d.lost]
         self._xid = XidWatch(listening, Driver(self._monotonic), self._xids.put)
         return True
 
@@ -147,6 +149,8 @@ class Gpus:
         """Put what was found in place of what was known; a GPU that is not found any more stays, as lost."""
         for device in found:
             before = next((d for d in self._devices if d.uuid == device.uuid), None)
+            if before is not None:
+                device.xids = before.xids
             if before is not None and before.lost:
                 if device.read({"temp": FAST["temp"]}) is Fate.LOST:
                     continue
@@ -204,12 +208,17 @@ class Gpus:
                 if device.uuid == of.value:
                     device.mig_slice = part.value
 
-    def _drain(self) -> Iterable[str]:
+    def _drain(self) -> Iterable[tuple[str, int]]:
+        """What was reported meanwhile: each GPU keeps its own, and it is handed on by the GPU's name."""
         while True:
             try:
-                yield self._xids.get_nowait()
+                uuid, code = self._xids.get_nowait()
             except queue.Empty:
                 return
+            of = next((d for d in self._devices if d.uuid == uuid), None)
+            if of is not None:
+                of.reported(Xid(code=code, time=self._wall()))
+            yield of.label if of is not None else "a GPU", code
 
 
 def bare(uuid: str) -> str:
@@ -219,6 +228,6 @@ def bare(uuid: str) -> str:
 
 def nothing_known(gpus: list[GpuNow], note: str) -> list[GpuNow]:
     """The same GPUs with every figure unknown, for when the driver does not answer."""
-    return [GpuNow(index=g.index, uuid=g.uuid, name=g.name, note=note, used_by_run=g.used_by_run) for g in gpus]
+    return [GpuNow(index=g.index, uuid=g.uuid, name=g.name, note=note, used_by_run=g.used_by_run, xids=g.xids) for g in gpus]
 
 

@@ -24,15 +24,11 @@ HANG_S = 10.0
 """A driver call that takes longer is called hung: opening the driver may take seconds, a figure takes milliseconds."""
 
 
-KEPT_OF_GPU = ("util", "mem_used", "temp", "power", "sm_clock")
-KEPT_OF_HOST = ("cpu", "mem_used", "disk_free", "train_rss", "train_cpu")
-
-
 class HostSample(Struct, frozen=True):
     """One look. ``time``: unix seconds. ``host`` is read every 10 s (then ``fresh``) and repeated between.
 
-    ``alarms``: sentences, each said once, about what has just gone wrong (or right again) with a GPU or its driver, and
-    what the driver reported as Xid.
+    ``alarms``: sentences, each said once, about what has just gone wrong (or right again) with a GPU or its driver;
+    ``xids``: what the driver has just reported as such, by the GPU's name and the number.
     """
 
     time: float
@@ -40,14 +36,7 @@ class HostSample(Struct, frozen=True):
     host: HostNow
     alarms: list[str]
     fresh: bool = True
-
-    def figures(self) -> dict[str, float | None]:
-        """What is worth keeping, by signal name: ``gpu0.util`` … of the run's GPUs, ``host.cpu`` … where read anew."""
-        gpus = [g for g in self.gpus if g.used_by_run is not False]
-        kept = {f"gpu{g.index}.{name}": getattr(g, name) for g in gpus for name in KEPT_OF_GPU}
-        if self.fresh:
-            kept |= {f"host.{name}": getattr(self.host, name) for name in KEPT_OF_HOST}
-        return kept
+    xids: tuple[tuple[str, int], ...] = ()
 
 
 class _Asker:
@@ -183,7 +172,7 @@ class Sampler:
     def _look(self, slow: bool, watched: tuple[int | None, tuple[str, ...]]) -> None:
         seen: Seen | None
         if self._asker.idle and self._gpus.nothing_to_ask:
-            seen = self._seen._replace(alarms=[])  # on a machine without a GPU no second thread need wake
+            seen = self._seen._replace(alarms=[], xids=())  # on a machine without a GPU no second thread need wake
         else:
             self._asker.ask(slow, *watched)
             seen = self._asker.answer(min(self._fast_s, self._hang_s))
@@ -202,8 +191,9 @@ class Sampler:
         elif self._host.gpu_note != self._seen.note:
             self._host = msgspec.structs.replace(self._host, gpu_note=self._seen.note)
         alarms = [*(seen.alarms if seen else []), *alarms]
-        gpus = self._seen.gpus
-        self._on_sample(HostSample(time=self._clock.wall(), gpus=gpus, host=self._host, alarms=alarms, fresh=slow))
+        self._on_sample(HostSample(
+            time=self._clock.wall(), gpus=self._seen.gpus, host=self._host, alarms=alarms, fresh=slow, xids=seen.xids if seen else (),
+        ))  # fmt: skip
 
     def _notice_hang(self) -> list[str]:
         """Say once that a call does not come back, and stop showing figures that are no longer true."""

@@ -1,23 +1,19 @@
 """A recorded run, out of its history: points and events in the order in which they were made, and what the machine did meanwhile."""
 
-import re
+import math
 from collections.abc import Iterator
 from heapq import merge
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple
 
 import msgspec
 
-from sitter.model import GpuNow, HostNow
+from sitter.replay.machine import machine
 from sitter.replay.story import Began, Item, Machine, Story
 from sitter.rules.view import Sample
 from sitter.store.reader import Reader
 from sitter.store.series import GroupRow
 from sitter.store.when import Clocks
 from sitter_wire.events import GoodBye
-
-_GPU = re.compile(r"gpu(\d+)\.(\w+)")
-BYTES = ("mem_used", "disk_free", "train_rss")
-Figures = TypeVar("Figures", HostNow, GpuNow)
 
 
 class _At(NamedTuple):
@@ -31,7 +27,7 @@ class _At(NamedTuple):
 
 def from_run(reader: Reader, name: str, goal: tuple[str, str] | None = None) -> Story:
     """Raises StoreError, also while it is told."""
-    items = _with_machine(_told(reader), _machine(reader))
+    items = _with_machine(_told(reader), machine(reader))
     return Story(name=name, items=items, timed=True, goal=goal[0] if goal else None, better=goal[1] if goal else "lower")
 
 
@@ -61,45 +57,50 @@ def _events(reader: Reader, clocks: Clocks) -> Iterator[_At]:
     return iter(sorted(found, key=lambda at: (at.order, at.seq)))
 
 
-def _machine(reader: Reader) -> Iterator[Machine]:
-    """Of each figure its last known value."""
-    streams = [_figures(reader, group) for group in reader.groups() if group.host]
-    gpus: dict[int, dict[str, float]] = {}
-    host: dict[str, float] = {}
-    for time, figures in merge(*streams, key=lambda told: told[0]):
-        for name, value in figures.items():
-            if found := _GPU.fullmatch(name):
-                gpus.setdefault(int(found[1]), {})[found[2]] = value
-            else:
-                host[name.removeprefix("host.")] = value
-        yield Machine(
-            time=time, host=_of(HostNow, host),
-            gpus=[_of(GpuNow, {"index": i, "uuid": f"gpu{i}", "name": "", "used_by_run": True, **its}) for i, its in sorted(gpus.items())],
-        )  # fmt: skip
-
-
-def _figures(reader: Reader, group: GroupRow) -> Iterator[tuple[float, dict[str, float]]]:
-    for rows in reader.rows(group):
-        for time, *values in zip(rows.time, *rows.columns, strict=True):
-            yield time / 1e6, dict(zip(group.names, values, strict=True))
-
-
-def _of(kind: type[Figures], figures: dict[str, Any]) -> Figures:
-    known: dict[str, Any] = {name: int(v) if name in BYTES else v for name, v in figures.items() if name in kind.__struct_fields__}
-    return kind(**known)
-
-
-def _with_machine(told: Iterator[_At], machine: Iterator[Machine]) -> Iterator[Item]:
+def _with_machine(told: Iterator[_At], looks: Iterator[Machine]) -> Iterator[Item]:
     """The machine's figures before the first thing that came after them; and when processes began and ended."""
-    figure = next(machine, None)
+    figures = _Figures(looks)
     session: tuple[int, int] | None = None
+    last, lives = 0.0, False
     for at in told:
         if at.order != session:
-            session = at.order
-            yield Began(at.time, session=str(at.order))
-        while figure is not None and figure.time <= at.time:
-            yield figure
-            figure = next(machine, None)
+            if lives:
+                yield from figures.outlived(last, at.time)
+            yield from figures.until(at.time)
+            session, lives = at.order, True
+            yield Began(at.time, session=str(session))
+        last = at.time
+        if figures.due <= last:
+            yield from figures.until(last)
         yield at.item
-        if isinstance(getattr(at.item, "event", None), GoodBye):
-            yield Began(at.time, session=str(at.order), alive=False)
+        if lives and isinstance(getattr(at.item, "event", None), GoodBye):
+            lives = False
+            yield Began(last, session=str(session), alive=False)
+    if lives:
+        yield from figures.outlived(last, math.inf)
+    yield from figures.until(math.inf)
+
+
+class _Figures:
+    """The machine's figures, taken in pieces. ``due``: when the next of them were seen."""
+
+    def __init__(self, looks: Iterator[Machine]) -> None:
+        self._looks = looks
+        self._take()
+
+    def _take(self) -> None:
+        self._next = next(self._looks, None)
+        self.due = math.inf if self._next is None else self._next.time
+
+    def until(self, time: float) -> Iterator[Machine]:
+        """All up to a time."""
+        while self._next is not None and self.due <= time:
+            yield self._next
+            self._take()
+
+    def outlived(self, last: float, time: float) -> Iterator[Item]:
+        """Up to a time, of a process that said nothing more after ``last``: it lived for as long as the machine knew its memory."""
+        while self._next is not None and self.due <= time and self._next.host is not None and self._next.host.train_rss is not None:
+            last = max(last, self.due)
+            yield from self.until(last)
+        yield Began(last, alive=False)

@@ -10,10 +10,10 @@ from sitter_wire.records import Happening
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """The machine's figures at a time (seconds)."""
+    """The machine's figures from a time (seconds) on. No host and no GPUs: nobody looked."""
 
     time: float
-    host: HostNow
+    host: HostNow | None
     gpus: list[GpuNow]
 
 

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import msgspec
 
 from sitter.errors import StoreError
-from sitter.model import CheckpointInfo, Curve, Curves, DayRow, Incident, LogEntry, SignalNow, Since
+from sitter.model import CheckpointInfo, Curve, Curves, DayRow, GpuNow, Incident, LogEntry, SignalNow, Since
 from sitter.store import days, drawing
+from sitter.store.gpus import in_words
 from sitter.store.lines import BEGINNING, Stretch, abandoned, line
 from sitter.store.schema import open_reader, store_error, translated
 from sitter.store.series import GroupRow, Points, Rows, backwards, chunk_points, entries, groups, open_points, open_rows
@@ -176,6 +177,11 @@ class Reader:
                 (session, seq),
             ).fetchone()
             return int(row[0]) if row else 0
+
+    def gpus(self) -> list[tuple[int, list[GpuNow]]]:
+        """The machine's GPUs in words, each with the wall time (microseconds) from which that held, oldest first."""
+        with self._reading() as c:
+            return in_words(c)
 
     def logbook(self, after: int = 0, limit: int = 1000) -> list[LogEntry]:
         """Lines with ``id`` > after, oldest first; the newest ``limit`` of them, at most 100,000."""

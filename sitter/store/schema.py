@@ -60,9 +60,16 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
             text TEXT NOT NULL, ended REAL, verdict TEXT, steps_lost INTEGER, seconds_lost REAL)""",
         "CREATE TABLE state (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID",
     ),
+    (
+        # The machine's GPUs in words (which, whose, what the driver notes and reports of them) from a time (microseconds) on.
+        "CREATE TABLE gpus (id INTEGER PRIMARY KEY, time INTEGER NOT NULL, data BLOB NOT NULL)",
+    ),
 )
 """Migration i (from 1) brings a history from version i−1 to i. Never edit one that was released; append."""
 
+
+READS_FROM = 1
+"""The oldest version that can be read as it is: on a read-only place nobody can bring it up to date."""
 
 DAMAGE = ("malformed", "not a database", "corrupt", "no such table", "no such column", "has no column", "datatype mismatch")
 """In what SQLite says: the file will not become better by trying again."""
@@ -176,7 +183,7 @@ def open_reader(path: Path) -> sqlite3.Connection:
             # On a read-only place there is no -shm to share: then nobody writes there either, and it may be read as it lies.
             connection = opened.enter_context(contextlib.closing(_connect(path, uri=f"{name}?mode=ro&immutable=1")))
             version = _check(connection, path, len(MIGRATIONS))
-        if version < len(MIGRATIONS):
+        if version < READS_FROM:
             raise StoreError(f"{path} is from an older sitter (version {version}) or empty: a daemon brings it up to date when it opens it")
         connection.execute("PRAGMA query_only = ON")
         connection.execute("PRAGMA cache_size = -1024")

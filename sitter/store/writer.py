@@ -18,7 +18,7 @@ import msgspec
 import sitter.store.sql as sql
 from sitter.clock import Clock
 from sitter.errors import DamagedError
-from sitter.model import CheckpointInfo, Incident, LogEntry
+from sitter.model import CheckpointInfo, GpuNow, Incident, LogEntry
 from sitter.store.growing import Growing, Statement
 from sitter.store.happenings import Happenings
 from sitter.store.known_session import KnownSession
@@ -165,6 +165,10 @@ class Writer:
         if known:
             with self._changed:
                 self._put("host", time, known, pressing=False)
+
+    def gpus(self, time: float, gpus: list[GpuNow]) -> None:
+        """The machine's GPUs in words, as they are from a wall time (unix seconds) on."""
+        self._give("sql", sql.GPUS, (round(time * 1e9) // 1000, _encode(gpus)))
 
     def set(self, key: str, value: object) -> None:
         """Small state of the daemon's that outlives it; anything msgpack carries. Raises TypeError for what it does not."""

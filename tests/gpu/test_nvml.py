@@ -13,6 +13,7 @@ import torch
 from sitter.clock import SystemClock
 from sitter.host.figures import _REASONS
 from sitter.host.gpus import Gpus, Seen, bare
+from sitter.host.kept import FAST, SLOW, Keeper
 from sitter.host.nvml import library_present
 from sitter.host.sampler import HostSample, Sampler
 from sitter.model import GpuNow
@@ -184,11 +185,11 @@ def test_the_sampler_hands_on_the_same_figures_and_costs_little(gpus: Gpus, tmp_
         plausible(g)
     mine = [g for g in last.gpus if g.used_by_run]
     assert len(mine) == 1
-    figures = last.figures()
+    _, figures = Keeper().keep(last)
     names = {name for name in figures if name.startswith("gpu")}
-    assert names == {f"gpu{mine[0].index}.{what}" for what in ("util", "mem_used", "temp", "power", "sm_clock")}
+    assert names == {f"gpu{mine[0].index}.{what}" for what in (*FAST, *SLOW, "throttle")}
     if whole(mine[0]):
-        assert all(figures[name] is not None for name in names)
+        assert all(figures[f"gpu{mine[0].index}.{what}"] is not None for what in (*FAST, "throttle"))
     assert last.host.gpu_note == ""
 
 

@@ -25,7 +25,7 @@ def test_every_figure_is_read_in_our_units(probe: Probe) -> None:
         "index": 0, "uuid": "GPU-00000000-aaaa-bbbb-cccc-0123456789ab", "name": "NVIDIA Stub 80GB", "util": 86.0,
         "mem_used": 62277025792, "mem_total": 85899345920, "temp": 56.0, "power": 649.5, "power_limit": 700.0,
         "sm_clock": 1755.0, "throttle": ["power cap"], "note": "", "used_by_run": None, "energy": 123.456,
-        "ecc_errors": 0,
+        "ecc_errors": 0, "xids": [],
     }  # fmt: skip
     assert probe.samples[-1]["host"]["gpu_note"] == ""
     assert probe.said() == []
@@ -183,29 +183,35 @@ def test_a_driver_that_hangs_does_not_keep_the_daemon_from_ending(probe: Probe) 
     assert probe.close() < 30
 
 
-def test_an_xid_event_becomes_a_sentence_with_its_gpu(probe: Probe) -> None:
+def test_an_xid_event_is_told_once_with_its_gpu_and_stays_with_it(probe: Probe) -> None:
     two = ("count 2", *HEALTHY[1:])
     probe.driver(*two)
     probe.start()
     probe.until(lambda s: s["gpus"])
     probe.driver(*two, "xid 1:1:79")
-    seen = probe.until(lambda s: s["alarms"])
-    assert seen["alarms"][0].startswith("GPU 1 (NVIDIA Stub 80GB): Xid 79: the GPU fell off the bus; ")
+    seen = probe.until(lambda s: s["xids"])
+    assert seen["xids"] == [["GPU 1 (NVIDIA Stub 80GB)", 79]]
+    assert [[x["code"] for x in g["xids"]] for g in seen["gpus"]] == [[], [79]]
     probe.driver(*two, "xid 2:0:4711")
-    assert "Xid 4711; see docs.nvidia.com" in probe.until(lambda s: s["alarms"])["alarms"][0]
-    assert len(probe.said()) == 2
+    seen = probe.until(lambda s: s["xids"])
+    assert [[x["code"] for x in g["xids"]] for g in seen["gpus"]] == [[4711], [79]]
+    assert sum(len(s["xids"]) for s in probe.samples) == 2
+    assert probe.said() == []
 
 
 def test_xid_events_are_heard_again_after_the_driver_was_opened_again(probe: Probe) -> None:
     probe.driver(*HEALTHY)
     probe.start()
     probe.until(lambda s: gpu(s).get("util") == 86)
+    probe.driver(*HEALTHY, "xid 1:0:63")
+    probe.until(lambda s: s["xids"])
     probe.driver(*HEALTHY, "util.error 1")
     probe.until(lambda s: s["alarms"])
     probe.driver(*HEALTHY)
     probe.until(lambda s: gpu(s)["util"] == 86)
-    probe.driver(*HEALTHY, "xid 1:0:48")
-    assert "uncorrectable memory error" in probe.until(lambda s: s["alarms"])["alarms"][0]
+    probe.driver(*HEALTHY, "xid 2:0:48")
+    seen = probe.until(lambda s: s["xids"])
+    assert [x["code"] for x in gpu(seen)["xids"]] == [63, 48]  # what was heard before is not forgotten
     assert probe.samples[-1]["threads"].count("sitter-xid") == 1
 
 

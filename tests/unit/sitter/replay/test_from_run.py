@@ -2,8 +2,14 @@
 
 from pathlib import Path
 
+from msgspec import structs
+
 from sitter.clock import SystemClock
+from sitter.host.kept import Keeper
+from sitter.host.sampler import HostSample
+from sitter.model import GpuNow, HostNow, Xid
 from sitter.replay.from_run import from_run
+from sitter.replay.machine import machine
 from sitter.replay.story import Began, Machine
 from sitter.rules.view import Sample
 from sitter.store.reader import Reader
@@ -53,6 +59,62 @@ def test_two_processes_and_the_machine_beside_them(tmp_path: Path) -> None:
     assert times[0] >= WALL / 1e9
     assert times[-1] <= WALL / 1e9 + 700
     assert [item.alive for item in items if isinstance(item, Began)] == [True, False, True, False]
-    machine = [item for item in items if isinstance(item, Machine)]
-    assert [m.gpus[0].temp for m in machine] == [60.0, 70.0, 670.0]
-    assert machine[0].host.cpu == 50.0
+    told = [item for item in items if isinstance(item, Machine)]
+    assert [m.gpus[0].temp if m.gpus else None for m in told] == [60.0, 70.0, None, 670.0, None]  # a look holds for half a minute
+    assert told[0].host is not None
+    assert told[0].host.cpu == 50.0
+    assert told[2].host is None
+
+
+def test_what_was_not_known_at_a_look_is_not_known_in_its_replay(tmp_path: Path) -> None:
+    at = WALL / 1e9
+    busy = GpuNow(index=0, uuid="GPU-a", name="A", util=90.0, temp=70.0, sm_clock=1900.0, throttle=["power cap"], ecc_errors=2,
+                  mem_used=5, mem_total=8, used_by_run=True)  # fmt: skip
+    other = GpuNow(index=1, uuid="GPU-b", name="B", util=99.0, used_by_run=False)
+    host = HostNow(cpu=7.0, mem_used=3, mem_total=9, train_rss=1, cpus=16.0)
+    lost = GpuNow(index=0, uuid="GPU-a", name="A", note="lost: GPU is lost", used_by_run=True, xids=[Xid(code=79, time=at + 3)])
+    seen = [
+        HostSample(time=at, gpus=[busy, other], host=host, alarms=[]),
+        HostSample(time=at + 1, gpus=[structs.replace(busy, util=None), other], host=host, alarms=[], fresh=False),
+        HostSample(time=at + 2, gpus=[structs.replace(busy, throttle=[]), other], host=host, alarms=[], fresh=False),
+        HostSample(time=at + 3, gpus=[lost, other], host=host, alarms=[], fresh=False),
+        HostSample(time=at + 12, gpus=[lost, other], host=HostNow(cpu=7.0), alarms=[]),
+    ]
+    writer = Writer(tmp_path / "history.db", on_commit=lambda _: None, clock=SystemClock())
+    writer.start()
+    reader = Reader(tmp_path / "history.db")
+    try:
+        keeper = Keeper()
+        for sample in seen:
+            words, figures = keeper.keep(sample)
+            if words is not None:
+                writer.gpus(sample.time, words)
+            writer.host(sample.time, figures)
+        assert writer.flush()
+        told = list(machine(reader))
+    finally:
+        writer.close()
+        reader.close()
+    theirs = structs.replace(other, util=None)  # somebody else's: only that it is there
+    assert [(m.time, m.gpus) for m in told[:-1]] == [(s.time, [s.gpus[0], theirs]) for s in seen]
+    assert [m.host for m in told[:-1]] == [s.host for s in seen]
+
+
+def test_a_process_that_ended_without_a_word_lived_while_its_memory_was_known(tmp_path: Path) -> None:
+    at = WALL / 1e9
+    writer = Writer(tmp_path / "history.db", on_commit=lambda _: None, clock=SystemClock())
+    writer.start()
+    reader = Reader(tmp_path / "history.db")
+    try:
+        for name, mono, branch in (("a", MONO, 0), ("b", MONO + 600 * 10**9, 1)):
+            writer.session(name, WALL, MONO, 1)
+            begun = Happening(1, 0, branch, mono, SessionStart(pid=1, host="h", branch=branch))
+            assert writer.records(name, [begun, Point(2, 0, branch, mono + 10**9, ("loss",), (2.0,))])
+        for second in range(0, 300, 10):
+            writer.host(at + second, {"host.cpu": 5.0, "host.train_rss": 7.0 if second <= 200 else None})
+        assert writer.flush()
+        began = [(round(i.time - at), i.alive) for i in from_run(reader, "x").items if isinstance(i, Began)]
+    finally:
+        writer.close()
+        reader.close()
+    assert began == [(0, True), (200, False), (600, True), (601, False)]

@@ -9,6 +9,7 @@ import pytest
 
 from sitter.clock import SystemClock
 from sitter.errors import StoreError
+from sitter.model import GpuNow, Xid
 from sitter.store import schema
 from sitter.store.reader import Reader
 from sitter.store.writer import Writer
@@ -216,3 +217,38 @@ def test_a_reader_cannot_write(tmp_path: Path) -> None:
     with pytest.raises(sqlite3.OperationalError):
         connection.execute("INSERT INTO state VALUES ('a', x'00')")
     connection.close()
+
+
+OLDER = schema.MIGRATIONS[:1]
+GPUS = [GpuNow(index=0, uuid="GPU-a", name="A", note="lost: GPU is lost", used_by_run=True, xids=[Xid(code=79, time=3.0)])]
+
+
+def test_a_history_without_gpus_in_words_is_read_as_it_is_and_brought_up_to_date_by_the_next_writer(tmp_path: Path) -> None:
+    path = tmp_path / "history.db"
+    old = schema.open_writer(path, OLDER)
+    old.execute("INSERT INTO logbook VALUES (1, 5.0, 'note', NULL, NULL, NULL, NULL, 'info', 'hello')")
+    old.close()
+    reader = Reader(path)
+    assert [entry.detail for entry in reader.logbook()] == ["hello"]
+    assert reader.gpus() == []
+    made = writer(path)
+    made.start()
+    made.gpus(7.0, GPUS)
+    made.close()
+    assert reader.gpus() == [(7_000_000, GPUS)]
+    assert [entry.detail for entry in reader.logbook()] == ["hello"]
+    reader.close()
+
+
+def test_gpus_in_words_that_are_damaged_are_said_and_no_traceback(tmp_path: Path) -> None:
+    path = tmp_path / "history.db"
+    writer(path).close()
+    raw = sqlite3.connect(path)
+    raw.execute("INSERT INTO gpus (time, data) VALUES (1, x'00')")
+    raw.commit()
+    raw.close()
+    reader = Reader(path)
+    with pytest.raises(StoreError) as e:
+        reader.gpus()
+    one_sentence(e, "damaged")
+    reader.close()
