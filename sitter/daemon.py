@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from sitter.clock import SystemClock
+from sitter.control.spent import delete_spent
 from sitter.errors import DaemonError, DamagedError
 from sitter.locks import holder, take_within
 from sitter.paths import register
@@ -50,12 +51,13 @@ def watch(run: RunDir, ready: Callable[[], None]) -> int:
     signal.signal(signal.SIGINT, lambda *_: daemon.stop())
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     log.info("watching %s", run.path)
-    ready()
     try:
+        ready()
         daemon.serve()
     finally:
         daemon.close()
         lock.close()
+    delete_spent(run)  # without the lock: it may take seconds, in which a training that starts wants a daemon
     return 0
 
 

@@ -1,0 +1,67 @@
+"""The files of sessions that are over and that are of no more use: a run that has ended leaves no second copy of its history."""
+
+import contextlib
+import errno
+import logging
+from pathlib import Path
+
+from sitter.errors import StoreError
+from sitter.ingest import files
+from sitter.locks import holder, session_of
+from sitter.store.reader import Reader
+from sitter_wire.places import RunDir
+
+log = logging.getLogger("sitter.daemon")
+
+
+def delete_spent(run: RunDir) -> int:
+    """Delete what is in the history to its last record; returns how many segments went. For a daemon that has left: its history is closed,
+    and so on the disk. The next one may be at work already; it asks the files for nothing that the history holds. A segment that cannot be
+    read stays for whoever can, and its whole session with it."""
+    folders = files.sessions(run.recorder)
+    agent = run.agent_lock
+    # Asked after the listing: of the others that are listed, none is written any more.
+    living = session_of(agent) if holder(agent) is not None else ""
+    if living is None or not folders:
+        return 0  # somebody writes, and it is not known which
+    try:
+        reader = Reader(run.history)
+        try:
+            stored = reader.sequences()
+        finally:
+            reader.close()
+    except StoreError as e:
+        log.warning("the recorder's files stay: %s", e)
+        return 0
+    deleted = 0
+    for folder in folders:
+        if folder.name != living and folder.name in stored:
+            deleted += _delete(folder, stored[folder.name])
+            _delete_empty(run.reports / f"stacks-{folder.name}.txt")
+    return deleted
+
+
+def _delete(folder: Path, stored: int) -> int:
+    paths = files.segments(folder)
+    if files.unreadable(folder) or any(segment.records for segment in files.read(folder, stored)):
+        return 0
+    deleted = 0
+    try:
+        for path in paths:
+            path.unlink(missing_ok=True)
+            deleted += 1
+        folder.rmdir()
+    except FileNotFoundError:
+        pass  # somebody else was quicker
+    except OSError as e:
+        if e.errno == errno.ENOTEMPTY:
+            return deleted  # word lies in it of what went before it was committed
+        log.warning("the recorder's files of a session that is over stay: %s", e)
+    return deleted
+
+
+def _delete_empty(stacks: Path) -> None:
+    """Where the stacks of a process that was killed would have come."""
+    with contextlib.suppress(OSError):
+        if not stacks.stat().st_size:
+            stacks.unlink()

@@ -1,0 +1,165 @@
+"""What a daemon that has left deletes of the recorder's files: what its history holds, and nothing else."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from sitter.clock import SystemClock
+from sitter.config import load
+from sitter.control.core import Core
+from sitter.control.spent import delete_spent
+from sitter.ingest import files
+from sitter.paths import look
+from sitter.store.reader import Reader
+from sitter.store.writer import Writer
+from sitter_agent.recorder import Recorder
+from sitter_wire import rundir
+from sitter_wire.records import DROPPED
+
+STEPS = 2000
+HOLD = """
+import fcntl, sys
+file = open(sys.argv[1], "w")
+fcntl.lockf(file, fcntl.LOCK_EX)
+file.write('{"pid": 1, "session": "%s"}' % sys.argv[2])
+file.flush()
+print(flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def run(tmp_path):
+    return rundir.create(tmp_path, "t", command=["x"], supervised=False, sockets="", version="0")
+
+
+def record(run, session: str, branch: int = 0, start: int = 0) -> None:
+    recorder = Recorder(run.recorder, session, segment_bytes=16 * 1024)
+    for step in range(start, start + STEPS):
+        recorder.log(step, branch, {"loss": float(step)})
+    recorder.close()
+
+
+def take_in(run) -> None:
+    """A daemon's life, as far as the files are concerned."""
+    writer = Writer(run.history, on_commit=lambda _: None, clock=SystemClock())
+    writer.start()
+    reader = Reader(run.history)
+    core = Core(
+        run=run, info=look(run).info, config=load(run.sitter_toml), preset="guard", clock=SystemClock(), writer=writer, reader=reader,
+        send=lambda _: True, notify=lambda *_: None, on_gone=lambda: None,
+    )  # fmt: skip
+    assert core.read_files()
+    writer.close()
+    reader.close()
+
+
+def losses(run) -> int:
+    reader = Reader(run.history)
+    try:
+        return sum(len(rows.columns[group.names.index("loss")]) for group in reader.groups() for rows in reader.rows(group))
+    finally:
+        reader.close()
+
+
+def test_what_the_history_holds_goes_and_stays_in_the_history(run):
+    record(run, "a")
+    record(run, "b", branch=1)
+    take_in(run)
+    count = sum(len(files.segments(folder)) for folder in files.sessions(run.recorder))
+    assert count > 4
+    assert delete_spent(run) == count
+    assert list(run.recorder.iterdir()) == []
+    take_in(run)
+    assert losses(run) == 2 * STEPS
+    assert not any("gap" in entry.status for entry in entries(run))
+
+
+def entries(run):
+    reader = Reader(run.history)
+    try:
+        return list(reader.logbook())
+    finally:
+        reader.close()
+
+
+def test_a_session_that_the_history_does_not_hold_to_its_end_stays_whole(run):
+    record(run, "a")
+    last = files.segments(run.recorder / "a")[-1]
+    kept, hidden = last.read_bytes(), last.with_suffix(".hidden")
+    last.rename(hidden)
+    take_in(run)
+    hidden.rename(last)
+    before = files.segments(run.recorder / "a")
+    assert delete_spent(run) == 0
+    assert files.segments(run.recorder / "a") == before
+    assert last.read_bytes() == kept
+    take_in(run)
+    assert losses(run) == STEPS
+    assert delete_spent(run) == len(before)
+
+
+def test_a_session_the_history_has_never_heard_of_stays(run):
+    record(run, "a")
+    take_in(run)
+    record(run, "b", branch=1)
+    delete_spent(run)
+    assert [folder.name for folder in files.sessions(run.recorder)] == ["b"]
+
+
+@pytest.mark.parametrize("damage", [b"no segment at all", b"\xff" * 64])
+def test_a_segment_that_cannot_be_read_keeps_its_session(run, damage):
+    record(run, "a")
+    first = files.segments(run.recorder / "a")[0]
+    first.write_bytes(damage)
+    take_in(run)
+    before = files.segments(run.recorder / "a")
+    assert delete_spent(run) == 0
+    assert files.segments(run.recorder / "a") == before
+
+
+def test_word_of_what_was_dropped_at_the_cap_stays(run):
+    record(run, "a")
+    take_in(run)
+    word = run.recorder / "a" / DROPPED
+    word.write_text("7\n")
+    assert delete_spent(run) > 0
+    assert list((run.recorder / "a").iterdir()) == [word]
+
+
+@pytest.mark.parametrize("named", ["a", "b", ""])
+def test_what_lives_keeps_its_files_and_where_it_is_not_known_which_does_all_keep_theirs(run, named):
+    record(run, "a")
+    record(run, "b", branch=1)
+    take_in(run)
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLD, os.fspath(run.agent_lock), named], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as agent:
+        assert agent.stdout
+        assert agent.stdout.readline()
+        if not named:
+            run.agent_lock.write_text("")
+        delete_spent(run)
+        agent.communicate(b"")
+    expected = [named] if named else ["a", "b"]
+    assert [folder.name for folder in files.sessions(run.recorder)] == expected
+
+
+def test_stacks_that_nobody_asked_for_leave_no_file_and_those_taken_stay(run):
+    record(run, "a")
+    record(run, "b", branch=1)
+    run.reports.mkdir(exist_ok=True)
+    empty, taken = run.reports / "stacks-a.txt", run.reports / "stacks-b.txt"
+    empty.touch()
+    taken.write_text("Thread 1")
+    take_in(run)
+    delete_spent(run)
+    assert list(run.reports.iterdir()) == [taken]
+
+
+def test_without_a_history_nothing_goes(run):
+    record(run, "a")
+    assert delete_spent(run) == 0
+    assert files.segments(run.recorder / "a")
