@@ -7,16 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from sitter.clock import SystemClock
-from sitter.config import load
-from sitter.control.core import Core
-from sitter.paths import look
 from sitter.store import writer as store
 from sitter.store.reader import Reader
-from sitter.store.writer import Writer
 from sitter_agent.recorder import Recorder
 from sitter_wire import rundir
 from tests.unit.agent.conftest import until
+from tests.unit.sitter.control.conftest import opened
 
 STEPS = 5000
 
@@ -40,19 +36,11 @@ def fill(place: Path) -> None:
 
 
 @pytest.fixture
-def core(tmp_path, small, monkeypatch):
+def core(small, monkeypatch):
     monkeypatch.setattr(store, "MOST", 1000)
-    run = rundir.create(small, "t", command=["x"], supervised=False, sockets="", version="0")
-    writer = Writer(run.history, on_commit=lambda _: None, clock=SystemClock())
-    writer.start()
-    reader = Reader(run.history)
-    yield Core(
-        run=run, info=look(run).info, config=load(run.sitter_toml), preset="guard", clock=SystemClock(), writer=writer, reader=reader,
-        send=lambda _: True, notify=lambda *_: None, on_gone=lambda: None,
-    )  # fmt: skip
-    (small / "filler").unlink(missing_ok=True)
-    writer.close()
-    reader.close()
+    with opened(rundir.create(small, "t", command=["x"], supervised=False, sockets="", version="0")) as made:
+        yield made
+        (small / "filler").unlink(missing_ok=True)
 
 
 def recorded(core) -> None:

@@ -7,36 +7,20 @@ from typing import Any
 import msgspec
 import pytest
 
-from sitter.clock import SystemClock
-from sitter.config import load
-from sitter.control.core import Core
 from sitter.locks import take
 from sitter.model import Finding
-from sitter.paths import look
-from sitter.store.reader import Reader
-from sitter.store.writer import Writer
-from sitter_wire import rundir
 from sitter_wire.commands import Rollback
 from sitter_wire.events import KnobChanged, KnobDeclared, KnobSpec, LoopStart, SessionStart
 from sitter_wire.messages import Pong
 from sitter_wire.records import Happening, Point
+from tests.unit.sitter.control.conftest import opened
 
 
 @pytest.fixture
-def core(tmp_path):
-    """A run's core with a real history, nobody to send to, and no tick."""
-    run = rundir.create(tmp_path, "t", command=["x"], supervised=False, sockets="", version="0")
-    writer = Writer(run.history, on_commit=lambda _: None, clock=SystemClock())
-    writer.start()
-    reader = Reader(run.history)
-    made = Core(
-        run=run, info=look(run).info, config=load(run.sitter_toml), preset="guard", clock=SystemClock(), writer=writer, reader=reader,
-        send=lambda _: True, notify=lambda *_: None, on_gone=lambda: None,
-    )  # fmt: skip
-    made.flow.session("s", (time.time_ns(), time.monotonic_ns()))
-    yield made
-    writer.close()
-    reader.close()
+def core(run):
+    with opened(run) as made:
+        made.flow.session("s", (time.time_ns(), time.monotonic_ns()))
+        yield made
 
 
 class Records:

@@ -1,43 +1,17 @@
 """What a process is writing at this moment is taken as far as it is whole, and the rest later; what a dead one left is taken to its end."""
 
-import subprocess
-import sys
 
 import pytest
 
-from sitter.clock import SystemClock
-from sitter.config import load
-from sitter.control.core import Core
-from sitter.paths import look
-from sitter.store.reader import Reader
-from sitter.store.writer import Writer
 from sitter_agent.recorder import Recorder
-from sitter_wire import rundir
 from sitter_wire.records import OVERHEAD, decode_stream, point_struct, point_word
-
-HOLDER = """
-import fcntl, json, os, sys
-lock = open(sys.argv[1], "w")
-fcntl.lockf(lock, fcntl.LOCK_EX)
-json.dump({"pid": os.getpid(), "session": "s"}, lock)
-lock.flush()
-print("held", flush=True)
-sys.stdin.read()
-"""
+from tests.unit.sitter.control.conftest import living, opened
 
 
 @pytest.fixture
-def core(tmp_path):
-    run = rundir.create(tmp_path, "t", command=["x"], supervised=False, sockets="", version="0")
-    writer = Writer(run.history, on_commit=lambda _: None, clock=SystemClock())
-    writer.start()
-    reader = Reader(run.history)
-    yield Core(
-        run=run, info=look(run).info, config=load(run.sitter_toml), preset="guard", clock=SystemClock(), writer=writer, reader=reader,
-        send=lambda _: True, notify=lambda *_: None, on_gone=lambda: None,
-    )  # fmt: skip
-    writer.close()
-    reader.close()
+def core(run):
+    with opened(run) as made:
+        yield made
 
 
 def half_written(core) -> tuple[int, int]:
@@ -63,15 +37,9 @@ def half_written(core) -> tuple[int, int]:
 @pytest.mark.parametrize("lives", [True, False])
 def test_of_a_living_session_only_what_is_whole_is_taken(core, lives):
     middle, last = half_written(core)
-    lock = core.run.agent_lock
-    process = subprocess.Popen([sys.executable, "-c", HOLDER, lock], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    try:
-        assert process.stdout.readline() == "held\n"
+    with living(core.run, "s") as process:
         if not lives:
             process.kill()
             process.wait()
         core.read_files()
         assert core.intake.wanted("s") == (middle if lives else last + 1)
-    finally:
-        process.kill()
-        process.communicate()

@@ -6,36 +6,21 @@ import time
 import pytest
 
 from sitter.cli.again import choose
-from sitter.clock import SystemClock
 from sitter.config import parse
-from sitter.control.core import Core
 from sitter.model import CheckpointInfo
-from sitter.paths import look
-from sitter.store.reader import Reader
-from sitter.store.writer import Writer
-from sitter_wire import rundir
 from sitter_wire.events import CheckpointWritten, SessionStart
 from sitter_wire.records import Happening, Point
+from tests.unit.sitter.control.conftest import opened
 
 HEALTHY = 60
 
 
 @pytest.fixture
-def core(tmp_path):
-    run = rundir.create(tmp_path, "t", command=["x"], supervised=False, sockets="", version="0")
-    writer = Writer(run.history, on_commit=lambda _: None, clock=SystemClock())
-    writer.start()
-    reader = Reader(run.history)
-    config = parse(f"[checkpoints]\nhealthy_steps = {HEALTHY}\n", "sitter.toml")
-    made = Core(
-        run=run, info=look(run).info, config=config, preset="guard", clock=SystemClock(), writer=writer, reader=reader,
-        send=lambda _: True, notify=lambda *_: None, on_gone=lambda: None,
-    )  # fmt: skip
-    made.flow.session("s", (time.time_ns(), time.monotonic_ns()))
-    made.told = Told(made)
-    yield made
-    writer.close()
-    reader.close()
+def core(run):
+    with opened(run, config=parse(f"[checkpoints]\nhealthy_steps = {HEALTHY}\n", "sitter.toml")) as made:
+        made.flow.session("s", (time.time_ns(), time.monotonic_ns()))
+        made.told = Told(made)
+        yield made
 
 
 class Told:

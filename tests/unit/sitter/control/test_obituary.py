@@ -6,15 +6,12 @@ import json
 import pytest
 
 from sitter.clock import SystemClock
-from sitter.config import load
-from sitter.control.core import Core
 from sitter.control.obituary import LOOK_S, Obituary
 from sitter.model import ExitNow
-from sitter.paths import look
 from sitter.store.reader import Reader
-from sitter.store.writer import Writer
 from sitter.testing.manual_clock import ManualClock
 from sitter_wire import rundir
+from tests.unit.sitter.control.conftest import opened
 
 
 @pytest.fixture
@@ -25,13 +22,7 @@ def run(tmp_path):
 @contextlib.contextmanager
 def daemon(run, clock=None):
     """One daemon's core and obituary; what it wrote is committed when it is left."""
-    writer = Writer(run.history, on_commit=lambda _: None, clock=SystemClock())
-    writer.start()
-    with contextlib.closing(Reader(run.history)) as reader, contextlib.closing(writer):
-        core = Core(
-            run=run, info=look(run).info, config=load(run.sitter_toml), preset="guard", clock=SystemClock(), writer=writer, reader=reader,
-            send=lambda _: True, notify=lambda *_: None, on_gone=lambda: None,
-        )  # fmt: skip
+    with opened(run) as core, contextlib.closing(Reader(run.history)) as reader:
         yield Obituary(core, reader, clock or SystemClock())
 
 

@@ -4,46 +4,20 @@ import contextlib
 import sqlite3
 
 import msgspec
-import pytest
 
-from sitter.clock import SystemClock
-from sitter.config import load
-from sitter.control.core import Core
 from sitter.locks import take
 from sitter.offline import Offline
-from sitter.paths import look
 from sitter.store.reader import Reader
-from sitter.store.writer import Writer
 from sitter_agent.recorder import Recorder
-from sitter_wire import rundir
 from sitter_wire.events import Event, Remark, SessionStart
 from sitter_wire.queries import GetStatus
+from tests.unit.sitter.control.conftest import opened
 
 
 class OfTomorrow(Event, frozen=True, tag="of_tomorrow"):
     """A kind of event that this version has never heard of."""
 
     n: int
-
-
-@pytest.fixture
-def run(tmp_path):
-    return rundir.create(tmp_path, "t", command=["x"], supervised=False, sockets="", version="0")
-
-
-@contextlib.contextmanager
-def daemon(run):
-    writer = Writer(run.history, on_commit=lambda _: None, clock=SystemClock())
-    writer.start()
-    reader = Reader(run.history)
-    try:
-        yield Core(
-            run=run, info=look(run).info, config=load(run.sitter_toml), preset="guard", clock=SystemClock(), writer=writer, reader=reader,
-            send=lambda _: True, notify=lambda *_: None, on_gone=lambda: None,
-        )  # fmt: skip
-    finally:
-        writer.close()
-        reader.close()
 
 
 def newer_agent(run, session="s"):
@@ -74,7 +48,7 @@ def told(core):
 
 
 def test_all_that_is_understood_is_taken_the_rest_is_acknowledged_kept_and_said_once(run):
-    with daemon(run) as core, contextlib.closing(Reader(run.history)) as reader:
+    with opened(run) as core, contextlib.closing(Reader(run.history)) as reader:
         recorder = newer_agent(run)
         assert shipped(core, recorder) == recorder.written + 1, "nothing waits to be sent again"
         assert reader.sequences() == {"s": recorder.written}
@@ -89,7 +63,7 @@ def test_all_that_is_understood_is_taken_the_rest_is_acknowledged_kept_and_said_
         kept = [data for (data,) in history.execute("SELECT data FROM events WHERE kind = 'of_tomorrow' ORDER BY seq")]
     assert [msgspec.msgpack.decode(data, type=OfTomorrow) for data in kept] == [OfTomorrow(n=n) for n in range(20)]
 
-    with daemon(run) as core:  # the next one takes the history up, and has said it
+    with opened(run) as core:  # the next one takes the history up, and has said it
         recorder = newer_agent(run, "t")
         shipped(core, recorder)
         recorder.close()

@@ -1,78 +1,32 @@
 """What lies in the recorder's files is read in slices: in order, once, and nothing of the present is taken or done before."""
 
 import contextlib
-import subprocess
-import sys
 import time
 
 import msgspec
-import pytest
 
-from sitter.clock import SystemClock
-from sitter.config import load
-from sitter.control.core import Core
 from sitter.control.held import PATIENCE_S, Held
 from sitter.ingest import files
 from sitter.model import Answered, Finding
-from sitter.paths import look
 from sitter.store.reader import Reader
-from sitter.store.writer import Writer
 from sitter.testing.manual_clock import ManualClock
 from sitter_agent.recorder import Recorder
 from sitter_agent.segments import delete_foreign
-from sitter_wire import rundir
 from sitter_wire.commands import Pause
 from sitter_wire.events import SessionStart
 from sitter_wire.queries import Act, GetStatus, Settle
+from tests.unit.sitter.control.conftest import living, opened
 
 POINTS, SMALL = 2500, 32 * 1024
-HOLDER = """
-import fcntl, json, os, sys
-lock = open(sys.argv[1], "w")
-fcntl.lockf(lock, fcntl.LOCK_EX)
-json.dump({"pid": os.getpid(), "session": sys.argv[2]}, lock)
-lock.flush()
-print("held", flush=True)
-sys.stdin.read()
-"""
-
-
-@pytest.fixture
-def run(tmp_path):
-    return rundir.create(tmp_path, "t", command=["x"], supervised=False, sockets="", version="0")
 
 
 @contextlib.contextmanager
 def daemon(run):
     """The core of a daemon; what it has not read when this ends is as if it had been killed."""
-    writer = Writer(run.history, on_commit=lambda _: None, clock=SystemClock())
-    writer.start()
-    reader = Reader(run.history)
-    try:
-        core = Core(
-            run=run, info=look(run).info, config=load(run.sitter_toml), preset="guard", clock=SystemClock(), writer=writer, reader=reader,
-            send=lambda _: True, notify=lambda *_: None, on_gone=lambda: core.begin_reading(),
-        )  # fmt: skip
+    with opened(run, on_gone=lambda: core.begin_reading()) as core:
         whole = core.backlog.slice
         core.backlog.slice = lambda seconds=0.0: whole(seconds if seconds >= 1.0 else 0.0)  # as short as can be, on any machine
         yield core
-    finally:
-        writer.close()
-        reader.close()
-
-
-@contextlib.contextmanager
-def living(run, session):
-    """A process that is the run's agent and never says anything."""
-    process = subprocess.Popen(
-        [sys.executable, "-c", HOLDER, run.agent_lock, session], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
-    try:
-        assert process.stdout.readline() == "held\n"
-        yield process
-    finally:
-        process.kill()
-        process.communicate()
 
 
 def recorded(run, session, branch):

@@ -7,13 +7,11 @@ import pytest
 
 from sitter.clock import SystemClock
 from sitter.config import parse
-from sitter.control.core import Core
 from sitter.control.saved import Saved
 from sitter.model import CheckpointInfo
-from sitter.paths import look
 from sitter.store.reader import Reader
-from sitter.store.writer import Writer
 from sitter_wire import rundir
+from tests.unit.sitter.control.conftest import opened
 
 DEADLINE_S = 60.0
 
@@ -26,13 +24,8 @@ def run(tmp_path):
 @contextlib.contextmanager
 def daemon(run, command):
     """One daemon's core and what it does about checkpoints; what it wrote is committed when it is left."""
-    writer = Writer(run.history, on_commit=lambda _: None, clock=SystemClock())
-    writer.start()
-    with contextlib.closing(Reader(run.history)) as reader, contextlib.closing(writer):
-        core = Core(
-            run=run, info=look(run).info, config=parse(f'[checkpoints]\nafter = "{command}"\n', "sitter.toml"), preset="guard",
-            clock=SystemClock(), writer=writer, reader=reader, send=lambda _: True, notify=lambda *_: None, on_gone=lambda: None,
-        )  # fmt: skip
+    config = parse(f'[checkpoints]\nafter = "{command}"\n', "sitter.toml")
+    with opened(run, config=config) as core, contextlib.closing(Reader(run.history)) as reader:
         yield core, Saved(core, reader, SystemClock())
 
 

@@ -9,16 +9,13 @@ import time
 import pytest
 
 from sitter.clock import SystemClock
-from sitter.config import load
-from sitter.control.core import Core
 from sitter.control.inbox import Inbox
 from sitter.control.stopping import Stopping
-from sitter.paths import look
 from sitter.store.reader import Reader
-from sitter.store.writer import Writer
 from sitter.supervise.pending import CALLED_OFF
 from sitter_wire import rundir
 from sitter_wire.commands import Outcome, Stop
+from tests.unit.sitter.control.conftest import opened
 
 PARENT = """
 import fcntl, signal, sys, time
@@ -33,19 +30,10 @@ time.sleep(600)
 @pytest.fixture
 def core(tmp_path):
     """A supervised run's core, with a session ``a`` of process 1 that lives."""
-    run = rundir.create(tmp_path, "t", command=["x"], supervised=True, sockets="", version="0")
-    writer = Writer(run.history, on_commit=lambda _: None, clock=SystemClock())
-    writer.start()
-    reader = Reader(run.history)
-    made = Core(
-        run=run, info=look(run).info, config=load(run.sitter_toml), preset="guard", clock=SystemClock(), writer=writer, reader=reader,
-        send=lambda _: True, notify=lambda *_: None, on_gone=lambda: None,
-    )  # fmt: skip
-    made.life.look = lambda: None
-    lives(made, "a", 1)
-    yield made
-    writer.close()
-    reader.close()
+    with opened(rundir.create(tmp_path, "t", command=["x"], supervised=True, sockets="", version="0")) as made:
+        made.life.look = lambda: None
+        lives(made, "a", 1)
+        yield made
 
 
 @pytest.fixture

@@ -10,17 +10,12 @@ import msgspec
 import pytest
 
 from sitter.clock import SystemClock
-from sitter.config import load
 from sitter.control import recall
-from sitter.control.core import Core
 from sitter.control.demands import Reach
 from sitter.control.recall import WARM_UP_POINTS
 from sitter.control.succession import Succession
 from sitter.model import Answered, Finding
-from sitter.paths import look
 from sitter.store.reader import Reader
-from sitter.store.writer import Writer
-from sitter_wire import rundir
 from sitter_wire.commands import Outcome, Pause, Rollback
 from sitter_wire.events import (
     CheckpointFailed,
@@ -37,34 +32,25 @@ from sitter_wire.events import (
 from sitter_wire.messages import Pong
 from sitter_wire.queries import Act, AddNote, Approve, SetMode, Snooze, StopNow, Veto
 from sitter_wire.records import Happening, Point
+from tests.unit.sitter.control.conftest import opened
 
 
 @pytest.fixture
-def daemons(tmp_path):
+def daemons(run):
     """``begin()`` makes the core of the next daemon of one run, on what the one before it has committed."""
-    run = rundir.create(tmp_path, "t", command=["x"], supervised=False, sockets="", version="0")
-    opened = []
+    told: list[tuple[str, str, str]] = []
+    present = contextlib.ExitStack()
 
     def begin():
-        while opened:
-            opened.pop().close()
-        writer = Writer(run.history, on_commit=lambda _: None, clock=SystemClock())
-        writer.start()
-        reader = Reader(run.history)
-        opened.extend([reader, writer])
-        core = Core(
-            run=run, info=look(run).info, config=load(run.sitter_toml), preset="guard", clock=SystemClock(), writer=writer,
-            reader=reader, send=lambda _: True, notify=lambda *told: core_told.append(told), on_gone=lambda: None,
-        )  # fmt: skip
-        core.told = core_told
+        present.close()
+        core = present.enter_context(opened(run, notify=lambda *words: told.append(words)))
+        core.told = told
         core.life.pid = 1
         core.life.look = lambda: None
         return core
 
-    core_told: list[tuple[str, str, str]] = []
-    yield begin
-    while opened:
-        opened.pop().close()
+    with present:
+        yield begin
 
 
 def point(seq, step, branch=0, **values):
