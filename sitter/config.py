@@ -20,7 +20,7 @@ import difflib
 import re
 import tomllib
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, get_args, get_type_hints
 
 import msgspec
 
@@ -96,7 +96,7 @@ NOTIFY_KEYS = ("kind", "url", "command", "events")
 def load(path: Path) -> Config:
     """The file's settings; defaults where it is not there. Raises ConfigError with file, place and the nearest right name."""
     try:
-        text = small_file(path).decode()
+        text = small_file(path).decode("utf-8-sig")
     except FileNotFoundError:
         return Config()
     except (OSError, UnicodeDecodeError) as e:
@@ -106,13 +106,18 @@ def load(path: Path) -> Config:
 
 def parse(text: str, where: str) -> Config:
     """Settings from TOML text; ``where`` names it in errors. Raises ConfigError."""
+    text = text.removeprefix("\ufeff")  # as some editors begin every file
     try:
         raw = tomllib.loads(text)
     except (ValueError, RecursionError) as e:  # not only TOMLDecodeError: a number of 5,000 digits, brackets without end
-        raise ConfigError(f"{where} is not TOML: {e}; mend that line, or move the file away to use the defaults") from e
+        quotes = "" if _row(text, e).count('"') < 4 else ": a text with quotes in it stands between ' and '"
+        raise ConfigError(f"{where} is not TOML: {e}; mend that line{quotes}, or move the file away to use the defaults") from e
     lines = _lines(text)
+    for name, section in raw.items():
+        if name not in TOP_LEVEL and isinstance(section, dict) and not section.keys().isdisjoint(("when", "every", "at", "do")):
+            raise ConfigError(f"{where}{_line_of(name, lines)}: [{name}] is a rule: expected [rules.{name}]")
     _known(raw, TOP_LEVEL, where, lines)
-    rules = {name: _rule(section, f"{where}: [rules.{name}]") for name, section in _table(raw, "rules", where).items()}
+    rules = {name: _rule(name, section, where, lines) for name, section in _table(raw, "rules", where).items()}
     notify = [_notifier(name, s, f"{where}: [notify.{name}]", lines) for name, s in _table(raw, "notify", where).items()]
     checkpoints = _table(raw, "checkpoints", where)
     _known(checkpoints, CheckpointConfig.__struct_fields__, f"{where}: [checkpoints]", lines, "checkpoints")
@@ -126,13 +131,13 @@ def parse(text: str, where: str) -> Config:
         raise ConfigError(f"{where}: rule_files = {files!r}, expected a list of names of Python files")
     mode = raw.get("mode", "guard")
     if mode not in get_args(Preset):
-        raise ConfigError(f"{where}: mode = {mode!r}, expected one of {', '.join(get_args(Preset))}")
+        raise _none_of("mode", mode, get_args(Preset), f"{where}{_line_of('mode', lines)}")
     return Config(
         mode=mode,
         rules=rules,
         rule_files=files,
         notify=notify,
-        checkpoints=_typed(checkpoints, CheckpointConfig, f"{where}: [checkpoints]"),
+        checkpoints=_typed(checkpoints, CheckpointConfig, f"{where}: [checkpoints]", lines, "checkpoints"),
         restart=RestartConfig(**{name: seconds(value, f"{where}: [restart] {name}") for name, value in restart.items()}),
         lines=lines,
     )
@@ -168,6 +173,13 @@ def parse_limit(text: str, where: str) -> tuple[int, float] | None:
     if len(words) == 3 and words[0].isdigit() and words[1] == "per" and words[2] in spans:
         return int(words[0]), spans[words[2]]
     raise ConfigError(f"{where} = {text!r}, expected a number per minute, hour, day or week, such as '3 per day'")
+
+
+def _row(text: str, error: Exception) -> str:
+    """The line of which the TOML reader speaks."""
+    found = re.search(r"at line (\d+)", str(error))
+    rows = text.splitlines()
+    return rows[int(found[1]) - 1] if found and int(found[1]) <= len(rows) else ""
 
 
 def _table(raw: dict[str, Any], key: str, where: str) -> dict[str, Any]:
@@ -210,26 +222,29 @@ def _known(section: dict[str, Any], known: tuple[str, ...], where: str, lines: d
             raise unknown(name, known, where, line=lines.get(f"{table}.{name}" if table else name))
 
 
-def _rule(section: Any, where: str) -> RuleConfig:
+def _rule(name: str, section: Any, file: str, lines: dict[str, int]) -> RuleConfig:
+    where = f"{file}: [rules.{name}]"
     if not isinstance(section, dict):
         raise ConfigError(f"{where} is a {type(section).__name__}, expected a table")
+
+    def at(key: str) -> str:
+        return f"{where}{_line_of(f'rules.{name}.{key}', lines)}"
+
     mode, limit = section.get("mode"), section.get("limit")
     if mode is not None and mode not in get_args(Mode):
-        raise ConfigError(f"{where}: mode = {mode!r}, expected one of {', '.join(get_args(Mode))}")
+        raise _none_of("mode", mode, get_args(Mode), at("mode"))
     if limit is not None:
-        parse_limit(str(limit), f"{where}: limit")
+        parse_limit(str(limit), f"{at('limit')}: limit")
     delay = section.get("delay")
     params = {k: v for k, v in section.items() if k not in RULE_KEYS}
-    for name, value in params.items():
+    for key, value in params.items():
         if not isinstance(value, float | int | str | bool) and not (
             isinstance(value, list) and all(isinstance(v, str) for v in value)
         ):
-            raise ConfigError(
-                f"{where}: {name} is a {type(value).__name__}, expected a number, a text or a list of texts"
-            )
+            raise ConfigError(f"{at(key)}: {key} is a {type(value).__name__}, expected a number, a text or a list of texts")
     return RuleConfig(
         mode=mode,
-        delay=None if delay is None else seconds(delay, f"{where}: delay"),
+        delay=None if delay is None else seconds(delay, f"{at('delay')}: delay"),
         limit=None if limit is None else str(limit),
         params=params,
     )
@@ -241,12 +256,42 @@ def _notifier(name: str, section: Any, where: str, lines: dict[str, int]) -> Not
     _known(section, NOTIFY_KEYS, where, lines, f"notify.{name}")
     if "kind" not in section:
         raise ConfigError(f"{where} has no kind; expected one of webhook, ntfy, slack, discord, command")
-    made: NotifierConfig = _typed({**section, "name": name}, NotifierConfig, where)
+    made: NotifierConfig = _typed({**section, "name": name}, NotifierConfig, where, lines, f"notify.{name}")
     return made
 
 
-def _typed(section: dict[str, Any], kind: type[Any], where: str) -> Any:
+def _typed(section: dict[str, Any], kind: type[Any], where: str, lines: dict[str, int], table: str) -> Any:
     try:
         return msgspec.convert(section, kind)
     except msgspec.ValidationError as e:
-        raise ConfigError(f"{where}: {e}") from e
+        raise mistyped(e, section, kind, where, lines, table) from e
+
+
+_PLACE = re.compile(r" - at `\$\.([\w-]+)[^`]*`$")
+_TYPES = {"str": "a text", "int": "a whole number", "float": "a number", "bool": "true or false", "array": "a list", "null": "nothing"}
+
+
+def mistyped(
+    error: msgspec.ValidationError, section: dict[str, Any], kind: type[msgspec.Struct], where: str, lines: dict[str, int], table: str
+) -> ConfigError:
+    """The error for a value of the wrong type, or one that is not among those that there are; ``kind``: what the section was to become."""
+    found = _PLACE.search(str(error))
+    if found is None:  # of a check of its own: a sentence already
+        return ConfigError(f"{where}: {error}")
+    name = found[1]
+    at, value = f"{where}{_line_of(f'{table}.{name}', lines)}", section.get(name)
+    types = get_type_hints(kind)[dict(zip(kind.__struct_encode_fields__, kind.__struct_fields__, strict=True))[name]]
+    if choices := tuple(c for c in get_args(types) if isinstance(c, str)):
+        return _none_of(name, value, choices, at)
+    expected = str(error).partition("`")[2].partition("`")[0].split(" | ")
+    return ConfigError(f"{at}: {name} = {value!r}, expected {' or '.join(_TYPES.get(t, t) for t in expected if t != 'null')}")
+
+
+def _none_of(name: str, value: object, choices: tuple[str, ...], where: str) -> ConfigError:
+    near = difflib.get_close_matches(str(value).lower(), choices, 1)
+    hint = f"; did you mean {near[0]}?" if near else ""
+    return ConfigError(f"{where}: {name} = {value!r}, expected one of {', '.join(choices)}{hint}")
+
+
+def _line_of(name: str, lines: dict[str, int]) -> str:
+    return f" (line {lines[name]})" if name in lines else ""

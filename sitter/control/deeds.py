@@ -1,9 +1,11 @@
 """What an own rule may do, in the operator's words: ``do = ["lr=0.5x", "checkpoint", "notify"]``."""
 
+import difflib
+
 import msgspec
 
 from sitter.errors import UsageError
-from sitter.grammar import parse_all, parse_set
+from sitter.grammar import VERBS, parse_all
 from sitter.model import EndAndRestart, Notification, Proposable
 from sitter_wire import commands, queries
 
@@ -11,7 +13,8 @@ NOTIFY = "notify"
 EVENT = "rule"
 """The event by which notifiers choose."""
 
-LIKE = "such as lr=0.5x, rollback, checkpoint, pause, stop, drop 200, restart or notify"
+LIKE = "such as lr=0.5x, rollback, checkpoint, pause, stop, drop 200, restart or notify; several stand in a list"
+FIRST_WORDS = ("rollback", "checkpoint", "pause", "stop", "drop", "restart", NOTIFY)
 
 
 def deeds(do: str | list[str]) -> list[Proposable]:
@@ -25,10 +28,11 @@ def _deeds(text: str) -> list[Proposable]:
         return [Notification(event=EVENT, text=" ".join(words[1:]))]
     if words == ["restart"]:
         return [EndAndRestart(why="asked for by a rule of your own")]
-    if "=" in words[0]:
-        return [*parse_set(words)]
+    if "=" not in words[0] and words[0] not in VERBS:
+        near = difflib.get_close_matches(words[0], FIRST_WORDS, 1, 0.6)
+        raise UsageError(f"do = {text!r}: {f'did you mean {near[0]}? ' if near else ''}expected an action {LIKE}")
     try:
-        asked = parse_all(words)
+        asked = parse_all(["set", *words] if "=" in words[0] else words)
     except UsageError as e:
         raise UsageError(f"do = {text!r}: {e}; expected an action {LIKE}") from None
     actions: list[Proposable] = []

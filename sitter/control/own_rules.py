@@ -1,11 +1,13 @@
 """Rules of the user's own, made from ``[rules.NAME]`` of sitter.toml."""
 
+import difflib
 import re
+from collections.abc import Collection
 from typing import TypeVar
 
 import msgspec
 
-from sitter.config import Config, RuleConfig, unknown
+from sitter.config import RULE_KEYS, TOP_LEVEL, Config, RuleConfig, mistyped, unknown
 from sitter.control.deeds import deeds
 from sitter.errors import ConfigError, UsageError
 from sitter.rules.base import Rule, RuleParams
@@ -17,6 +19,8 @@ from sitter.rules.own.schedule import make as make_scheduled
 BEGINS = frozenset({"when", "every", "at"})
 """What makes a rule one of the user's own: each says when it begins."""
 _NAME = re.compile(r"[\w-]{1,40}")
+SUCH = {"when": "loss > 3", "for": "100 steps", "every": "1000 steps", "warmup": "200 steps", "back_after": "2000 steps", "do": "lr=0.5x"}
+"""How the parameters of such rules are written, for who wrote a bare number."""
 Params = TypeVar("Params", bound=RuleParams)
 
 
@@ -28,6 +32,20 @@ def is_own(mine: RuleConfig) -> bool:
 def kind_of(mine: RuleConfig) -> type[Rule]:
     """Of which kind it is."""
     return Own if "when" in mine.params else Scheduled
+
+
+def stranger(name: str, known: Collection[str], config: Config, where: str) -> ConfigError:
+    """What is wrong with a section of a name that no rule has, and that begins none."""
+    line = config.lines.get(f"rules.{name}")
+    rule = difflib.get_close_matches(name, known, 1)
+    for parameter in config.rules[name].params:
+        if not rule and difflib.get_close_matches(parameter, BEGINS, 1, 0.6):
+            at_line = config.lines.get(f"rules.{name}.{parameter}")
+            return unknown(parameter, sorted(BEGINS), f"{where}: [rules.{name}]", "parameter", at_line)
+    if rule:
+        return unknown(name, rule, where, "rule", line)
+    at = f" (line {line})" if line else ""
+    return ConfigError(f"{where} has no rule {name!r}{at}: one of your own needs `when`, `every` or `at`; `sitter rules list` has ours")
 
 
 def own(name: str, config: Config, where: str) -> Rule:
@@ -65,6 +83,7 @@ def _scheduled(name: str, config: Config, where: str) -> Rule:
 
 
 def _wrong(name: str, key: str, config: Config, where: str, error: Exception) -> ConfigError:
+    key = getattr(error, "key", "") or key
     line = config.lines.get(f"rules.{name}.{key}", config.lines.get(f"rules.{name}"))
     return ConfigError(f"{where}: [rules.{name}]{f' (line {line})' if line else ''}: {error}")
 
@@ -76,9 +95,22 @@ def parameters_of(name: str, kind: type[Params], config: Config, where: str) -> 
     known = list(kind.__struct_encode_fields__)
     for parameter in given:
         if parameter not in known:
-            line = config.lines.get(f"rules.{name}.{parameter}")
-            raise unknown(parameter, known, f"{where}: [rules.{name}]", "parameter", line)
+            raise _not_known(name, parameter, known, config, where)
     try:
         return msgspec.convert(given, kind)
     except msgspec.ValidationError as e:
-        raise ConfigError(f"{where}: [rules.{name}]: {e}") from e
+        wrong = mistyped(e, given, kind, f"{where}: [rules.{name}]", config.lines, f"rules.{name}")
+        such = next((f", such as {example!r}" for key, example in SUCH.items() if f": {key} = " in str(wrong)), "")
+        raise ConfigError(f"{wrong}{such}") from e
+
+
+def _not_known(name: str, parameter: str, known: list[str], config: Config, where: str) -> ConfigError:
+    place, line = f"{where}: [rules.{name}]", config.lines.get(f"rules.{name}.{parameter}")
+    at = f" (line {line})" if line else ""
+    if parameter in BEGINS and BEGINS.isdisjoint(known):
+        return ConfigError(f"{place}{at}: {name} is a rule of sitter's; give yours another name")
+    if parameter in BEGINS:
+        return ConfigError(f"{place}{at}: expected one of `when`, `every` and `at`, found {parameter} beside another")
+    if parameter in TOP_LEVEL:
+        return ConfigError(f"{place}{at}: {parameter} belongs at the top of the file, before the first [table]")
+    return unknown(parameter, [*known, *RULE_KEYS], place, "parameter", line)

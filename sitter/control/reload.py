@@ -61,16 +61,20 @@ class Reload:
 
     def __init__(self, path: Path, config: Config, places: tuple[Path, ...], parts: Parts) -> None:
         self._path, self._config, self._places, self._parts = path, config, places, parts
-        self._stamps = self._look()
+        self._stamps = self._seen = self._look()
         self.trouble = ""
 
     def tick(self) -> None:
-        """Where a file has changed: the new rules, or a sentence why not."""
-        stamps = self._look()
-        if stamps == self._stamps:
+        """Where a file has changed: the new rules, or a sentence why not. Read once it has stayed the same from one look to the next: an
+        editor that empties it first, or takes it away, is not done yet."""
+        stamps, seen = self._look(), self._seen
+        self._seen = stamps
+        if stamps == self._stamps or stamps != seen:
             return
-        self._stamps = stamps
+        was_there, self._stamps = self._stamps[0][1] is not None, stamps
         try:
+            if was_there and stamps[0][1] is None:
+                raise ConfigError(f"{self._path} is gone; write it again (an empty one means the defaults, which hold for the next daemon)")
             config = load(self._path)
             rules, chosen = build(config, str(self._path), places=self._places)
         except ConfigError as e:
@@ -81,7 +85,7 @@ class Reload:
             return
         self.trouble = ""
         before, self._config = self._config, config
-        self._stamps = self._look()  # of the rule files that it names now
+        self._stamps = self._seen = self._look()  # of the rule files that it names now
         said = self._use(rules)
         self._parts.dispatcher.use(chosen)
         if config.mode != before.mode:

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from sitter.actions.notify.catalogue import make as make_notifier
 from sitter.config import Config
-from sitter.control.own_rules import is_own, kind_of, own, parameters_of
-from sitter.control.rule_files import found, kinds
+from sitter.control.own_rules import is_own, kind_of, own, parameters_of, stranger
+from sitter.control.rule_files import found, kinds, made
 from sitter.control.settings import RuleDefaults, RuleSetting, settings
 from sitter.errors import ConfigError
 from sitter.rules.base import Rule
@@ -27,12 +27,15 @@ def build(config: Config, where: str, places: Sequence[Path] | None = None) -> t
                 raise ConfigError(f"{path}: there is a rule {kind.name!r} already: expected another name for class {kind.__name__}")
             written[kind.name] = kind
     mine = {name: kind_of(its) for name, its in config.rules.items() if name not in written and is_own(its)}
+    for name in config.rules:
+        if name not in written and name not in mine:
+            raise stranger(name, written, config, where)
     defaults = [
         RuleDefaults(name=name, guard=kind.guard, mode=kind.default_mode, delay=kind.default_delay, limit=kind.default_limit)
         for name, kind in {**written, **mine}.items()
     ]
     chosen = settings(defaults, config, where)
-    rules = [kind(parameters_of(name, kind.Params, config, where)) for name, kind in written.items()]
+    rules = [made(kind, parameters_of(name, kind.Params, config, where)) for name, kind in written.items()]
     return [*rules, *(own(name, config, where) for name in mine)], chosen
 
 

@@ -9,15 +9,15 @@ unknown condition leads to nothing. NaN compares false, as everywhere.
 """
 
 import ast
-import difflib
 import math
 import operator
-import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from sitter.rules.own.facts import Fact, fact
 from sitter.rules.own.facts import names as fact_names
+from sitter.rules.own.hints import division, instead, is_condition, near, sign, slip
+from sitter.rules.own.hints import operator as operator_meant
 from sitter.rules.own.series import MOST_POINTS, SERIES, Series
 from sitter.rules.view import RunView
 from sitter_wire.aliases import ALIASES
@@ -29,7 +29,12 @@ LOGGED = ("loss", "val_loss", "grad_norm", "lr", "lr_scheduled", "step_time", "d
 
 
 class ExpressionError(ValueError):
-    """What is wrong in an expression: found, expected, where, and the nearest right name."""
+    """What is wrong in an expression: found, expected, where, and the nearest right name. ``key``: in which setting, where that is not the
+    condition itself."""
+
+    def __init__(self, said: str, key: str = "") -> None:
+        super().__init__(said)
+        self.key = key
 
 
 @dataclass(slots=True)
@@ -74,6 +79,8 @@ class Expression:
         """Names of the signals in it. Empty: of facts alone."""
         self.quoted = frozenset(compiler.quoted)
         """Those that were named by ``signal("…")``, which may be called whatever they like."""
+        self.is_condition = compiler.is_condition
+        """Whether it is true or false, rather than a number."""
         self._fed = compiler.fed
         self._shown = compiler.shown
         self.shown = tuple(compiler.shown)
@@ -155,6 +162,7 @@ class _Compiler(ast.NodeVisitor):
         self.quoted: set[str] = set()
         self.fed: list[_Fed] = []
         self.shown: dict[str, Node] = {}
+        self.is_condition = False
         self._depth = 0
 
     def compile(self, text: str) -> Node:
@@ -162,10 +170,11 @@ class _Compiler(ast.NodeVisitor):
         if len(text) > MOST_TEXT:
             raise ExpressionError(f"an expression of {len(text):,} characters, expected at most {MOST_TEXT:,}")
         try:
-            tree = ast.parse(text.strip(), mode="eval")
+            tree = ast.parse(text.strip().replace("\r", " ").replace("\n", " "), mode="eval")
         except (SyntaxError, ValueError, RecursionError, MemoryError) as e:
             at = f" at column {e.offset}" if isinstance(e, SyntaxError) and e.offset else ""
-            raise ExpressionError(f"{text.strip()!r} is no expression{at}: {getattr(e, 'msg', e)}") from None
+            raise ExpressionError(f"{text.strip()!r} is no expression{at}: {sign(text) or getattr(e, 'msg', e)}") from None
+        self.is_condition = is_condition(tree.body)
         return self._node(tree.body)
 
     def _node(self, node: ast.expr) -> Node:
@@ -176,7 +185,7 @@ class _Compiler(ast.NodeVisitor):
         if made is None:
             raise ExpressionError(
                 f"{ast.unparse(node)!r} at column {node.col_offset + 1} is not allowed here: expected numbers, signals, + - * / **, "
-                f"comparisons, and, or, not, and the functions {', '.join(FUNCTIONS)}"
+                f"comparisons, and, or, not, and the functions {', '.join(FUNCTIONS)}{instead(node)}"
             )
         out: Node = made(self, node)
         self._depth -= 1
@@ -200,11 +209,8 @@ class _Compiler(ast.NodeVisitor):
     def _attribute(self, node: ast.Attribute) -> Node:
         name = ast.unparse(node)
         if fact(name) is None:
-            near = _near(name, fact_names())
-            raise ExpressionError(
-                f"no {name!r} (column {node.col_offset + 1}); {near or 'facts are ' + ', '.join(fact_names())}. "
-                f'A signal of that name is written signal("{name}")'
-            )
+            meant = near(name, fact_names()) or f"facts are {', '.join(fact_names())}"
+            raise ExpressionError(f'no {name!r} (column {node.col_offset + 1}); {meant} (a signal of that name: signal("{name}"))')
         return self._signal_or_fact(name, node)
 
     def _signal_or_fact(self, name: str, node: ast.expr) -> Node:
@@ -230,8 +236,7 @@ class _Compiler(ast.NodeVisitor):
         name = node.func.id if isinstance(node.func, ast.Name) else ast.unparse(node.func)
         at = f"column {node.col_offset + 1}"
         if name not in FUNCTIONS:
-            near = _near(name, FUNCTIONS)
-            raise ExpressionError(f"no function {name!r} ({at}); {near or 'functions are ' + ', '.join(FUNCTIONS)}")
+            raise ExpressionError(f"no function {name!r} ({at}); {near(name, FUNCTIONS) or 'functions are ' + ', '.join(FUNCTIONS)}")
         if node.keywords or any(isinstance(a, ast.Starred) for a in node.args):
             raise ExpressionError(f"{name} at {at}: expected {_usage(name)}, found {ast.unparse(node)}")
         if name in _OWN:
@@ -279,7 +284,11 @@ class _Compiler(ast.NodeVisitor):
     def _binary(self, node: ast.BinOp) -> Node:
         apply = _ARITHMETIC.get(type(node.op))
         if apply is None:
-            raise ExpressionError(f"{ast.unparse(node)!r} at column {node.col_offset + 1}: expected + - * / % or **")
+            meant = operator_meant(type(node.op)) or "; expected + - * / % or **"
+            raise ExpressionError(f"{ast.unparse(node)!r} at column {node.col_offset + 1} is not known here{meant}")
+        if name := division(node):
+            at = f"column {node.col_offset + 1}"
+            raise ExpressionError(f'{name} at {at} is a division; a signal of that name is written signal("{name}")')
         left, right = self._node(node.left), self._node(node.right)
 
         def value(env: _Env) -> Value:
@@ -327,11 +336,10 @@ _NODES: dict[type[ast.expr], Callable[..., Node]] = {
 
 def check_names(expression: Expression, known: "set[str] | frozenset[str]" = frozenset()) -> None:
     """Raises ExpressionError for a name that is nearly a usual signal's, a fact's, or one in ``known``: a slip, not another signal."""
-    usual = [*LOGGED, *fact_names(), *known]
+    usual = [*LOGGED, *ALIASES, *fact_names(), *known]
     for name in sorted(expression.signals - expression.quoted - set(usual)):
-        near = difflib.get_close_matches(name, usual, 1, 0.75)
-        if near and not re.match(rf"{re.escape(near[0])}[_\d]", name):  # loss_g and loss2 are signals beside loss
-            raise ExpressionError(f'no signal {name!r}; did you mean {near[0]}? (one that is really called so: signal("{name}"))')
+        if meant := slip(name, usual):
+            raise ExpressionError(f'no signal {name!r}; did you mean {meant}? (one that is really called so: signal("{name}"))')
 
 
 def _all(values: list[Value]) -> bool | None:
@@ -382,8 +390,3 @@ def _usage(name: str) -> str:
     if name == "signal":
         return 'signal("train/loss")'
     return f"{name}(loss, 50)" if name in SERIES and SERIES[name].window else f"{name}(loss)"
-
-
-def _near(name: str, known: "list[str] | tuple[str, ...]") -> str:
-    close = difflib.get_close_matches(name, known, 1, 0.6)
-    return f"did you mean {close[0]}?" if close else ""

@@ -53,18 +53,19 @@ class Lasting:
 
 
 def lasting(text: str) -> Lasting:
-    """``100 steps``, ``20 points``, ``10m``. Raises ExpressionError."""
+    """``100 steps``, ``20 points``, ``10m``. Raises ExpressionError, also for a number without a word: steps or seconds?"""
     words = text.split()
     if not words:
         return Lasting()
     if len(words) == 2 and words[1].rstrip("s") in ("step", "point") and words[0].replace(",", "").isdigit():
         return Lasting(float(words[0].replace(",", "")), "steps" if words[1].startswith("step") else "points")
     try:
-        seconds = duration(text)
+        seconds = duration(text) if text.strip()[-1].isalpha() else math.nan
     except ValueError:
         seconds = math.nan
     if not 0 < seconds < 1e9:
-        raise ExpressionError(f"for = {text!r}: expected steps, points or a length of time, such as '100 steps', '20 points' or '10m'")
+        said = f"for = {text!r}: expected steps, points or a length of time, such as '100 steps', '20 points' or '10m'"
+        raise ExpressionError(said, "for")
     return Lasting(seconds, "seconds")
 
 
@@ -75,7 +76,7 @@ def steps_of(name: str, text: str) -> int:
         return 0
     if len(words) == 2 and words[1] in ("step", "steps") and words[0].isdigit() and 0 < int(words[0]) <= 10**12:
         return int(words[0])
-    raise ExpressionError(f"{name} = {text!r}: expected steps, such as '200 steps'")
+    raise ExpressionError(f"{name} = {text!r}: expected steps, such as '200 steps'", name)
 
 
 def afterwards(params: OwnParams, actions: list[Proposable]) -> Afterwards | None:
@@ -85,7 +86,7 @@ def afterwards(params: OwnParams, actions: list[Proposable]) -> Afterwards | Non
         return None
     if not any(isinstance(action, SetKnob) for action in actions):
         name = "warmup" if follows.warmup else "back_after"
-        raise ExpressionError(f"{name}: expected beside a change of a knob, such as do = 'lr=0.5x'; found do = {params.do!r}")
+        raise ExpressionError(f"{name}: expected beside a change of a knob, such as do = 'lr=0.5x'; found do = {params.do!r}", name)
     return follows
 
 
@@ -242,6 +243,10 @@ class Own(Rule):
 def make(name: str, params: OwnParams, actions: list[Proposable]) -> Own:
     """A rule of that name. Raises ExpressionError: its ``when``, ``for`` or ``text``."""
     expression, lasts = Expression(params.when), lasting(params.lasting)
+    if not expression.is_condition:
+        raise ExpressionError(f"{expression.text!r} is no condition: expected a comparison, such as loss > 3")
+    if not expression.shown:
+        raise ExpressionError(f"{expression.text!r} names no signal and no fact: it would always be the same")
     check_text(params.text, expression)
     page = f"{params.when.strip()}\n\n    A rule of your own, from sitter.toml."
     its: dict[str, object] = {"name": name, "title": _short(expression.text), "__doc__": page, "signals": tuple(sorted(expression.signals))}
@@ -256,11 +261,11 @@ def check_text(text: str, expression: Expression) -> None:
     try:
         wanted = [name for _, name, _, _ in string.Formatter().parse(text) if name is not None]
     except ValueError as e:
-        raise ExpressionError(f"text = {text!r}: {e}") from None
+        raise ExpressionError(f"text = {text!r}: {e}", "text") from None
     known = {"step", *expression.shown}
     for name in wanted:
         if name not in known:
-            raise ExpressionError(f"text = {text!r} has no value for {{{name}}}: expected one of {', '.join(sorted(known))}")
+            raise ExpressionError(f"text = {text!r} has no value for {{{name}}}: expected one of {', '.join(sorted(known))}", "text")
 
 
 def _filled(text: str, evidence: dict[str, float | int | str | None], step: int) -> str:

@@ -20,8 +20,8 @@ LEAST_LEAD = 200
 LATE_S = 3600.0
 """A time that passed longer ago (the host slept, nobody watched) is let go."""
 
-DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
-_TIME = re.compile(r"(?:(?P<day>[A-Za-z]{3})[a-z]*\s+)?(?P<hour>\d{1,2}):(?P<minute>\d{2})")
+DAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
+_TIME = re.compile(r"(?:(?P<day>[A-Za-z]{3,})\s+)?(?P<hour>\d{1,2}):(?P<minute>\d{2})")
 
 
 class ScheduleParams(Rule.Params, frozen=True):
@@ -66,18 +66,19 @@ def moment(text: str) -> Moment:
     found = _TIME.fullmatch(text.strip())
     if found is not None and int(found["hour"]) < 24 and int(found["minute"]) < 60:
         day = (found["day"] or "").lower()
-        if not day or day in DAYS:
-            return Moment(int(found["hour"]), int(found["minute"]), DAYS.index(day) if day else None)
+        weekday = next((number for number, name in enumerate(DAYS) if day and name.startswith(day)), None)
+        if not day or weekday is not None:
+            return Moment(int(found["hour"]), int(found["minute"]), weekday)
     raise ExpressionError(f"at = {text!r}: expected a step such as 12000, or a time such as 09:00 or 'Sat 09:00'")
 
 
 def span(text: str) -> tuple[float, Literal["steps", "seconds"]]:
-    """``1000 steps``, ``30m``. Raises ExpressionError."""
+    """``1000 steps``, ``30m``. Raises ExpressionError, also for a number without a word: steps or seconds?"""
     words = text.replace(",", "").split()
     try:
         if len(words) == 2 and words[1] in ("step", "steps") and int(words[0]) > 0:
             return float(int(words[0])), "steps"
-        seconds = duration(text)
+        seconds = duration(text) if text.strip()[-1].isalpha() else 0.0
     except ValueError:
         seconds = 0.0
     if not 1.0 <= seconds < 1e9:
@@ -188,7 +189,7 @@ def make(name: str, params: ScheduleParams, actions: list[Proposable]) -> Schedu
         raise ExpressionError("expected one of `when`, `every` and `at`")
     base, its, title = _kind(params)
     if params.branch is not None and base is not _AtStep:
-        raise ExpressionError("branch: expected only beside a step in `at`")
+        raise ExpressionError("branch: expected only beside a step in `at`", "branch")
     page = f"{title}\n\n    A rule of your own, from sitter.toml."
     kind: type[Scheduled] = type("Scheduled", (base,), {**its, "name": name, "title": title, "__doc__": page, "actions": tuple(actions)})
     return kind(params)
@@ -202,5 +203,7 @@ def _kind(params: ScheduleParams) -> tuple[type[Scheduled], dict[str, object], s
         return (_EveryStep, {"steps": int(amount)}, title) if unit == "steps" else (_EverySecond, {"seconds": amount}, title)
     if isinstance(params.at, int) or params.at.replace(",", "").strip().isdigit():
         step = int(str(params.at).replace(",", ""))
+        if step < 0:
+            raise ExpressionError(f"at = {step}: expected a step such as 12000, or a time such as 09:00 or 'Sat 09:00'")
         return _AtStep, {"step": step}, f"at step {step:,}"
     return _AtTime, {"moment": moment(params.at)}, f"at {params.at}"

@@ -46,6 +46,12 @@ def test_each_mistake_is_one_clear_sentence(text, says):
     assert "my.toml" in str(raised.value)
 
 
+def test_a_file_may_begin_with_a_mark_and_have_lines_of_windows(tmp_path):
+    (tmp_path / "sitter.toml").write_bytes(b'\xef\xbb\xbfmode = "act"\r\n[rules.gpu_hot]\r\ncelsius = 88\r\n')
+    assert load(tmp_path / "sitter.toml").mode == "act"
+    assert parse((tmp_path / "sitter.toml").read_text(encoding="utf-8"), "x").lines["rules.gpu_hot.celsius"] == 3
+
+
 def test_limits():
     assert parse_limit("3 per hour", "") == (3, 3600.0)
     assert parse_limit("", "") is None
@@ -59,6 +65,8 @@ def test_limits():
         ("[checkpoints] # of mine\n\n  healthy_step = 3", r"'healthy_step' \(line 3\); did you mean healthy_steps"),
         ("notify.a.kind = 'ntfy'\nnotify.a.urll = 'x'", r"'urll' \(line 2\); did you mean url"),
         ("[restart]\n'pauses' = 3", r"'pauses' \(line 2\); did you mean pause"),
+        ("\nmode = 'gaurd'", r"\(line 2\): mode = 'gaurd', expected one of watch, guard, act; did you mean guard\?"),
+        ("[checkpoints]\nhealthy_steps = '100'", r"\[checkpoints\] \(line 2\): healthy_steps = '100', expected a whole number"),
         ("restart = {pauses = 3}", r"'pauses'; did you mean pause"),
     ],
 )
@@ -71,6 +79,7 @@ def test_a_name_that_is_not_there_is_told_with_its_line(text, says):
     ("text", "says"),
     [
         ("\n[rules.gpu_hott]\nmode = 'ask'", r"has no rule 'gpu_hott' \(line 2\); did you mean gpu_hot"),
+        ("[rules.gpu_hot]\n\ncelsius = '80'", r"\[rules.gpu_hot\] \(line 3\): celsius = '80', expected a number"),
         ("[rules.gpu_hot]\nmode = 'ask'\ncelsiu = 80", r"has no parameter 'celsiu' \(line 3\); did you mean"),
     ],
 )

@@ -86,6 +86,11 @@ class Daemon:
         stamp = path.stat().st_mtime_ns + 10**9 * (self.seq + 1)
         os.utime(path, ns=(stamp, stamp))
         self.writer.flush()
+        self.look_twice()
+
+    def look_twice(self) -> None:
+        """At files that stay as they are."""
+        self.reload.tick()
         self.reload.tick()
 
     def logbook(self, kind: str) -> list[str]:
@@ -157,6 +162,36 @@ def test_a_wrong_file_keeps_the_rules_and_says_so_once_and_in_the_status(begin) 
     assert [text for text in daemon.core.trouble() if "rules stay" in text] == []
 
 
+def test_a_file_that_is_being_written_is_not_read_yet(begin) -> None:
+    daemon = begin(MINE)
+    mine, path = daemon.core.rules["mine"], daemon.run.sitter_toml
+    path.write_text("")  # emptied, and written a moment later
+    daemon.reload.tick()
+    path.write_text(MINE.replace("> 1", "> 1.1"))
+    daemon.reload.tick()
+    assert daemon.core.rules["mine"] is mine
+    daemon.reload.tick()
+    assert daemon.core.rules["mine"] is not mine
+    path.unlink()  # taken away, and another one put in its place
+    daemon.reload.tick()
+    (path.parent / "new").write_text(MINE.replace("> 1", "> 1.2"))
+    (path.parent / "new").replace(path)
+    daemon.look_twice()
+    assert [text for text in daemon.logbook("note") if "taken out" in text or "stay" in text] == []
+    assert daemon.core.rules["mine"].params.when.endswith("> 1.2")
+
+
+def test_a_file_that_is_gone_keeps_the_rules(begin) -> None:
+    daemon = begin(MINE)
+    daemon.run.sitter_toml.unlink()
+    daemon.look_twice()
+    assert "mine" in daemon.core.rules
+    assert any("the rules stay as they are" in text and "is gone" in text for text in daemon.core.trouble())
+    daemon.says("")
+    assert "mine" not in daemon.core.rules
+    assert daemon.reload.trouble == ""
+
+
 def test_modes_and_the_runs_preset_change_at_once_and_what_does_not_is_said(begin) -> None:
     daemon = begin(MINE)
     daemon.steps(100)
@@ -191,7 +226,7 @@ def test_a_rule_in_python_is_read_with_the_others_and_anew_when_its_file_changes
     assert any("SyntaxError" in text for text in daemon.core.trouble())
     (daemon.run.path / "my_rules.py").unlink()
     (tmp_path / "my_rules.py").unlink()
-    daemon.reload.tick()
+    daemon.look_twice()
     assert any("no file my_rules.py" in text for text in daemon.core.trouble())
 
 
@@ -206,6 +241,12 @@ def test_a_rule_in_python_is_read_with_the_others_and_anew_when_its_file_changes
         (PYTHON.replace('    name = "odd"\n', ""), "class Odd has no name"),
         (PYTHON.replace('    """The loss is above its bound."""\n', ""), "class Odd has no docstring"),
         (PYTHON.replace('name = "odd"', 'name = "guard"'), "there is a rule 'guard' already"),
+        (PYTHON.replace('name = "odd"', 'name = "so odd"'), "class Odd has name = 'so odd': expected letters"),
+        (PYTHON.replace('("loss",)', '"loss"'), 'class Odd has signals = \'loss\': expected a tuple such as ("loss",)'),
+        (PYTHON.replace('title =', 'default_mode = "guard"\n    title ='), "has default_mode = 'guard': expected one of off, watch"),
+        (PYTHON.replace('title =', 'default_limit = "often"\n    title ='), "has default_limit = 'often', expected a number per minute"),
+        (PYTHON.replace("    def fresh(self):\n        return 0", "    def __init__(self, params=None):\n        1 / 0"),
+         "rule odd cannot be made: ZeroDivisionError"),
     ],
 )
 def test_a_python_file_that_is_wrong_is_refused_in_one_sentence(tmp_path: Path, source: str, says: str) -> None:

@@ -141,7 +141,15 @@ def test_the_best_of_the_goal_is_the_highest_where_higher_is_better() -> None:
         ("lambda: 1", "is not allowed here"),
         ("loss.mean > 1", "no 'loss.mean' (column 1)"),
         ("gpu0.tmp > 80", "did you mean gpu0.temp?"),
-        ("loss & 1", "expected + - * / % or **"),
+        ("loss > 1 & step > 1", "is not known here; expected `and`"),
+        ("loss << 1", "expected + - * / % or **"),
+        ("loss > 1 && step > 1", "`&&` is written `and` here"),
+        ("loss = 1", "`=` is written `==` here"),
+        ("loss ≥ 1", "`≥` is written `>=` here"),
+        ("avg(loss, 5) > 1", "did you mean mean?"),
+        ("isnan(loss)", "did you mean not finite(loss)?"),
+        ("loss[-1] > 1", "its value 5 points ago is ago(loss, 5)"),
+        ("train/loss > 3", 'is a division; a signal of that name is written signal("train/loss")'),
         ("~loss", "expected `not`"),
         ("loss in (1, 2)", "expected < <= > >= == or !="),
         ("__import__('os').system('true')", "no function"),
@@ -166,9 +174,12 @@ def test_what_it_refuses_and_how(text: str, says: str) -> None:
 def test_a_slip_in_a_signals_name_is_said_and_a_signal_of_ones_own_is_none() -> None:
     with pytest.raises(ExpressionError, match="did you mean loss"):
         check_names(Expression("lss > 3"))
+    with pytest.raises(ExpressionError, match="did you mean train_loss"):
+        check_names(Expression("trainloss > 3"))
     with pytest.raises(ExpressionError, match="did you mean reward_mean"):
         check_names(Expression("rewad_mean > 3"), {"reward_mean"})
     check_names(Expression('perplexity > 3 and signal("lss") > 1'))
+    check_names(Expression("train / 2 > 1 and loss / val > 1"))
     check_names(Expression("loss_g > 3 and loss2 > 1 and grad_norm_max > 1"))
 
 

@@ -111,13 +111,16 @@ def test_a_step_that_is_past_is_past_and_another_branch_is_another() -> None:
     [
         ('every = "often"', "(line 2): every = 'often': expected steps or a length of time"),
         ('every = "0 steps"', "expected steps or a length of time"),
+        ('every = "100"', "every = '100': expected steps or a length of time"),
+        ("at = -5", "at = -5: expected a step"),
+        ('at = "Saturn 09:00"', "at = 'Saturn 09:00': expected a step"),
         ('at = "Sut 09:00"', "at = 'Sut 09:00': expected a step such as 12000, or a time"),
         ('at = "25:00"', "expected a step such as 12000, or a time"),
         ('at = 100\nevery = "5 steps"', "expected one of `when`, `every` and `at`"),
         ('every = "5 steps"\nbranch = 1', "branch: expected only beside a step"),
         ('at = 100\ndo = "rolback"', "(line 3): do = 'rolback'"),
         ('at = 100\nfro = "x"', "has no parameter 'fro' (line 3)"),
-        ('when = "loss > 1"\nat = 100', "has no parameter 'at'"),
+        ('when = "loss > 1"\nat = 100', "(line 3): expected one of `when`, `every` and `at`"),
     ],
 )
 def test_a_wrong_one_is_refused_with_its_line(text: str, says: str) -> None:
