@@ -1,15 +1,13 @@
 """The kernel's out-of-memory killer takes a training, in a control group with a limit of its own: it is named, and it goes on."""
 
-import contextlib
-import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
 from sitter.supervise.exit import read_exit
 from sitter_wire.places import RunDir
+from tests.cgroups import limited
 
 MIB = 1 << 20
 LIMIT = 256 * MIB
@@ -33,27 +31,9 @@ TRAINING = """
 
 @pytest.fixture
 def group():
-    """A control group of its own, of version 1 or 2. The parent of the training is in it, and those are not that the test itself needs."""
-    lines = Path("/proc/self/cgroup").read_text().splitlines()
-    old = any("memory" in line.split(":")[1].split(",") for line in lines)
-    base = Path("/sys/fs/cgroup/memory" if old else "/sys/fs/cgroup")
-    place = base / f"sitter-test-{os.getpid()}"
-    try:
-        place.mkdir()
-        (place / ("memory.limit_in_bytes" if old else "memory.max")).write_text(str(LIMIT))
-        for name in ("memory.memsw.limit_in_bytes",) if old else ("memory.swap.max",):  # else it would be swapped out, and live
-            with contextlib.suppress(OSError):
-                (place / name).write_text(str(LIMIT) if old else "0")
-    except OSError as e:
-        with contextlib.suppress(OSError):
-            place.rmdir()
-        pytest.skip(f"no control group with a memory limit can be made here: {e}")
-    yield place
-    for pid in (place / "cgroup.procs").read_text().split():
-        with contextlib.suppress(OSError):
-            (base / "cgroup.procs").write_text(pid)
-    with contextlib.suppress(OSError):
-        place.rmdir()
+    """The parent of the training is in it, and those are not that the test itself needs."""
+    with limited(LIMIT, swaps=False) as place:
+        yield place
 
 
 def test_a_training_that_the_kernel_kills_for_memory_goes_on_and_the_logbook_says_so(sitter, script, group):

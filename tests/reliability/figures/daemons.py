@@ -8,28 +8,17 @@ from pathlib import Path
 
 from sitter.daemon import main
 from sitter_wire.places import RunDir
+from tests.reliability.figures.forks import forked
 
 
 def fork_daemon(run: RunDir, said: Path) -> int:
     """Its pid; it is what ``python -m sitter.daemon RUN --foreground`` runs, to the line. stdout and stderr are appended to ``said``."""
-    pid = os.fork()
-    if pid:
-        return pid
-    code = 1
-    try:
-        into = os.open(said, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-        os.dup2(into, 1)
-        os.dup2(into, 2)
+
+    def daemon() -> None:
         sys.argv = ["sitter.daemon", str(run.path), "--foreground"]
         main()
-    except SystemExit as e:
-        code = e.code if isinstance(e.code, int) else 1
-    except BaseException:
-        import traceback
 
-        traceback.print_exc()
-    finally:
-        os._exit(code)
+    return forked(daemon, said)
 
 
 def kill(pid: int) -> None:

@@ -21,6 +21,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from tests.reliability.figures.forks import forked
+
 ROOT = Path(__file__).parents[3]
 KINDS = ("torch", "generic")
 LIVES = 10
@@ -237,26 +239,6 @@ def _announced(run: Any) -> set[str]:
             events = [r.event for r in segment.records if isinstance(r, Happening)]
             found |= {Path(e.path).name for e in events if isinstance(e, CheckpointWritten)}
     return found
-
-
-def forked(what: Callable[[], Any], said: Path) -> int:
-    """In a child, with what it prints appended to ``said``."""
-    pid = os.fork()
-    if pid:
-        return pid
-    code = 1
-    try:
-        into = os.open(said, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-        os.dup2(into, 1)
-        os.dup2(into, 2)
-        what()
-        code = 0
-    except BaseException:
-        import traceback
-
-        traceback.print_exc()
-    finally:
-        os._exit(code)
 
 
 def looked(place: Path, run: Path, kind: str, line: list[list[int]], *, killed: bool) -> dict[str, Any]:

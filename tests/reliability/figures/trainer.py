@@ -19,6 +19,7 @@ from pathlib import Path
 
 import sitter_agent
 from sitter_agent.recorder import Recorder
+from tests.reliability.figures.forks import forked
 
 SOURCES = ("loop", "thread1", "thread2", "handler")
 CHILD = "child"
@@ -132,18 +133,11 @@ def fork_trainer(place: Path, run: Path, speed: str, segment_bytes: int, cap_byt
     """The pid of a trainer forked from this process, which has imported everything and opened nothing: 30 ms instead of 300."""
     place.mkdir(parents=True)
     counters(place / "returned")
-    pid = os.fork()
-    if pid:
-        (place / "about.json").write_text(json.dumps({"pid": pid, "speed": speed, "segment_bytes": segment_bytes}))
-        return pid
-    code = 1
-    try:
+
+    def trains() -> None:
         gc.enable()
         train(place, run, speed, segment_bytes, cap_bytes)
-        code = 0
-    except BaseException:
-        import traceback
 
-        traceback.print_exc()
-    finally:
-        os._exit(code)
+    pid = forked(trains)
+    (place / "about.json").write_text(json.dumps({"pid": pid, "speed": speed, "segment_bytes": segment_bytes}))
+    return pid

@@ -1,6 +1,5 @@
 """How much memory is left, as a real control group says it; and snapshots that give way before its limit is met."""
 
-import contextlib
 import os
 import subprocess
 import sys
@@ -8,6 +7,8 @@ import textwrap
 from pathlib import Path
 
 import pytest
+
+from tests.cgroups import limited
 
 MIB = 1 << 20
 LIMIT = 192 * MIB
@@ -40,20 +41,8 @@ SCRIPT = """
 
 @pytest.fixture
 def group():
-    """A control group of its own with 192 MiB, of version 1 or 2."""
-    lines = Path("/proc/self/cgroup").read_text().splitlines()
-    old = any("memory" in line.split(":")[1].split(",") for line in lines)
-    base = Path("/sys/fs/cgroup/memory" if old else "/sys/fs/cgroup")
-    place = base / f"sitter-test-{os.getpid()}"
-    try:
-        place.mkdir()
-        (place / ("memory.limit_in_bytes" if old else "memory.max")).write_text(str(LIMIT))
-    except OSError as e:
-        with contextlib.suppress(OSError):
-            place.rmdir()
-        pytest.skip(f"no control group with a memory limit can be made here: {e}")
-    yield place
-    place.rmdir()
+    with limited(LIMIT) as place:
+        yield place
 
 
 def inside(group: Path, code: str) -> list[str]:
