@@ -229,8 +229,12 @@ class SafePoint(Counting):
         for name, value in core.adapter.sample(step).items():
             if name in logged:
                 continue
-            if type(value) is not float and on_gpu(value):
+            if type(value) is float:
+                values[name] = value
+            elif on_gpu(value):
                 core.pending.add(step, p.branch, name, value)
+            elif hasattr(value, "vectors"):
+                core.pending.add_lot(step, p.branch, value)
             else:
                 values[name] = value
         for name, knob in core.free_knobs.items():

@@ -1,7 +1,7 @@
 """The seam between the agent's core and whatever holds the training state: one adapter per framework."""
 
 from collections.abc import Callable
-from typing import BinaryIO, Literal, Protocol
+from typing import Any, BinaryIO, Literal, Protocol
 
 from sitter_agent.own_state import Loaded
 from sitter_wire.events import KnobSpec
@@ -103,8 +103,11 @@ class Adapter(Protocol):
         """Optimizer steps seen so far by the hooks; None where no optimizer is known (then every turn is a step)."""
         ...
 
-    def sample(self, step: int) -> dict[str, float]:
-        """Signals the framework offers by itself at this safe point: ``lr`` (scheduled × scale), ``grad_norm`` when it was taken…"""
+    def sample(self, step: int) -> dict[str, Any]:
+        """Signals the framework offers by itself at this safe point: ``lr`` (scheduled × scale), ``grad_norm`` when it was taken…
+
+        Floats, tensors of one element, and under a name that does not matter a ``Lot`` (``sitter_agent.tensors``).
+        """
         ...
 
     def remarks(self) -> list[str]:

@@ -6,8 +6,10 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from sitter_agent.frameworks import torch_capture, torch_file, torch_found, torch_model, torch_optimizer, torch_parked
+from sitter_agent.frameworks.torch_amp import LossScale
 from sitter_agent.frameworks.torch_capture import TorchCapture
 from sitter_agent.frameworks.torch_grad import GradNormMeter, all_finite
+from sitter_agent.frameworks.torch_layer_meter import LayerMeter
 from sitter_agent.frameworks.torch_memory import Gathered, Staging, copy_out, nbytes
 from sitter_agent.frameworks.torch_offer import offer
 from sitter_agent.frameworks.torch_scale import StepHooks
@@ -51,6 +53,8 @@ class TorchAdapter:
             suffix = f"/{n}" if i else ""
             self._sampled.append((hooks, self._meters[n], f"lr{suffix}", f"lr_scheduled{suffix}", f"grad_norm{suffix}"))
         self._knobs: list[Knob] = list(offer(list(self._hooks.values())))
+        self._layers = LayerMeter(self._models, self._hooks.values())
+        self._loss_scale = LossScale(scaler)
 
     # -- state -------------------------------------------------------------------------------------------------------
 
@@ -98,6 +102,7 @@ class TorchAdapter:
         missing += torch_capture.restore_rng(captured.rng, host)
         for meter in self._meters.values():
             meter.drop()
+        self._layers.drop()
         return missing
 
     def finite(self) -> bool:
@@ -155,13 +160,14 @@ class TorchAdapter:
             return None if hooks.in_graph or hooks.closed else hooks.steps
         return None
 
-    def sample(self, step: int) -> dict[str, float | Tensor]:
-        """``lr`` as the last step used it, ``lr_scheduled`` as the schedule asked for it, ``grad_norm`` where it was taken.
+    def sample(self, step: int) -> dict[str, Any]:
+        """``lr`` as the last step used it, ``lr_scheduled`` as the schedule asked for it, ``grad_norm`` where it was taken;
+        ``loss_scale`` where it may have changed, and a lot of what was seen of the layers.
 
         Of the first param group. Further optimizers have their name behind a slash: ``lr/D``. A 0-d tensor where the value lies
         on a device.
         """
-        values: dict[str, float | Tensor] = {}
+        values: dict[str, Any] = {}
         for hooks, meter, lr, lr_scheduled, grad_norm in self._sampled:
             hooks.heal()
             scheduled, used = hooks.used
@@ -173,23 +179,36 @@ class TorchAdapter:
                 norm = meter.take()
                 if norm is not None:
                     values[grad_norm] = norm
+        layers = self._layers
+        layers.turns += 1
+        if layers.turns >= layers.next:
+            lot = layers.turn()
+            if lot is not None:
+                values["grad_norm.*"] = lot
+        if self._loss_scale.known:
+            loss_scale = self._loss_scale.take()
+            if loss_scale is not None:
+                values["loss_scale"] = loss_scale
         return values
 
     def remarks(self) -> list[str]:
         """What is not covered, or only in part; scans the process for a forgotten average of the weights."""
-        return self._odd + torch_found.remarks(
-            self._models, self._optimizers, self._schedulers, self._extra, list(self._hooks.values())
-        )
+        found = torch_found.remarks(self._models, self._optimizers, self._schedulers, self._extra, list(self._hooks.values()))
+        return self._odd + found + self._loss_scale.remarks()
 
     def rest(self) -> None:
         """Scale nothing and measure nothing any more; steps are still counted."""
         for hooks in self._hooks.values():
             hooks.rest()
+        self._layers.close()
+        self._loss_scale.close()
 
     def close(self) -> None:
         """Take off every hook, and let go of all that is the script's: the next attempt in a notebook needs the memory."""
         for hooks in self._hooks.values():
             hooks.close()
+        self._layers.close()
+        self._loss_scale.close()
         for held in (self._models, self._optimizers, self._schedulers, self._extra, self._hooks, self._meters, self._knobs):
             held.clear()
         self._sampled.clear()

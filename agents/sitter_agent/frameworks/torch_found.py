@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from sitter_agent.frameworks import torch_model
+from sitter_agent.frameworks.torch_layers import unheld
 from sitter_agent.frameworks.torch_offer import lr_note
 from sitter_agent.frameworks.torch_scale import StepHooks
 
@@ -83,6 +84,7 @@ def remarks(
         meta = torch_model.without_values(model)
         if meta:
             said.append(f"{_of('model', name)}: {len(meta)} tensors have no values (device meta), such as {meta[0]}: not in snapshots")
+    said += unheld(models, optimizers.values())
     hooked = {id(h.optimizer) for h in hooks}
     for name, optimizer in optimizers.items():
         who = f"{_of('optimizer', name)} {type(optimizer).__name__}"

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 from functools import partial
 from types import FrameType
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -123,6 +123,18 @@ class _Lifeline(tuple[Any, ...]):
             ended()
 
 
+class Look(Protocol):
+    """Somebody who looks at one whole step. Neither raises."""
+
+    def before(self) -> None:
+        """The step begins. Called again where it was not done in the end."""
+        ...
+
+    def after(self) -> None:
+        """It was done, gradients still in place."""
+        ...
+
+
 class StepHooks:
     """Our two hooks on one optimizer. They count its steps and carry the scale; nothing that goes wrong in them leaves them."""
 
@@ -136,6 +148,8 @@ class StepHooks:
         self.in_graph = False
         """The step was captured in a CUDA graph. Its replays run no hook: they are not seen, and no scale reaches them."""
         self.used: tuple[float | Tensor | None, float | Tensor | None] = (None, None)
+        self.look: Look | None = None
+        """Who looks at the next step; takes itself off."""
         self._after_step = after
         self._depth = 0
         self._active = False
@@ -178,11 +192,12 @@ class StepHooks:
         for _, setting in self.settings:
             setting.reset()
         self.refresh()
-        self._after_step = None
+        self._after_step = self.look = None
 
     def close(self) -> None:
         """Take both hooks off. Steps are counted no more."""
         self.closed = True
+        self.look = None
         self.heal()
         for handle in self._handles:
             handle.remove()
@@ -204,6 +219,8 @@ class StepHooks:
                 if lr is not self._lr or type(lr) is not float:  # else all is noted: the same number, which cannot change
                     self._lr = lr
                     self._note_used(lr)
+            if self.look is not None:
+                self.look.before()
             if self._active:
                 lifeline = _Lifeline(args)  # before the scale: an interrupt (Ctrl-C) between two lines here takes it off as well
                 lifeline.ended = partial(self._ended, self._serial)
@@ -225,6 +242,8 @@ class StepHooks:
             self.steps += not skipped
             if skipped is False and self._after_step is not None:
                 self._after_step(optimizer)
+            if skipped is False and self.look is not None:
+                self.look.after()
         except Exception as e:  # noqa: BLE001 — as above
             self._break(e)
 

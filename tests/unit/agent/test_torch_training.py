@@ -79,6 +79,9 @@ def test_a_clean_run_is_unchanged_to_the_bit(begin):
     assert [s for s, _ in run.values("loss")] == list(range(60))
     assert [s for s, _ in run.values("lr")] == list(range(60))
     assert run.values("grad_norm")
+    looked_at = [0, 1, 3, 7, 15, 31]
+    for layer in ("0", "1", "4"):
+        assert [s for s, _ in run.values(f"grad_norm.{layer}")] == [s for s, _ in run.values(f"update_ratio.{layer}")] == looked_at
     assert agent._core.rail.failures == 0
 
 
