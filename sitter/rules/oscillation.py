@@ -126,7 +126,7 @@ class Oscillation(TroubleRule):
         """The work of 64 points at once, which is much cheaper than 64 times that of one."""
         if view.kind != "supervised" or not (math.isfinite(sum(m.losses)) and min(m.losses) > 0.0):
             self.memory = _Memory()
-            return self._over(sample)
+            return self.ends(f"loss cannot be judged any more at step {sample.step:,}", sample, recovered=False)
         values, m.losses = list(map(math.log, m.losses)), []
         began, m.step = m.step, sample.step
         level, bar, away, found = values[0] if m.level is None else m.level, m.bar, 0.0, None
@@ -152,7 +152,8 @@ class Oscillation(TroubleRule):
         if m.points % (EVERY * BLOCK) == 0:
             self._learn(m, values, away / BLOCK)
         if self.trouble and found is None and m.points - (m.turns[-1][0] if m.turns else 0) > self._quiet:
-            return self._over(sample)
+            self._forget()
+            return self.ends(f"loss swings no more at step {sample.step:,}", sample)
         return found
 
     def _learn(self, m: _Memory, values: list[float], away: float) -> None:
@@ -187,7 +188,3 @@ class Oscillation(TroubleRule):
             "info", text, sample, onset=onset, actions=lower_rate(view, p.cut),
             evidence={"width": newer, "before": older, "z": newer * p.z / m.bar, "points": points, "steps": steps},
         )  # fmt: skip
-
-    def _over(self, sample: Sample) -> Finding | None:
-        self._forget()
-        return self.ends(f"loss swings no more at step {sample.step:,}", sample)

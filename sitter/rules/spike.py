@@ -93,7 +93,7 @@ class Spike(TroubleRule):
         super().__init__(params)
         self._bar, self._ruin = math.log(self.params.factor), math.log(self.params.ruin)
         self._unsure = max(self._bar, math.log(UNSURE))
-        self._open: _Open | None = None
+        self._open: _Open | None = None  # while there is trouble
         self._say: Finding | None = None
 
     def fresh(self) -> _Memory:
@@ -102,7 +102,7 @@ class Spike(TroubleRule):
 
     def restored(self, event: Restored) -> None:
         """What was high has been left behind: said with the next point."""
-        if self._open is not None:
+        if self.trouble:
             self._say = self._over(event, "left behind by going back")
 
     def observe(self, sample: Sample, view: RunView) -> Finding | None:
@@ -145,7 +145,7 @@ class Spike(TroubleRule):
             m.ordinary_step, m.held = step, 0
             m.ordinary += 1
             m.level.push(x)
-            if self._open is not None and m.ordinary >= ORDINARY_POINTS:
+            if self.trouble and m.ordinary >= ORDINARY_POINTS:
                 return self._ended(sample, x)
             return None
         m.ordinary, m.held = 0, m.held + 1
@@ -153,13 +153,14 @@ class Spike(TroubleRule):
             m.level.push(x)
         count = sum(m.high)
         lasts = step - (step if m.ordinary_step is None else m.ordinary_step)
-        known = self._open
-        if known is None:
+        if not self.trouble:
             if count >= p.points or (ruin and count >= 2) or (lasts >= p.steps and not early):
                 onset = step if m.held == 1 or m.ordinary_step is None else m.ordinary_step + 1
                 self._open = _Open(onset, before, rise)
                 return self._said(sample, rise, noise or m.noise.tails, "")
             return None
+        known = self._open
+        assert known is not None
         known.most = max(known.most, rise)
         if x - known.before > known.said * p.again and x - known.before - known.said > self._bar:
             rise = known.said = x - known.before

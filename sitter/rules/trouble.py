@@ -3,7 +3,7 @@
 from sitter.model import Finding, Proposable, Severity
 from sitter.rules.base import RECOVERED, Rule, RuleParams
 from sitter.rules.view import RunView, Sample
-from sitter_wire.events import KnobChanged, Restored
+from sitter_wire.events import KnobChanged, Restored, SessionStart
 from sitter_wire.records import Happening
 
 
@@ -12,7 +12,8 @@ class TroubleRule(Rule):
     ``self.trouble`` is not empty it has been said and is not over.
 
     The key is made of the rule, the branch and the onset, so that the same trouble, found again by the next daemon from the same points,
-    is the same one: who has vetoed it is not asked again. A restore leaves the trouble behind, whatever the rule does there.
+    is the same one: who has vetoed it is not asked again. A restore leaves the trouble behind, and so does another process, whatever the
+    rule does there.
     """
 
     def __init__(self, params: RuleParams | None = None) -> None:
@@ -59,6 +60,8 @@ class TroubleRule(Rule):
         if isinstance(event, Restored):
             self.restored(event)
             self.trouble = ""
+        elif isinstance(event, SessionStart):
+            self.trouble = ""  # said of the process before: that this one does not have it would be no recovery
         elif isinstance(event, KnobChanged) and event.knob == "lr":
             self.rate_changed(happening.step)
 

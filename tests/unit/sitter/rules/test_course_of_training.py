@@ -5,16 +5,18 @@ import random
 
 import pytest
 
+from sitter.rules.base import gave_up, recovered
 from sitter.rules.early_stop import EarlyStop
 from sitter.rules.kl_runaway import KlRunaway
 from sitter.rules.oscillation import Oscillation
 from sitter.rules.oscillation_cases import swing
+from sitter.rules.overfit import Overfit
 from sitter.rules.reward_collapse import RewardCollapse
 from sitter.rules.stuck_at_start import classes
 from sitter.rules.too_slow import TooSlow, straightness
 from sitter.rules.view import RunView, Sample
 from sitter_wire.commands import Rollback, SetKnob, Stop
-from sitter_wire.events import KnobChanged, Restored
+from sitter_wire.events import KnobChanged, Restored, SessionStart
 from sitter_wire.records import Happening
 
 
@@ -76,6 +78,22 @@ def test_after_going_back_swings_are_looked_for_anew():
     rule.set_state(None)
     rule.happened(restored(500), RunView())
     assert told(rule, swings(2000), first=500)
+
+
+def test_swings_that_end_in_what_no_logarithm_has_are_not_called_over():
+    rule = Oscillation()
+    assert told(rule, swings(2000))
+    (ended,) = told(rule, [{"loss": math.nan}] * 200, first=2000)
+    assert (gave_up(ended), recovered(ended)) == (True, False)
+
+
+def test_a_process_that_begins_from_nothing_is_no_recovery_of_the_one_before():
+    rule = Overfit()
+    worse = [{"loss": 2.0 * math.exp(-i / 100), "val_loss": 2.0 + 0.02 * max(0, i - 20)} for i in range(60)]
+    assert told(rule, worse)
+    rule.set_state(None)
+    rule.happened(Happening(0, 0, 1, 0, SessionStart(pid=2, host="h", branch=1)), RunView())
+    assert told(rule, worse[:20]) == []
 
 
 @pytest.mark.parametrize("success", [0.1, 0.3, 0.5, 0.7, 0.9])

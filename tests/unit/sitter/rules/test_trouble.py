@@ -3,7 +3,7 @@
 from sitter.rules.base import gave_up, recovered
 from sitter.rules.trouble import TroubleRule
 from sitter.rules.view import RunView, Sample
-from sitter_wire.events import KnobChanged, Restored
+from sitter_wire.events import KnobChanged, Restored, SessionStart
 from sitter_wire.records import Happening
 
 VIEW = RunView()
@@ -64,6 +64,14 @@ def test_a_restore_leaves_it_behind_though_the_rule_does_nothing_about_it():
     happens(rule, 8, Restored(step=5, branch=1, from_branch=0, left=8, source="snapshot"))
     assert at(rule, 6, 0.5, branch=1) is None
     assert at(rule, 7, 2.0, branch=1).key == "high:1:7"
+
+
+def test_that_another_process_does_not_have_it_is_no_recovery():
+    rule = High()
+    at(rule, 7, 2.0)
+    happens(rule, 0, SessionStart(pid=2, host="h", branch=1))
+    assert at(rule, 0, 0.5, branch=1) is None
+    assert at(rule, 1, 2.0, branch=1).key == "high:1:1"
 
 
 def test_a_rule_can_say_that_it_was_left_behind():
