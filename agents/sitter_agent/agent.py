@@ -1,7 +1,6 @@
 """What a training script sees: ``start``, and the agent it returns. Nothing in here raises into the training."""
 
 import atexit
-import contextlib
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Literal, TypeVar
@@ -13,6 +12,7 @@ from sitter_agent.feed import Feed
 from sitter_agent.fork import watch
 from sitter_agent.guard_rail import OFF
 from sitter_agent.handlers import raised_by_handler
+from sitter_agent.held_back import HeldBack
 from sitter_agent.knobs import FreeKnob, Scale
 from sitter_agent.memory import steady_heap
 from sitter_agent.names import Names
@@ -64,6 +64,23 @@ def start(
     ``daemon=False`` (or ``SITTER=off`` in the environment) only records. ``loader`` is not needed where ``agent.loop`` or
     ``agent.batches`` gets it. Called again, it ends the first session.
     """
+    try:
+        with HeldBack():
+            return _begun(
+                model, optimizer, scheduler, scaler, extra, goal=goal, better=better, kind=kind, name=name, total=total, step=step,
+                daemon=daemon, pause_gives_way_s=pause_gives_way_s,
+            )  # fmt: skip
+    except BaseException:  # what a handler of the script raised: its Ctrl-C, mostly
+        if _current is not None:
+            _current.close()
+        raise
+
+
+def _begun(
+    model: Any, optimizer: Any, scheduler: Any, scaler: Any, extra: dict[str, Any] | None, *, goal: str | None,
+    better: Literal["lower", "higher"], kind: str, name: str | None, total: int | None, step: int | None, daemon: bool,
+    pause_gives_way_s: float,
+) -> "Agent":  # fmt: skip
     global _current
     if _current is not None:
         _current.close()
@@ -286,14 +303,18 @@ class Agent:
 
     def close(self) -> None:
         """End the session: what is on its way is written, the daemon told. Called at exit by itself; again does nothing."""
-        opened, self._opened, self._core, self._rail = self._opened, None, None, OFF
-        self._known, self._last = {}, UNKNOWN
-        atexit.unregister(self.close)
-        if opened is None:
-            return
-        self._host = Counting(opened.core.adapter, self._progress)
-        with contextlib.suppress(Exception):
-            opened.close()
+        with HeldBack():
+            opened, self._opened, self._core, self._rail = self._opened, None, None, OFF
+            self._known, self._last = {}, UNKNOWN
+            atexit.unregister(self.close)
+            if opened is None:
+                return
+            self._host = Counting(opened.core.adapter, self._progress)
+            try:
+                opened.close()
+            except Exception as e:
+                if raised_by_handler(e):
+                    raise
 
     def forked(self) -> None:
         """In a forked child: nothing is recorded, and the loops go on."""

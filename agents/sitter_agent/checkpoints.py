@@ -24,6 +24,7 @@ from sitter_agent.checkpoint_files import (
     write_durably,
     write_text,
 )
+from sitter_agent.held_back import look
 from sitter_agent.retention import GOOD_AFTER, room, spare
 from sitter_agent.snapshots import Snapshot, size
 from sitter_agent.state import Adapter
@@ -35,6 +36,8 @@ DISK_SHARE = 0.4
 ASIDE = 64 << 20
 """Bytes that are left free beside what a checkpoint takes."""
 MOST_WAITING = 2
+LOOK_S = 0.1
+"""Between two looks, while the last one is waited for, at whether the operator waits no longer."""
 
 
 @dataclass(slots=True)
@@ -106,7 +109,9 @@ class Vault:
 
     def close(self, seconds: float) -> bool:
         """Write what was handed over, then end the thread."""
-        done = self.wait(seconds)
+        until = time.monotonic() + seconds
+        while not (done := self.wait(LOOK_S)) and time.monotonic() < until:
+            look()
         if self._thread is not None and done:
             self._jobs.put(None)
             self._thread.join(1.0)

@@ -6,6 +6,9 @@ from typing import Any
 
 _CALL = "__call__"
 
+NOTICES = ("SIGTERM", "SIGUSR1")
+"""What a scheduler sends before it takes the machine away."""
+
 chained: list[Any] = []
 """Handlers of the script that one of ours stands before, and calls."""
 

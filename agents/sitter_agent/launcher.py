@@ -13,6 +13,7 @@ from pathlib import Path
 
 import msgspec
 
+from sitter_agent.held_back import look
 from sitter_agent.quiet import be_loud
 from sitter_wire import rundir
 from sitter_wire.places import Endpoints, PlaceError, RunDir, check_own_run, small_file
@@ -23,6 +24,8 @@ START_S = 20.0
 SILENT_S = 5.0
 """A daemon pings once a second: so long without a word, its lock is looked at."""
 LOOK_S = 1.0
+WAIT_S = 0.1
+"""Between two looks, while the daemon starts, at whether the operator waits no longer."""
 RESTARTS = 3
 MODES = ("watch", "guard", "act")
 ANOTHER = 3
@@ -147,7 +150,7 @@ class Launcher:
                 process = subprocess.Popen(
                     self._command, start_new_session=True, stdin=subprocess.DEVNULL, stdout=log, stderr=log
                 )
-            code = process.wait(START_S)
+            code = _waited(process, START_S)
         except subprocess.TimeoutExpired:
             return f"the daemon did not answer within {START_S:.0f} s; see {self._run.daemon_log}"
         except OSError as e:
@@ -155,6 +158,25 @@ class Launcher:
         if code in (0, ANOTHER):
             return ""
         return f"the daemon did not start (exit code {code}): {_last_line(self._run.daemon_log, at)}"
+
+
+def _waited(process: "subprocess.Popen[bytes]", seconds: float) -> int:
+    """Its exit code. Raises TimeoutExpired; and what a handler of the script raises (Ctrl-C): then no daemon comes of it."""
+    until = time.monotonic() + seconds
+    try:
+        while True:
+            try:
+                return process.wait(WAIT_S)
+            except subprocess.TimeoutExpired:
+                if time.monotonic() >= until:
+                    raise
+            look()
+    except subprocess.TimeoutExpired:
+        raise  # slow, and maybe there later
+    except BaseException:
+        process.terminate()  # what it has sent into the background finds nobody to report to, and ends
+        process.wait()
+        raise
 
 
 def is_held(lock: Path, *, by_readers: bool = False) -> bool:

@@ -22,7 +22,7 @@ from typing import Any
 
 from sitter_agent.checkpoint_files import Sidecar
 from sitter_agent.core import Core
-from sitter_agent.handlers import chained
+from sitter_agent.handlers import NOTICES, chained
 from sitter_agent.patience import Patience
 from sitter_agent.state_copy import copy_for_checkpoint, snapshot_for_checkpoint
 from sitter_wire.events import Preempted
@@ -33,8 +33,6 @@ RESCUE_S = 10.0
 """So long after a notice, with no safe point, the newest snapshot is written, which takes its time too."""
 WRITE_S = 20.0
 LOOK_S = 0.05
-
-SIGNALS = ("SIGTERM", "SIGUSR1")
 
 
 class Notices:
@@ -63,7 +61,7 @@ class Notices:
         """Only on the main thread, as Python demands; a handler that C code set is left alone."""
         if threading.current_thread() is not threading.main_thread():
             return
-        for name in SIGNALS:
+        for name in NOTICES:
             number = getattr(signal, name, None)
             before = signal.getsignal(number) if number is not None else None
             if number is None or before is None:

@@ -8,6 +8,7 @@ import platform
 import socket
 import sys
 import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -31,7 +32,7 @@ from sitter_agent.session import Session, claim
 from sitter_agent.snapshots import Ring
 from sitter_agent.stacks import StackFile
 from sitter_agent.state import Adapter
-from sitter_wire.events import SessionStart
+from sitter_wire.events import GoodBye, SessionStart
 from sitter_wire.places import Endpoints, PlaceError, RunDir
 
 LAST_WRITE_S = 120.0
@@ -81,44 +82,57 @@ class Opened:
         self.core.remark(text)
 
     def close(self) -> None:
-        """In the order in which things depend on each other; each part bounded in time."""
+        """In the order in which things depend on each other; each part bounded in time. Raises only what a handler of the script raised
+        in one of them, after all of them."""
         core = self.core
         self.launcher.enabled = False
-        with core.rail.around("closing"):
-            self.notices.remove()
-        with core.rail.around("closing the checkpoints"):
-            if not core.vault.close(LAST_WRITE_S):
-                core.remark("a checkpoint was still being written at exit: it is not there", "warning")
-        with core.rail.around("closing"):
-            until = time.monotonic() + PENDING_S
-            while len(core.pending) and time.monotonic() < until:
-                core.pending.poll()
-                time.sleep(0.001)
-        with core.rail.around("the last commands"):
-            self.safe_point.commands.expire_rest()
-        with core.rail.around("the good-bye"):
-            p = core.progress
-            done = p.total is not None and p.done >= p.total - (1 if p.given else 0)
-            self.safe_point.good_bye("total" if done else "left early" if p.managed else "closed")
-        for part in (self.link, self.recorder):
-            if part is not None:
-                with core.rail.around("closing"):
-                    part.close()
-        with core.rail.around("closing"):
-            self.safe_point.closed = True
-            if core.progress.managed:  # its loop still runs, and must end at the step where it would have ended without us
-                core.adapter.rest()
-            else:
-                core.adapter.close()
-        with core.rail.around("closing"):
-            self.stacks.close()
-        with core.rail.around("closing"):
-            self.session.release()
-        core.ring.drop_all()
+        parts: list[tuple[str, Callable[[], object]]] = [
+            ("closing", self.notices.remove),
+            ("closing the checkpoints", self._close_checkpoints),
+            ("closing", self._await_pending),
+            ("the last commands", self.safe_point.commands.expire_rest),
+            ("the good-bye", self._good_bye),
+            *(("closing", part.close) for part in (self.link, self.recorder) if part is not None),
+            ("closing", self._close_adapter),
+            ("closing", self.stacks.close),
+            ("closing", self.session.release),
+            ("closing", core.ring.drop_all),
+        ]
+        interrupt: BaseException | None = None
+        for where, part in parts:
+            try:
+                with core.rail.around(where):
+                    part()
+            except BaseException as e:  # noqa: BLE001 — a Ctrl-C in one of the waits; what follows is closed all the same
+                interrupt = interrupt or e
         core.feed, core.loader_waits = None, None
         core.hooks.clear()
         core.free_knobs.clear()
         core.rail.on = False
+        if interrupt is not None:
+            raise interrupt
+
+    def _close_checkpoints(self) -> None:
+        if not self.core.vault.close(LAST_WRITE_S):
+            self.core.remark("a checkpoint was still being written at exit: it is not there", "warning")
+
+    def _await_pending(self) -> None:
+        until = time.monotonic() + PENDING_S
+        while len(self.core.pending) and time.monotonic() < until:
+            self.core.pending.poll()
+            time.sleep(0.001)
+
+    def _good_bye(self) -> None:
+        p = self.core.progress
+        done = p.total is not None and p.done >= p.total - (1 if p.given else 0)
+        self.safe_point.good_bye("total" if done else "left early" if p.managed else "closed")
+
+    def _close_adapter(self) -> None:
+        self.safe_point.closed = True
+        if self.core.progress.managed:  # its loop still runs, and must end at the step where it would have ended without us
+            self.core.adapter.rest()
+        else:
+            self.core.adapter.close()
 
 
 def open_session(
@@ -126,8 +140,26 @@ def open_session(
     better: Literal["lower", "higher"], kind: str, name: str | None, total: int | None, step: int | None, daemon: bool,
     pause_gives_way_s: float,
 ) -> tuple[Opened | None, Adapter | None, str]:  # fmt: skip
-    """The session (None: nothing is recorded), the framework's adapter, and the one line that says how it stands."""
+    """The session (None: nothing is recorded), the framework's adapter, and the one line that says how it stands. Where it raises, nothing
+    of it is left but the run directory."""
+    with contextlib.ExitStack() as undo:
+        found = _open(
+            undo, model, optimizer, scheduler, scaler, extra, goal=goal, better=better, kind=kind, name=name, total=total, step=step,
+            daemon=daemon, pause_gives_way_s=pause_gives_way_s,
+        )  # fmt: skip
+        undo.pop_all()
+    return found
+
+
+def _open(
+    undo: contextlib.ExitStack, model: Any, optimizer: Any, scheduler: Any, scaler: Any, extra: dict[str, Any] | None, *,
+    goal: str | None, better: Literal["lower", "higher"], kind: str, name: str | None, total: int | None, step: int | None, daemon: bool,
+    pause_gives_way_s: float,
+) -> tuple[Opened | None, Adapter | None, str]:  # fmt: skip
+    """``undo`` learns how what is there by then is ended, should the rest fail or be interrupted."""
     adapter, doubts = framework(model, optimizer, scheduler, scaler, extra)
+    if adapter is not None:
+        undo.callback(adapter.close)
     not_here = _not_the_agent()
     if not_here:
         return None, adapter, f"recording nothing here: {not_here}"
@@ -138,9 +170,11 @@ def open_session(
     session, why = claim(run)
     if session is None:
         return None, adapter, f"recording nothing here: {why}"
+    undo.callback(session.release)
     resume, side, trouble = _resume_from()
     branch = session.new_branch()
     recorder = Recorder(run.recorder, session.id, branch=branch)
+    undo.callback(recorder.close)
     rail = GuardRail()
     ring = Ring()
     vault = Vault(run, session.id, recorder.event, ring.release, better=better)  # type: ignore[arg-type]
@@ -162,6 +196,8 @@ def open_session(
     vault.clear_step = lambda b, s: _followed(core, b, s)
     vault.keep_line = list(p.line)
     stacks = StackFile(run.reports / f"stacks-{session.id}.txt")
+    undo.callback(stacks.close)
+    undo.callback(core.event, GoodBye(how="left early"))
     core.event(
         SessionStart(
             pid=os.getpid(), host=socket.gethostname(), branch=branch, argv=list(sys.argv), versions=_versions(),
@@ -172,15 +208,7 @@ def open_session(
     )  # fmt: skip
     with rail.around("declaring the knobs"):
         core.declare_knobs()
-    if info.elsewhere:
-        say(info.elsewhere)
-        core.remark(info.elsewhere)
-    if adapter is not None:
-        with rail.around("looking over the training"):
-            doubts += adapter.remarks()
-    for text in [*trouble, *doubts]:
-        say(text)
-        core.remark(text, "warning")
+    _say_doubts(core, adapter, info.elsewhere, [*trouble, *doubts])
     commands = Commands(core)
     places, why = _places(run, info)
     link: Link | None = None
@@ -193,7 +221,10 @@ def open_session(
     if not why:
         why = _declined(daemon) or launcher.start()
     # After the daemon: a socket that finds nobody there tries again only after 0.1 to 0.2 s, in which a short run is half over.
-    core.link = link = _link(core, session, recorder, commands, places, stacks, launcher) if places is not None else None
+    if places is not None:
+        core.link = link = _link(core, session, recorder, commands, places, stacks, launcher)
+        undo.callback(link.close)
+    undo.callback(notices.remove)
     notices.install()
     opened = Opened(
         core, session, recorder, link, launcher, safe_point, notices, stacks,
@@ -204,6 +235,19 @@ def open_session(
         return opened, adapter, f"recording only, nobody is watching: {why}"
     guard = "watching only" if launching.mode_of(run, info) == "watch" else "guard on"
     return opened, adapter, f"run {run.name}, {guard}, watching loss, grad_norm · sitter attach"
+
+
+def _say_doubts(core: Core, adapter: Adapter | None, elsewhere: str, doubts: list[str]) -> None:
+    """To the user and the logbook."""
+    if elsewhere:
+        say(elsewhere)
+        core.remark(elsewhere)
+    if adapter is not None:
+        with core.rail.around("looking over the training"):
+            doubts += adapter.remarks()
+    for text in doubts:
+        say(text)
+        core.remark(text, "warning")
 
 
 def framework(

@@ -12,7 +12,8 @@ def detach() -> Callable[[int], None]:
     """Fork twice into a session of its own. In the background process returns ``report``; the foreground never returns.
 
     ``report(code)`` lets the foreground process exit with that code (0: it works). If the background process ends without a report, the
-    foreground exits 1. stdout and stderr stay what they are until ``quiet`` is called.
+    foreground exits 1; and where the foreground was ended before, so does this one: it was not wanted any more. stdout and stderr stay what
+    they are until ``quiet`` is called.
     """
     read, write = os.pipe()
     if os.fork() > 0:
@@ -27,9 +28,13 @@ def detach() -> Callable[[int], None]:
     def report(code: int) -> None:
         nonlocal write
         if write >= 0:
-            os.write(write, bytes([code]))
-            os.close(write)
-            write = -1
+            told, write = write, -1
+            try:
+                os.write(told, bytes([code]))
+            except BrokenPipeError:
+                sys.exit(1)
+            finally:
+                os.close(told)
 
     return report
 
