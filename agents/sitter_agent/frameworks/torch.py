@@ -193,8 +193,9 @@ class TorchAdapter:
 
     def remarks(self) -> list[str]:
         """What is not covered, or only in part; scans the process for a forgotten average of the weights."""
-        found = torch_found.remarks(self._models, self._optimizers, self._schedulers, self._extra, list(self._hooks.values()))
-        return self._odd + found + self._loss_scale.remarks()
+        things, hooks = torch_found.living(), list(self._hooks.values())
+        found = torch_found.remarks(self._models, self._optimizers, self._schedulers, self._extra, hooks, things)
+        return self._odd + found + self._loss_scale.look_for(things)
 
     def rest(self) -> None:
         """Scale nothing and measure nothing any more; steps are still counted."""

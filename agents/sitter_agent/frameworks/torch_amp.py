@@ -1,6 +1,6 @@
 """The loss scale of a ``GradScaler``, told when it may have changed, and never waited for."""
 
-import gc
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -14,10 +14,8 @@ class LossScale:
     """Of the scaler that was given to ``start``, or else of the only one that is in use in this process."""
 
     def __init__(self, scaler: Any = None) -> None:
-        self.found = None if scaler is not None else _only_one()
-        """The scaler that nobody gave us: it is not in snapshots."""
-        self._scaler = scaler if scaler is not None else self.found
-        self.known = _enabled(self._scaler)
+        self._scaler = scaler
+        self.known = _enabled(scaler)
         self._turns = 0
         self._told: tuple[int, int] | None = None
         """Which tensor it was, and how often it had been written, when it was told last."""
@@ -37,25 +35,19 @@ class LossScale:
         self._told = written
         return float(scale) if scale.device.type == "cpu" else scale.detach()
 
-    def remarks(self) -> list[str]:
-        """Whether it is one that nobody gave us."""
-        if self.found is None:
+    def look_for(self, things: Iterable[Any]) -> list[str]:
+        """Take the scaler among them where none was given, and say that it is not in snapshots."""
+        found = [thing for thing in things if isinstance(thing, torch.amp.GradScaler) and _enabled(thing)]
+        if self._scaler is not None or len(found) != 1:  # of several it cannot be told which is this training's
             return []
+        self._scaler, self.known = found[0], True
         return ["a GradScaler is in use that was not given to start(scaler=…): its loss scale is shown, and would not be rolled back"]
 
     def close(self) -> None:
         """Let go of the scaler."""
-        self._scaler = self.found = None
-        self.known = False
+        self._scaler, self.known = None, False
 
 
 def _enabled(scaler: Any) -> bool:
     enabled = getattr(scaler, "is_enabled", None)
     return bool(enabled()) if callable(enabled) else False
-
-
-def _only_one() -> Any:
-    """None where there are several: which of them is this training's cannot be told."""
-    kind = torch.amp.GradScaler
-    living = [thing for thing in gc.get_objects() if issubclass(type(thing), kind) and _enabled(thing)]
-    return living[0] if len(living) == 1 else None

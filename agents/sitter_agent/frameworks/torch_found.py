@@ -30,9 +30,16 @@ def can_hook(optimizer: Any) -> bool:
     return "_optimizer_step_pre_hooks" in vars(optimizer) and hasattr(optimizer, "register_step_pre_hook")
 
 
-def forgotten_modules(covered: Iterable[nn.Module]) -> list[str]:
+def living() -> list[Any]:
+    """All modules, optimizers and gradient scalers of this process: one scan over everything the garbage collector knows (0.1 s a million
+    objects)."""
+    kinds = (nn.Module, torch.optim.Optimizer, torch.amp.GradScaler)
+    return [thing for thing in gc.get_objects() if issubclass(type(thing), kinds)]
+
+
+def forgotten_modules(covered: Iterable[nn.Module], things: list[Any]) -> list[str]:
     """Type names of modules that live in this process, look like a covered one (the same parameter shapes in the same order) and share
-    nothing with it: a forgotten EMA, a target network. One scan over everything the garbage collector knows (0.1 s a million objects).
+    nothing with it: a forgotten EMA, a target network. ``things``: ``living``.
     """
     ours = list(covered)
     known = {id(m) for root in ours for m in root.modules()}
@@ -41,18 +48,20 @@ def forgotten_modules(covered: Iterable[nn.Module]) -> list[str]:
     shapes.discard(())
     if not shapes:
         return []
-    found = _alike(known, params, shapes)
+    found = _alike(things, known, params, shapes)
     if found:
         # Models of an earlier attempt in this process (a notebook's cell, a search) may be dead and only not yet collected.
+        things.clear()
         gc.collect()
-        found = _alike(known, params, shapes)
+        things += living()
+        found = _alike(things, known, params, shapes)
     return found
 
 
-def _alike(known: set[int], params: set[int], shapes: set[tuple[Any, ...]]) -> list[str]:
+def _alike(things: list[Any], known: set[int], params: set[int], shapes: set[tuple[Any, ...]]) -> list[str]:
     found: list[str] = []
     seen: set[int] = set()
-    for thing in gc.get_objects():
+    for thing in things:
         if not issubclass(type(thing), nn.Module) or id(thing) in known or "_parameters" not in thing.__dict__:
             continue
         own = [id(p) for p in thing.parameters()]
@@ -68,12 +77,13 @@ def _shapes(module: nn.Module) -> tuple[Any, ...]:
 
 
 def remarks(
-    models: dict[str, nn.Module], optimizers: dict[str, Any], schedulers: dict[str, Any], extra: dict[str, Any], hooks: list[StepHooks]
-) -> list[str]:
-    """Sentences about what is not covered, or only in part."""
+    models: dict[str, nn.Module], optimizers: dict[str, Any], schedulers: dict[str, Any], extra: dict[str, Any], hooks: list[StepHooks],
+    things: list[Any],
+) -> list[str]:  # fmt: skip
+    """Sentences about what is not covered, or only in part. ``things``: ``living``."""
     said: list[str] = []
     modules = [*models.values(), *(e for e in extra.values() if isinstance(e, nn.Module))]
-    found = forgotten_modules(modules)
+    found = forgotten_modules(modules, things)
     if found:
         kinds = ", ".join(sorted(set(found)))
         said.append(
@@ -84,7 +94,7 @@ def remarks(
         meta = torch_model.without_values(model)
         if meta:
             said.append(f"{_of('model', name)}: {len(meta)} tensors have no values (device meta), such as {meta[0]}: not in snapshots")
-    said += unheld(models, optimizers.values())
+    said += unheld(models, optimizers.values(), things)
     hooked = {id(h.optimizer) for h in hooks}
     for name, optimizer in optimizers.items():
         who = f"{_of('optimizer', name)} {type(optimizer).__name__}"

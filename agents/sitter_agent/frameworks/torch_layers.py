@@ -1,6 +1,5 @@
 """What a model's layers are and what they are called: at most 16 of them, by the path of their modules."""
 
-import gc
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -106,8 +105,9 @@ def _sharded(p: Tensor) -> bool:
     return bool(getattr(p, "_is_flat_param", False)) or hasattr(p, "placements")
 
 
-def unheld(models: Mapping[str, nn.Module], optimizers: Iterable[Any]) -> list[str]:
-    """One sentence for each model with trainable parameters that no optimizer of this process holds: no step changes them.
+def unheld(models: Mapping[str, nn.Module], optimizers: Iterable[Any], things: Iterable[Any] = ()) -> list[str]:
+    """One sentence for each model with trainable parameters that no optimizer holds: no step changes them. ``things`` of this process are
+    looked at for optimizers too.
 
     Nothing is said where it is not known: without an optimizer, with one that does not show its parameters, of sharded models.
     """
@@ -115,8 +115,9 @@ def unheld(models: Mapping[str, nn.Module], optimizers: Iterable[Any]) -> list[s
     known = list(optimizers)
     if not known or not all(hasattr(o, "param_groups") for o in known):
         return []
-    for optimizer in [*known, *_others(torch.optim.Optimizer)]:
-        held.update(id(p) for group in optimizer.param_groups for p in group["params"])
+    others = (thing for thing in things if isinstance(thing, torch.optim.Optimizer))
+    for optimizer in (*known, *others):
+        held.update(id(p) for group in getattr(optimizer, "param_groups", ()) for p in group["params"])
     said = []
     for name, model in models.items():
         named = list(model.named_parameters(prefix=name))
@@ -127,8 +128,3 @@ def unheld(models: Mapping[str, nn.Module], optimizers: Iterable[Any]) -> list[s
             are, them = (f"and {len(left) - 1} more are", "them") if len(left) > 1 else ("is", "it")
             said.append(f"{left[0]} {are} trainable but no optimizer holds {them}: no step will change {them}")
     return said
-
-
-def _others(kind: type) -> list[Any]:
-    """Living things of that type, also those that were not given to ``start``."""
-    return [thing for thing in gc.get_objects() if issubclass(type(thing), kind) and vars(thing).get("param_groups") is not None]

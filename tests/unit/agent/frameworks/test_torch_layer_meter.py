@@ -308,3 +308,18 @@ def test_a_compiled_step_is_looked_at() -> None:
     found = seen(adapter)
     moved = norm([p.detach() - b for p, b in zip(model[0].parameters(), before, strict=True)])
     assert found["update_ratio.0"] == pytest.approx(moved / norm(before), rel=1e-4)
+
+
+def test_a_scaler_that_was_not_given_is_found_and_told() -> None:
+    model = network()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    scaler = torch.amp.GradScaler("cpu", init_scale=64.0)
+    idle = torch.amp.GradScaler("cpu", enabled=False)
+    adapter = TorchAdapter(model, optimizer)
+    assert "GradScaler" in adapter._loss_scale.look_for([model, idle, scaler])[0]
+    backward(model)
+    scaler.scale(torch.ones(()))
+    optimizer.step()
+    assert adapter.sample(0)["loss_scale"] == 64.0
+    assert not any("GradScaler" in text for text in TorchAdapter(model, optimizer, scaler=scaler).remarks())
+    assert TorchAdapter(model, optimizer)._loss_scale.look_for([scaler, torch.amp.GradScaler("cpu")]) == [], "which of them?"

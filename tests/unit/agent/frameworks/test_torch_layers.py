@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from sitter_agent.frameworks.torch import TorchAdapter
+from sitter_agent.frameworks.torch_found import living
 from sitter_agent.frameworks.torch_layers import MOST_LAYERS, layer_names, layers, unheld
 
 
@@ -100,8 +101,8 @@ def test_what_is_frozen_tied_or_another_optimizers_is_not() -> None:
     a = torch.optim.SGD(model.blocks.parameters(), lr=0.1)
     b = torch.optim.SGD([model.position], lr=0.1)
     c = torch.optim.SGD(model.embed.parameters(), lr=0.1)  # was not given to start; the head is tied to it
-    assert unheld({"": model}, [a, b]) == []
+    assert unheld({"": model}, [a, b], living()) == []
     assert unheld({"": model}, []) == []
     assert unheld({"": model}, [object()]) == []
-    del c
-    assert unheld({"": model}, [a, b]) == ["embed.weight is trainable but no optimizer holds it: no step will change it"]
+    assert c.param_groups
+    assert unheld({"": model}, [a, b], [a, b, model]) == ["embed.weight is trainable but no optimizer holds it: no step will change it"]
