@@ -9,9 +9,9 @@ from typing import IO, Any
 
 from sitter.clock import SystemClock
 from sitter.config import load
+from sitter.control.client_link import Answer, Refused
 from sitter.control.core import Core
 from sitter.control.demands import Reach
-from sitter.control.desk import Answer, Refused
 from sitter.control.history_desk import look_up
 from sitter.control.preset import preset_of
 from sitter.errors import DaemonError, UsageError

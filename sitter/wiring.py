@@ -11,9 +11,9 @@ from sitter.clock import Clock
 from sitter.config import Config, load
 from sitter.control.addresses import socket_places
 from sitter.control.agent_link import AgentLink
+from sitter.control.client_link import ClientLink
 from sitter.control.core import Core
 from sitter.control.demands import Reach
-from sitter.control.desk import Desk
 from sitter.control.ending import Ending
 from sitter.control.heart import Heart
 from sitter.control.held import Held
@@ -115,8 +115,8 @@ class Daemon:
             test_notify=lambda answer: self.ending.test_notify(answer, self.inbox),
         )
         self.held = Held(self.core.demands(reach), lambda: self.core.unread, clock)
-        self.desk = Desk(self.context, places, clock, self.held)
-        self.core.trouble.garbage = [self.link.garbage, self.desk.garbage]
+        self.clients = ClientLink(self.context, places, clock, self.held)
+        self.core.trouble.garbage = [self.link.garbage, self.clients.garbage]
         self.stopping = False
         self._damaged_for = 0
 
@@ -130,7 +130,7 @@ class Daemon:
         self.timers.every(10.0, self.loop.rebind)
         self.timers.every(60.0, self.history.check)
         self.timers.every(EVERY_S, self.reload.tick)
-        self.loop.begin(self.link, self.desk, self.heart, self._read)
+        self.loop.begin(self.link, self.clients, self.heart, self._read)
         while not self.stopping:
             if self.loop.turn():
                 self.writer.leisure(False)  # somebody looks
@@ -143,7 +143,7 @@ class Daemon:
         self.notifications.close(2.0)
         self.inbox.run()  # what could not be sent any more is written down
         self.history.close()
-        self.desk.close()
+        self.clients.close()
         self.writer.close()
         if self._damaged:
             place = set_aside(self.run.history, self.clock.wall())
@@ -183,7 +183,7 @@ class Daemon:
             self.sampler.watch(session.pid, session.start.gpus if session.start else [])
 
     def _leave(self) -> None:
-        looking = self.desk.clients() > 0
+        looking = self.clients.present() > 0
         self.writer.leisure(not looking)
         self._damaged_for = self._damaged_for + 1 if self._damaged else 0
         if self._damaged_for > DAMAGED_S:

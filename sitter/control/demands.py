@@ -7,7 +7,7 @@ from typing import Any
 
 from sitter.clock import Clock, human
 from sitter.control.board import Board
-from sitter.control.desk import Answer, Refused
+from sitter.control.client_link import Answer, Refused
 from sitter.control.dispatcher import LONGEST_SNOOZE_S, Dispatcher
 from sitter.control.life import Life
 from sitter.control.orders import Orders

@@ -6,8 +6,8 @@ from sitter.actions.hooks import then
 from sitter.actions.notify.notifier import Notifications
 from sitter.clock import Clock
 from sitter.control.board import ENDED
+from sitter.control.client_link import Answer
 from sitter.control.core import Core
-from sitter.control.desk import Answer
 from sitter.control.inbox import Inbox
 from sitter.control.obituary import Obituary
 from sitter.control.saved import Saved

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from sitter.clock import Clock
-from sitter.control.desk import Answer
+from sitter.control.client_link import Answer
 from sitter.model import Answered
 from sitter_wire.queries import Act, AnyQuery, Approve, Settle
 
@@ -15,7 +15,7 @@ PATIENCE_S = 4.0
 
 
 class Held:
-    """Between the clients' desk and the ``demands``. ``reading``: whether something is still to be read. On the loop's thread."""
+    """Between the clients' link and the ``demands``. ``reading``: whether something is still to be read. On the loop's thread."""
 
     def __init__(self, demands: Callable[[AnyQuery, Answer], None], reading: Callable[[], bool], clock: Clock) -> None:
         self._demands, self._reading, self._clock = demands, reading, clock

@@ -5,7 +5,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from sitter.control.desk import Answer, Refused
+from sitter.control.client_link import Answer, Refused
 from sitter.control.inbox import Inbox
 from sitter.control.mishaps import note
 from sitter.errors import DamagedError, SitterError

@@ -8,7 +8,7 @@ import zmq
 
 from sitter.clock import Clock
 from sitter.control.agent_link import AgentLink
-from sitter.control.desk import Desk
+from sitter.control.client_link import ClientLink
 from sitter.control.heart import Heart
 from sitter.control.inbox import Inbox
 from sitter.control.mishaps import guarded, note
@@ -38,24 +38,24 @@ class Loop:
         self._came = 0.0
         self._failures = 0
 
-    def begin(self, link: AgentLink, desk: Desk, heart: Heart, reads: Callable[[], int | None] = lambda: None) -> None:
+    def begin(self, link: AgentLink, clients: ClientLink, heart: Heart, reads: Callable[[], int | None] = lambda: None) -> None:
         """These are its sockets; before the first turn. ``reads`` takes in a slice of what lies in files, in every turn: it says in how
         many milliseconds it wants the next, None for whenever there is one."""
-        self._link, self._desk, self._heart, self._reads, self._read_in = link, desk, heart, reads, 0
+        self._link, self._clients, self._heart, self._reads, self._read_in = link, clients, heart, reads, 0
         self._poller = zmq.Poller()
-        for readable in (link.data, link.agent, desk.socket, self._inbox.fileno()):
+        for readable in (link.data, link.agent, clients.socket, self._inbox.fileno()):
             self._poller.register(readable, zmq.POLLIN)
 
     def turn(self) -> bool:
         """Sleep until something is to do, and do it. Whether a client has asked something. Never raises: one part that fails takes its turn
         from none of the others, and one that fails at every turn does not make the daemon spin."""
         failed, ready = self._ready()
-        asked = self._desk.socket in ready
+        asked = self._clients.socket in ready
         failed |= self._inbox.fileno() in ready and not guarded(self._inbox.clear)
         failed |= self._inbox.waiting() and not guarded(self._inbox.run)
         failed |= self._link.agent in ready and not guarded(self._link.take_messages)
         failed |= self._link.data in ready and not guarded(self._link.take_shipments)
-        failed |= asked and not guarded(self._desk.take)
+        failed |= asked and not guarded(self._clients.take)
         failed |= not guarded(self._timers.run)
         failed |= not guarded(self._read)
         failed |= not guarded(self._heart.ack_if_due)
@@ -87,7 +87,7 @@ class Loop:
     def rebind(self) -> None:
         """Bind again whatever a cleaner of temporary files has removed."""
         lost = self._link.rebind_lost()
-        if self._desk.rebind_lost():
+        if self._clients.rebind_lost():
             lost.append("client")
         if lost:
             log.warning("socket files were gone and are bound again: %s", ", ".join(lost))

@@ -14,8 +14,8 @@ from typing import Literal
 import msgspec
 
 from sitter.clock import Clock, human
+from sitter.control.client_link import Answer
 from sitter.control.core import Core
-from sitter.control.desk import Answer
 from sitter.control.inbox import Inbox
 from sitter.grammar import spelled
 from sitter.locks import holder

@@ -98,12 +98,12 @@ def test_a_part_that_fails_takes_its_turn_from_no_other_and_does_not_spin(monkey
     ours, theirs = socket.socketpair()
     theirs.send(b"x")  # readable for ever, since whoever should take it fails
     link = SimpleNamespace(agent=ours.fileno(), data=ours.fileno(), take_messages=fails, take_shipments=fails)
-    desk = SimpleNamespace(socket=ours.fileno(), take=lambda: ran.append("desk"))
-    loop.begin(link, desk, SimpleNamespace(wait_ms=lambda ms: 0, ack_if_due=fails))
+    clients = SimpleNamespace(socket=ours.fileno(), take=lambda: ran.append("clients"))
+    loop.begin(link, clients, SimpleNamespace(wait_ms=lambda ms: 0, ack_if_due=fails))
     inbox.post(lambda: ran.append("inbox"))
     for _ in range(100):
         assert loop.turn()
-    assert ran.count("timer") == ran.count("desk") == 100
+    assert ran.count("timer") == ran.count("clients") == 100
     assert ran.count("inbox") == 1
     assert slept[0] <= 0.02
     assert slept[-1] == FAILED_MOST_S

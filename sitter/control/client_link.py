@@ -34,7 +34,7 @@ class Refused(msgspec.Struct, frozen=True):
     usage: bool = False
 
 
-class Desk:
+class ClientLink:
     """Requests in, replies out. ``on_query`` gets the query and the function that answers it, now or later."""
 
     def __init__(
@@ -57,7 +57,7 @@ class Desk:
         """See ``AgentLink.rebind_lost``."""
         return rebind(self.socket, self._places.client, self._bound)
 
-    def clients(self) -> int:
+    def present(self) -> int:
         """How many have asked something in the last ``GONE_AFTER_S``."""
         self._forget()
         return len(self._seen)

@@ -6,7 +6,7 @@ import msgspec
 import zmq
 
 from sitter.control.agent_link import AgentLink
-from sitter.control.desk import GONE_AFTER_S, Desk
+from sitter.control.client_link import GONE_AFTER_S, ClientLink
 from sitter.control.history_desk import BUSY, MOST, HistoryDesk
 from sitter.control.inbox import Inbox
 from sitter.errors import StoreError
@@ -20,19 +20,19 @@ from sitter_wire.queries import GetLogbook, GetStatus, Request
 def test_clients_that_have_left_leave_nothing_behind(tmp_path):
     context, clock = zmq.Context(), ManualClock()
     places = Endpoints(tmp_path)
-    desk = Desk(context, places, clock, lambda query, answer: answer(None))
+    clients = ClientLink(context, places, clock, lambda query, answer: answer(None))
     for number in range(20):
         client = context.socket(zmq.DEALER)
         client.connect(Endpoints.url(places.client))
         client.send(codec.encode(Request(id=number, query=GetStatus())))
-        assert desk.socket.poll(60_000)
-        desk.take()
+        assert clients.socket.poll(60_000)
+        clients.take()
         assert client.poll(60_000)
         client.close(0)
         clock.advance(GONE_AFTER_S / 2)
-    assert len(desk._seen) <= 2
-    assert desk.clients() == 1
-    desk.close()
+    assert len(clients._seen) <= 2
+    assert clients.present() == 1
+    clients.close()
     context.destroy(0)
 
 
@@ -64,20 +64,20 @@ def test_a_socket_that_somebody_has_replaced_is_bound_again(tmp_path):
 def test_what_is_not_understood_is_refused_where_it_says_which_question_it_was(tmp_path):
     context = zmq.Context()
     places = Endpoints(tmp_path)
-    desk = Desk(context, places, ManualClock(), lambda query, answer: answer(None))
+    clients = ClientLink(context, places, ManualClock(), lambda query, answer: answer(None))
     client = context.socket(zmq.DEALER)
     client.connect(Endpoints.url(places.client))
     client.send(msgspec.msgpack.encode({"id": 7, "query": {"q": "of a later version"}}))
-    assert desk.socket.poll(60_000)
-    desk.take()
+    assert clients.socket.poll(60_000)
+    clients.take()
     assert client.poll(60_000)
     reply = codec.reply(client.recv())
     assert reply.id == 7
     assert reply.usage
     assert "does not understand" in reply.error
-    assert desk.garbage == {"unknown": 1}
+    assert clients.garbage == {"unknown": 1}
     client.close(0)
-    desk.close()
+    clients.close()
     context.destroy(0)
 
 
@@ -90,15 +90,15 @@ def test_questions_without_end_do_not_pile_up():
         raise StoreError("there is none")
 
     inbox = Inbox()
-    desk = HistoryDesk(open_reader, inbox, lambda: True)
-    desk.ask(GetLogbook(), lambda _: None)
+    clients = HistoryDesk(open_reader, inbox, lambda: True)
+    clients.ask(GetLogbook(), lambda _: None)
     assert at_work.wait(60)
     for _ in range(1000):
-        desk.ask(GetLogbook(), refused.append)
+        clients.ask(GetLogbook(), refused.append)
     assert len(refused) == 1000 - MOST
     assert {r.text for r in refused} == {BUSY}
     go_on.set()
-    desk.close(5)
+    clients.close(5)
     inbox.close()
 
 
