@@ -12,7 +12,7 @@ from sitter.config import load
 from sitter.control.client_link import Answer, Refused
 from sitter.control.core import Core
 from sitter.control.demands import Reach
-from sitter.control.history_desk import look_up
+from sitter.control.history_queries import look_up
 from sitter.control.preset import preset_of
 from sitter.errors import DaemonError, UsageError
 from sitter.locks import holder, take_within

@@ -17,7 +17,7 @@ from sitter.control.demands import Reach
 from sitter.control.ending import Ending
 from sitter.control.heart import Heart
 from sitter.control.held import Held
-from sitter.control.history_desk import SETTLE_S, HistoryDesk
+from sitter.control.history_queries import SETTLE_S, HistoryQueries
 from sitter.control.inbox import Inbox
 from sitter.control.loop import Loop
 from sitter.control.machine import Machine
@@ -100,7 +100,7 @@ class Daemon:
         self.slept = Slept(self.core)
         self.reload = reload(self.core, self.reader)
         self.succession = Succession(self.core, self.reader, clock, os.getpid())
-        self.history = HistoryDesk(lambda: Reader(run.history), self.inbox, lambda: self.writer.flush(SETTLE_S))
+        self.history = HistoryQueries(lambda: Reader(run.history), self.inbox, lambda: self.writer.flush(SETTLE_S))
         self.machine = Machine(self.core.board, self.writer, self.ending.alarms)
         self.sampler = Sampler(run.path, clock, self._looked)
         reach = Reach(

@@ -1,20 +1,16 @@
 """The daemon's end of the clients' socket."""
 
-import threading
 
 import msgspec
 import zmq
 
 from sitter.control.agent_link import AgentLink
 from sitter.control.client_link import GONE_AFTER_S, ClientLink
-from sitter.control.history_desk import BUSY, MOST, HistoryDesk
-from sitter.control.inbox import Inbox
-from sitter.errors import StoreError
 from sitter.testing.manual_clock import ManualClock
 from sitter_wire import codec
 from sitter_wire.messages import Ping
 from sitter_wire.places import Endpoints
-from sitter_wire.queries import GetLogbook, GetStatus, Request
+from sitter_wire.queries import GetStatus, Request
 
 
 def test_clients_that_have_left_leave_nothing_behind(tmp_path):
@@ -79,27 +75,6 @@ def test_what_is_not_understood_is_refused_where_it_says_which_question_it_was(t
     client.close(0)
     clients.close()
     context.destroy(0)
-
-
-def test_questions_without_end_do_not_pile_up():
-    at_work, go_on, refused = threading.Event(), threading.Event(), []
-
-    def open_reader():
-        at_work.set()
-        go_on.wait(10)
-        raise StoreError("there is none")
-
-    inbox = Inbox()
-    clients = HistoryDesk(open_reader, inbox, lambda: True)
-    clients.ask(GetLogbook(), lambda _: None)
-    assert at_work.wait(60)
-    for _ in range(1000):
-        clients.ask(GetLogbook(), refused.append)
-    assert len(refused) == 1000 - MOST
-    assert {r.text for r in refused} == {BUSY}
-    go_on.set()
-    clients.close(5)
-    inbox.close()
 
 
 def test_a_place_for_sockets_that_is_gone_for_good_does_not_end_the_daemon(tmp_path, caplog):

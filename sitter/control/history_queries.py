@@ -39,7 +39,7 @@ def look_up(reader: Reader, query: queries.Query, settle: Callable[[], bool]) ->
     raise TypeError(f"not a question to the history: {type(query).__name__}")
 
 
-class HistoryDesk:
+class HistoryQueries:
     """One question at a time; the answer comes back through the inbox, so that ``answer`` runs on the loop's thread."""
 
     def __init__(self, open_reader: Callable[[], Reader], inbox: Inbox, settle: Callable[[], bool]) -> None:
