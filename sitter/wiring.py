@@ -14,9 +14,9 @@ from sitter.control.agent_link import AgentLink
 from sitter.control.client_link import ClientLink
 from sitter.control.core import Core
 from sitter.control.demands import Reach
+from sitter.control.early_queries import EarlyQueries
 from sitter.control.ending import Ending
 from sitter.control.heart import Heart
-from sitter.control.held import Held
 from sitter.control.history_queries import SETTLE_S, HistoryQueries
 from sitter.control.inbox import Inbox
 from sitter.control.loop import Loop
@@ -114,8 +114,8 @@ class Daemon:
             unanswered=self.core.unanswered,
             test_notify=lambda answer: self.ending.test_notify(answer, self.inbox),
         )
-        self.held = Held(self.core.demands(reach), lambda: self.core.unread, clock)
-        self.clients = ClientLink(self.context, places, clock, self.held)
+        self.early = EarlyQueries(self.core.demands(reach), lambda: self.core.unread, clock)
+        self.clients = ClientLink(self.context, places, clock, self.early)
         self.core.trouble.garbage = [self.link.garbage, self.clients.garbage]
         self.stopping = False
         self._damaged_for = 0
@@ -166,13 +166,13 @@ class Daemon:
             return 0 if self.writer.room else NO_ROOM_MS
         if was:
             self.heart.ping()  # who was not listened to so far is told at once what is wanted
-        self.held.look()
+        self.early.look()
         return None
 
     def _second(self) -> None:
         """One part that fails takes its second from none of the others."""
         for part in (
-            self.held.look, self.heart.ping, self.slept.tick, self.core.tick, self._watch_process, self.stops.tick, self.ending.tick,
+            self.early.look, self.heart.ping, self.slept.tick, self.core.tick, self._watch_process, self.stops.tick, self.ending.tick,
             self.succession.tick, self._leave,
         ):  # fmt: skip
             guarded(part)

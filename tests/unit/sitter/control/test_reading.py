@@ -5,7 +5,7 @@ import time
 
 import msgspec
 
-from sitter.control.held import PATIENCE_S, Held
+from sitter.control.early_queries import PATIENCE_S, EarlyQueries
 from sitter.ingest import files
 from sitter.model import Answered, Finding
 from sitter.store.reader import Reader
@@ -180,23 +180,23 @@ def test_what_the_cap_takes_away_while_it_is_read_is_counted(run):
 
 def test_what_needs_the_past_is_answered_when_it_is_read_or_refused():
     clock, reading, asked, answers = ManualClock(), [True], [], []
-    held = Held(lambda query, answer: asked.append(query), lambda: reading[0], clock)
-    held(GetStatus(), answers.append)
+    early = EarlyQueries(lambda query, answer: asked.append(query), lambda: reading[0], clock)
+    early(GetStatus(), answers.append)
     assert len(asked) == 1
-    held(Settle(), answers.append)
-    held.look()
+    early(Settle(), answers.append)
+    early.look()
     assert len(asked) == 1
     assert not answers
     clock.advance(PATIENCE_S)
-    held.look()
+    early.look()
     (refused,) = answers
     assert isinstance(refused, Answered)
     assert (refused.status, len(asked)) == ("rejected", 1)
-    held(Act(action=Pause()), answers.append)
+    early(Act(action=Pause()), answers.append)
     reading[0] = False
-    held.look()
-    held.look()
+    early.look()
+    early.look()
     assert [type(query) for query in asked] == [GetStatus, Act]
-    held(Settle(), answers.append)
+    early(Settle(), answers.append)
     assert len(asked) == 3
     assert len(answers) == 1

@@ -14,7 +14,7 @@ PATIENCE_S = 4.0
 """So long they are kept. Whoever asks waits a little longer, and nothing may begin after they have given up."""
 
 
-class Held:
+class EarlyQueries:
     """Between the clients' link and the ``demands``. ``reading``: whether something is still to be read. On the loop's thread."""
 
     def __init__(self, demands: Callable[[AnyQuery, Answer], None], reading: Callable[[], bool], clock: Clock) -> None:
