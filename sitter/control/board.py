@@ -87,7 +87,7 @@ class Board:
             directory=str(self._run.path),
             host=self.host,
             started=self._run_began(),
-            steps_per_s=p.steps_per_s() if state == "running" else None,
+            steps_per_s=p.rate.per_s() if state == "running" else None,
             data_wait=share,
             slope_per_k=p.slope_per_k(),
             blind=self._engine.blind(),

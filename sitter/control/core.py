@@ -126,7 +126,8 @@ class Core:
         self.verdicts.restore(reader.get(VERDICT))
         self.life.stopped_session, self.life.stopped_process = reader.get("stopped_session"), reader.get("stopped_process")
         self.life.ended_by_rule = reader.get("ended_by_rule")
-        self.present.checkpoints = {c.path: c for c in reader.checkpoints()}
+        checkpoints = {c.path: c for c in reader.checkpoints()}
+        self.present.checkpoints = dict(checkpoints)
         self.present.parents = {b.branch: (b.parent_branch, b.parent_step) for b in reader.branches()}
         sessions = reader.sessions()
         self.board.run_started = sessions[0].wall_ns / 1e9 if sessions else None
@@ -136,6 +137,7 @@ class Core:
         session = self.flow.session(last.session, None, last.pid or 0)
         session.clock = (last.wall_ns / 1e9, last.mono_ns / 1e9)
         Recall(self.present, self.engine, self.incidents, self._sight.refresh).tell(reader, last.session)
+        self.present.checkpoints = checkpoints  # what was told of them is older than what the history has: which are good, which are gone
         self._take_up(reader)
         self._learned.recall(reader.get("learned"))
         self._judge.recall(reader)

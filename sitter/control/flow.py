@@ -10,7 +10,7 @@ from sitter.control.orders import Orders
 from sitter.control.passed import Passed
 from sitter.control.present import Present, Session
 from sitter.grammar import spelled
-from sitter.model import CheckpointInfo, EntryKind, Finding, LogEntry
+from sitter.model import EntryKind, Finding, LogEntry
 from sitter.rules.base import gave_up, recovered
 from sitter.rules.engine import Engine
 from sitter.rules.view import Sample
@@ -184,19 +184,7 @@ class Flow:
         self._dispatcher.left_behind(f"the training went back to step {event.step:,}")
 
     def _checkpoint(self, h: Happening, event: events.CheckpointWritten, late: bool) -> None:
-        session = self._present.session
-        info = CheckpointInfo(
-            branch=event.branch,
-            step=event.step,
-            path=event.path,
-            bytes=event.bytes,
-            good=False,
-            verified=event.verified,
-            pinned=event.pinned,
-            time=session.wall(h.time) if session else None,
-            sha256=event.sha256,
-        )
-        self._present.checkpoints[info.path] = info
+        info = self._present.checkpoints[event.path]
         self._writer.checkpoint(info)
         words = "written and verified" if event.verified else "written, not verified"
         cost = f"{event.bytes / 1e6:.1f} MB in {event.seconds:.2f} s"
@@ -214,7 +202,6 @@ class Flow:
         self._log("checkpoint", step=event.step, branch=event.branch, status="failed", detail=event.why, time=self._when(h, late))
 
     def _checkpoint_removed(self, h: Happening, event: events.CheckpointRemoved, late: bool) -> None:
-        self._present.checkpoints.pop(event.path, None)
         self._writer.forget_checkpoint(event.path)
 
     def _done(self, h: Happening, event: events.Done, late: bool) -> None:

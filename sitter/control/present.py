@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 import msgspec
 
+from sitter.control.step_rate import StepRate
 from sitter.model import CheckpointInfo, GoalNow, KnobNow, SignalNow
 from sitter.rules.view import Sample
 from sitter.store.lines import BEGINNING
@@ -13,7 +14,6 @@ from sitter_wire import events
 from sitter_wire.messages import Pong
 from sitter_wire.records import Happening, Point
 
-RATE_WINDOW_S = 60.0
 SLOPE_POINTS = 240
 GOALS = 4096
 """Values of the goal that are remembered, so that its best is known after a restore, too."""
@@ -66,7 +66,7 @@ class Present:
         self.goal: tuple[str, str] | None = None
         self._goal_best: tuple[float, int] | None = None
         self._goals: deque[tuple[int, float]] = deque(maxlen=GOALS)
-        self._rate: deque[tuple[float, int]] = deque(maxlen=512)
+        self.rate = StepRate()
         self._slope: deque[tuple[int, float]] = deque(maxlen=SLOPE_POINTS)
         self._slope_every = 1
 
@@ -121,6 +121,10 @@ class Present:
             self._restored(event)
         elif isinstance(event, events.Paused):
             self.paused = event.paused
+        elif isinstance(event, events.CheckpointWritten):
+            self._written(event, h.time)
+        elif isinstance(event, events.CheckpointRemoved):
+            self.checkpoints.pop(event.path, None)
         elif isinstance(event, events.GoodBye) and self.session:
             self.session.goodbye = event.how
         elif isinstance(event, events.Preempted) and self.session:
@@ -143,13 +147,6 @@ class Present:
         if self.pong is None or (self.session is not None and self.pong.session != self.session.id):
             return None
         return self.step if self.pong.micro == self.pong.step else self.pong.micro
-
-    def steps_per_s(self) -> float | None:
-        """Over the last minute; None before there are two points a second apart."""
-        if len(self._rate) < 2:
-            return None
-        (t0, s0), (t1, s1) = self._rate[0], self._rate[-1]
-        return (s1 - s0) / (t1 - t0) if t1 - t0 > 0.5 and s1 > s0 else None
 
     def slope_per_k(self) -> float | None:
         """Change of the loss per 1,000 steps: means of the two halves of the window, so that noise evens out."""
@@ -207,7 +204,7 @@ class Present:
 
     def ends_in(self) -> float | None:
         """Seconds until ``total`` at the present rate; None where either is unknown."""
-        rate = self.steps_per_s()
+        rate = self.rate.per_s()
         if rate is None or self.total is None or self.step is None:
             return None
         return max(0, self.total - self.step) / rate
@@ -218,12 +215,7 @@ class Present:
         self.step, self.branch = step, branch
         if self.session is not None and self.session.preempted and at - self.session.preempted_at > NOTICE_S:
             self.session.preempted = False
-        if self._rate and (step < self._rate[-1][1] or at < self._rate[-1][0]):
-            self._rate.clear()
-        if not self._rate or at - self._rate[-1][0] > 0.25:
-            self._rate.append((at, step))
-            while self._rate and at - self._rate[0][0] > RATE_WINDOW_S:
-                self._rate.popleft()
+        self.rate.step(step, at)
 
     def epoch(self) -> float | None:
         """How many are done, parts of one included; None where the training does not count so, or its first one is not over."""
@@ -240,11 +232,18 @@ class Present:
         self.specs.clear()
         self.scales.clear()
         self._changed.clear()
-        self._rate.clear()
+        self.rate.clear()
         self.parents[start.branch] = start.resumed or (None, None)
         self._goals_until(start.resumed[1] if start.resumed else BEGINNING)
         if start.goal:
             self.goal = (start.goal, start.better)
+
+    def _written(self, event: events.CheckpointWritten, time: int) -> None:
+        """Whether it is good will be seen."""
+        self.checkpoints[event.path] = CheckpointInfo(
+            branch=event.branch, step=event.step, path=event.path, bytes=event.bytes, good=False, verified=event.verified,
+            pinned=event.pinned, time=self.session.wall(time) if self.session else None, sha256=event.sha256,
+        )  # fmt: skip
 
     def _goal_value(self, step: int, value: float) -> None:
         if math.isfinite(value):
@@ -268,7 +267,7 @@ class Present:
 
     def _restored(self, event: events.Restored) -> None:
         self.step, self.branch = event.step, event.branch
-        self._rate.clear()
+        self.rate.clear()
         self._slope.clear()
         self.parents[event.branch] = (event.from_branch, event.step)
         self._goals_until(event.step)

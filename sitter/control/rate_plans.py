@@ -197,7 +197,7 @@ class RatePlans:
     def _warm_up(self, plan: Plan) -> None:
         """Down at once; the way up is asked for once that was done, each stage a little before its step. What is late makes the rest
         as much later: the rate never jumps."""
-        step, rate = self._present.step or 0, self._present.steps_per_s()
+        step, rate = self._present.step or 0, self._present.rate.per_s()
         what = f"warm-up after {plan.knob} {plan.old:g} → {plan.new:g} at step {plan.step:,}"
         if plan.stage == 0:
             plan.stage = 1

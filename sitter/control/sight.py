@@ -21,7 +21,7 @@ class Sight:
             view.kind, view.clips = start.kind, start.clips
         if p.goal is not None:
             view.goal, view.better = p.goal[0], "higher" if p.goal[1] == "higher" else "lower"
-        view.total, view.paused, view.step, view.steps_per_s = p.total, p.paused, p.step, p.steps_per_s()
+        view.total, view.paused, view.step, view.steps_per_s = p.total, p.paused, p.step, p.rate.per_s()
         view.branch = p.branch or 0
         view.scales = {name: scale for name, (scale, _) in p.scales.items()}
         view.host, view.gpus = self._board.host, self._board.gpus

@@ -1,7 +1,6 @@
 """Tells a story to the rules: the real engine, the real dispatcher, and a clock that the data turn."""
 
 import math
-from collections import deque
 from collections.abc import Iterator
 
 from sitter.config import Config
@@ -62,13 +61,12 @@ class Player:
         self._present = Present()
         self._acted = False
         self._second = -math.inf
-        self._last = 0.0
-        self._rate: deque[tuple[float, int]] = deque(maxlen=60)
+        self._last: float | None = None
         self.samples = 0
 
     def play(self, story: Story) -> Iterator[Line]:
         """What the rules find, in order, as they would have found it."""
-        view, engine = self.view, self.engine
+        view, engine, rate = self.view, self.engine, self._present.rate
         view.goal, view.better = story.goal, "higher" if story.better == "higher" else "lower"
         view.in_session = story.timed
         for item in story.items:
@@ -77,6 +75,7 @@ class Player:
                 if story.timed and item.time - self._second >= 1.0:
                     yield from self._pass(item.time)
                 self._last = item.time
+                rate.step(item.step, item.time)
                 if item.time > self.clock.now:
                     self.clock.now = item.time
                 found = engine.observe(item)
@@ -99,29 +98,27 @@ class Player:
         while until - self._second >= 1.0:
             self._second += 1.0
             self.clock.now = max(self.clock.now, self._second)
-            view = self.view
-            view.agent_age, view.safe_point_age = 0.0, max(0.0, self._second - self._last)
-            view.steps_per_s = self._steps_per_s()
+            self._sight()
             found = self.engine.tick(self._second)
             self._dispatcher.tick()
             if found:
                 yield from self._lines(found)
 
-    def _steps_per_s(self) -> float | None:
-        """Over the last minute."""
-        rate, step = self._rate, self.view.step
-        if step is not None:
-            rate.append((self._second, step))
-        (t0, s0), (t1, s1) = (rate[0], rate[-1]) if rate else ((0.0, 0), (0.0, 0))
-        return (s1 - s0) / (t1 - t0) if t1 > t0 and s1 > s0 else None
+    def _sight(self) -> None:
+        """What else the rules see each second. What nobody wrote down (when the agent last answered, what the process did) is unknown."""
+        view = self.view
+        view.safe_point_age = None if self._last is None else max(0.0, self._second - self._last)
+        view.steps_per_s = self._present.rate.per_s()
+        if view.in_session:
+            view.state = "paused" if view.paused else "running" if view.step else "starting"
 
     def _began(self, item: Began) -> Iterator[Line]:
         if not item.alive:
             yield from self._pass(item.time)
         else:
-            self._second = self._last = item.time
-            self._rate.clear()
-            self._present.session = Session(id=item.session, pid=0)
+            self._second, self._last = item.time, None
+            self._present.rate.clear()
+            self._present.session = Session(id=item.session, pid=0, clock=(0.0, 0.0))  # all is told by the wall clock
         self.view.in_session, self.view.started = item.alive, item.time
 
     def _happening(self, h: Happening) -> None:
@@ -136,7 +133,7 @@ class Player:
         view.total, view.paused = present.total, present.paused
         if present.scales:
             view.scales = {name: scale for name, (scale, _) in present.scales.items()}
-        view.checkpoints = list(present.checkpoints.values())
+        view.checkpoints = sorted(present.checkpoints.values(), key=lambda c: c.time or 0.0)
         self.engine.happened(h)
 
     def _lines(self, findings: list[Finding]) -> Iterator[Line]:
