@@ -5,12 +5,12 @@ import threading
 from sitter.actions.hooks import then
 from sitter.actions.notify.notifier import Notifications
 from sitter.clock import Clock
+from sitter.control.after_checkpoint import AfterCheckpoint
 from sitter.control.board import ENDED
 from sitter.control.client_link import Answer
 from sitter.control.core import Core
 from sitter.control.inbox import Inbox
 from sitter.control.obituary import Obituary
-from sitter.control.saved import Saved
 from sitter.model import Answered, EndAndRestart, ExitNow, Finding, State
 from sitter.rules.stalled import Stalled
 from sitter.store.reader import Reader
@@ -40,7 +40,7 @@ class Ending:
         self._run, self._info, self._core, self._notifications, self._clock = run, info, core, notifications, clock
         self._concluded: str | None = reader.get("concluded")
         self._told_left_alone: float | None = reader.get(LEFT_ALONE)
-        self._obituary, self._saved = Obituary(core, reader, clock), Saved(core, reader, clock)
+        self._obituary, self._after = Obituary(core, reader, clock), AfterCheckpoint(core, reader, clock)
         self._then: State | None = None
         """``--then`` is due; it waits for what is still done with a checkpoint, since it may switch the machine off."""
         self._began = clock.monotonic()
@@ -57,8 +57,8 @@ class Ending:
         if core.reading:
             return  # what came before all this is to be told first
         self._obituary.tick()
-        self._saved.tick()
-        if self._then is not None and not self._saved.busy:
+        self._after.tick()
+        if self._then is not None and not self._after.busy:
             self._run_then(self._then)
         if core.life.alive:
             self._ended_at = None
@@ -100,7 +100,7 @@ class Ending:
         self._notifications.send(event, text, f"ended {core.present.session and core.present.session.id}")
         if self._info.then and state in ("finished", "crashed"):
             self._then = state
-            if not self._saved.busy:
+            if not self._after.busy:
                 self._run_then(state)
 
     def _run_then(self, state: State) -> None:
@@ -111,7 +111,7 @@ class Ending:
     def may_leave(self) -> bool:
         """Whether there is nothing left to watch."""
         now, life = self._clock.monotonic(), self._core.life
-        if life.alive or life.restart is not None or life.undecided or self._saved.busy or self._then is not None:
+        if life.alive or life.restart is not None or life.undecided or self._after.busy or self._then is not None:
             return False
         if self._core.reading:
             return False

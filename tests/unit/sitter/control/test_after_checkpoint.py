@@ -7,7 +7,7 @@ import pytest
 
 from sitter.clock import SystemClock
 from sitter.config import parse
-from sitter.control.saved import Saved
+from sitter.control.after_checkpoint import AfterCheckpoint
 from sitter.model import CheckpointInfo
 from sitter.store.reader import Reader
 from sitter_wire import rundir
@@ -26,7 +26,7 @@ def daemon(run, command):
     """One daemon's core and what it does about checkpoints; what it wrote is committed when it is left."""
     config = parse(f'[checkpoints]\nafter = "{command}"\n', "sitter.toml")
     with opened(run, config=config) as core, contextlib.closing(Reader(run.history)) as reader:
-        yield core, Saved(core, reader, SystemClock())
+        yield core, AfterCheckpoint(core, reader, SystemClock())
 
 
 def written(core, step, at):
@@ -38,13 +38,13 @@ def written(core, step, at):
     core.writer.checkpoint(info)
 
 
-def until_idle(saved):
+def until_idle(after):
     deadline = time.monotonic() + DEADLINE_S
-    saved.tick()
-    while saved.busy:
+    after.tick()
+    while after.busy:
         assert time.monotonic() < deadline
         time.sleep(0.01)
-        saved.tick()
+        after.tick()
 
 
 def outcomes(run):
@@ -53,24 +53,24 @@ def outcomes(run):
 
 
 def test_once_for_each_also_where_the_clock_was_turned_back_between_them(run):
-    with daemon(run, "echo {step} >> copied") as (core, saved):
+    with daemon(run, "echo {step} >> copied") as (core, after):
         written(core, 10, 10_000.0)
-        until_idle(saved)
+        until_idle(after)
         written(core, 20, 6_400.0)
-        until_idle(saved)
-    with daemon(run, "echo {step} >> copied") as (_, saved):
-        until_idle(saved)
+        until_idle(after)
+    with daemon(run, "echo {step} >> copied") as (_, after):
+        until_idle(after)
     assert (run.path / "copied").read_text().split() == ["10", "20"]
     assert outcomes(run) == [(10, "applied"), (20, "applied")]
 
 
 def test_one_whose_daemon_ends_before_it_is_not_left_unsaid(run):
-    with daemon(run, "while [ ! -e go ]; do sleep 0.05; done; echo {step} >> copied") as (core, saved):
+    with daemon(run, "while [ ! -e go ]; do sleep 0.05; done; echo {step} >> copied") as (core, after):
         written(core, 10, 10_000.0)
-        saved.tick()
-        assert saved.busy
-    with daemon(run, "true") as (_, saved):
-        until_idle(saved)
+        after.tick()
+        assert after.busy
+    with daemon(run, "true") as (_, after):
+        until_idle(after)
     (run.path / "go").touch()
     deadline = time.monotonic() + DEADLINE_S
     while not (run.path / "copied").exists():
@@ -80,10 +80,10 @@ def test_one_whose_daemon_ends_before_it_is_not_left_unsaid(run):
 
 
 def test_what_could_not_be_kept_up_with_is_left_out_once(run):
-    with daemon(run, "echo {step} >> copied") as (core, saved):
+    with daemon(run, "echo {step} >> copied") as (core, after):
         for step in range(10, 60, 10):
             written(core, step, 10_000.0 + step)
-        until_idle(saved)
-    with daemon(run, "echo {step} >> copied") as (_, saved):
-        until_idle(saved)
+        until_idle(after)
+    with daemon(run, "echo {step} >> copied") as (_, after):
+        until_idle(after)
     assert (run.path / "copied").read_text().split() == ["30", "40", "50"]

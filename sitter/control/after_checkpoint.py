@@ -17,7 +17,7 @@ RUNS = "after_runs"
 MOST_WAITING = 3
 
 
-class Saved:
+class AfterCheckpoint:
     """Looks once a second for new verified checkpoints; also those that were written while nobody watched."""
 
     def __init__(self, core: Core, reader: Reader, clock: Clock) -> None:
