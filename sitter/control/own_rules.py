@@ -8,7 +8,7 @@ from typing import TypeVar
 import msgspec
 
 from sitter.config import RULE_KEYS, TOP_LEVEL, Config, RuleConfig, mistyped, unknown
-from sitter.control.deeds import deeds
+from sitter.control.own_actions import own_actions
 from sitter.errors import ConfigError, UsageError
 from sitter.rules.base import Rule, RuleParams
 from sitter.rules.own.expression import ExpressionError, check_names
@@ -63,7 +63,7 @@ def _when(name: str, config: Config, where: str) -> Rule:
         rule = make(name, params, [])
         check_names(rule.expression)
         key = "do"
-        actions = deeds(params.do)
+        actions = own_actions(params.do)
         key = "warmup" if params.warmup else "back_after" if params.back_after else "do"
         afterwards(params, actions)
         return make(name, params, actions)
@@ -77,7 +77,7 @@ def _scheduled(name: str, config: Config, where: str) -> Rule:
     try:
         make_scheduled(name, params, [])
         key = "do"
-        return make_scheduled(name, params, deeds(params.do))
+        return make_scheduled(name, params, own_actions(params.do))
     except (ExpressionError, UsageError) as e:
         raise _wrong(name, key, config, where, e) from e
 

@@ -10,8 +10,8 @@ import pytest
 
 from sitter.config import load, parse
 from sitter.control.core import Core
-from sitter.control.deeds import deeds
 from sitter.control.demands import Reach
+from sitter.control.own_actions import own_actions
 from sitter.control.ruleset import build
 from sitter.control.verdicts import NO_CLAIM, POINTS
 from sitter.errors import ConfigError
@@ -331,7 +331,7 @@ def test_the_next_daemon_gives_the_verdict(begin) -> None:
 
 def test_a_rule_whose_trouble_is_older_than_what_the_next_daemon_is_told_acts_no_second_time() -> None:
     def rule() -> Own:
-        return make("cut", OwnParams(when="loss > 0", do="lr=0.5x"), deeds("lr=0.5x"))
+        return make("cut", OwnParams(when="loss > 0", do="lr=0.5x"), own_actions("lr=0.5x"))
 
     first, view = rule(), RunView(in_session=True)
     (found,) = [f for step in range(100) if (f := first.observe(Sample(step, 0, float(step), {"loss": 1.0}), view))]

@@ -17,12 +17,12 @@ LIKE = "such as lr=0.5x, rollback, checkpoint, pause, stop, drop 200, restart or
 FIRST_WORDS = ("rollback", "checkpoint", "pause", "stop", "drop", "restart", NOTIFY)
 
 
-def deeds(do: str | list[str]) -> list[Proposable]:
+def own_actions(do: str | list[str]) -> list[Proposable]:
     """Actions, in order. Raises UsageError: what is no action, and what the nearest one is."""
-    return [action for text in ([do] if isinstance(do, str) else do) if text.strip() for action in _deeds(text)]
+    return [action for text in ([do] if isinstance(do, str) else do) if text.strip() for action in _actions(text)]
 
 
-def _deeds(text: str) -> list[Proposable]:
+def _actions(text: str) -> list[Proposable]:
     words = text.split()
     if words[0] == NOTIFY:
         return [Notification(event=EVENT, text=" ".join(words[1:]))]
