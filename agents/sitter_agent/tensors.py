@@ -106,7 +106,8 @@ class Pending:
                 ready.append((step, branch, {}))
             ready[-1][2][name] = float(buffer)
             free.append(buffer)
-        for step, branch, values in [*ready, *lots]:
+        ready += lots  # in records of their own: mixed with what happens to arrive beside them, each mixture would be another set of names
+        for step, branch, values in ready:
             self._record(step, branch, values)
 
 

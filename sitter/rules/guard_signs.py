@@ -11,6 +11,7 @@ from sitter.rules.guard_shift import Level
 from sitter.rules.memory import Memory
 from sitter.rules.robust import WINDOW, Robust, median
 from sitter.rules.view import RunView
+from sitter_wire.layer_names import of_layer
 
 CLEAN_POINTS = 3
 """Logged points without suspicion in a row that end a suspicion (PROTOCOL: snapshots that may be trusted)."""
@@ -295,5 +296,7 @@ def gap(steps: "deque[int]") -> int:
 
 
 def is_training_loss(name: str) -> bool:
-    """``g_loss``, ``loss_d``; not ``val_loss``."""
-    return (name.startswith("loss") or name.endswith("loss")) and not name.startswith(("val", "eval", "test"))
+    """``g_loss``, ``loss_d``; not ``val_loss``, ``loss_scale``, nor what is told of a layer that is called so (``grad_norm.arc_loss``)."""
+    if name.startswith(("val", "eval", "test")) or of_layer(name):
+        return False
+    return name.endswith("loss") or (name.startswith("loss") and not name[4:].lstrip("_./-").startswith("scal"))

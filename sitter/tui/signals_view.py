@@ -9,6 +9,7 @@ from sitter.tui.lines import Line, fit, line_width, plain, spread
 from sitter.tui.panel import Panel
 from sitter.tui.scale import Scale, finite, padded
 from sitter.tui.view import View
+from sitter_wire.layer_names import of_layer
 
 CELL_WIDTH, CELL_HEIGHT, TALLEST = 34, 6, 14
 """Columns and rows of one small chart at least, a blank row between included; rows at most, where there is room."""
@@ -71,11 +72,13 @@ def columns(width: int) -> int:
 
 
 def shown(view: View) -> list[str]:
-    """Names in their order: what matters for every run first, then by the alphabet; only those that match."""
+    """Names in their order: what matters for every run first, then by the alphabet, the many of the model's layers last and in the model's
+    order; only those that match."""
     names = view.status.signals if view.status else {}
     goal = view.status.goal.name if view.status and view.status.goal else None
     first = [n for n in dict.fromkeys([*_FIRST, goal]) if n in names]
-    ordered = [*first, *sorted(n for n in names if n not in first)]
+    layers = sorted((n for n in names if of_layer(n)), key=lambda n: n.partition(".")[0])
+    ordered = [*first, *sorted(n for n in names if n not in first and not of_layer(n)), *layers]
     words = view.find.lower().split()
     return [n for n in ordered if all(w in n.lower() for w in words)]
 

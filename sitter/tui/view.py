@@ -7,6 +7,7 @@ from typing import Literal
 from sitter.clock import Clock
 from sitter.model import Curve, Curves, LogEntry, Proposal, RuleState, Since, Status
 from sitter.tui.chart import Axis, Y
+from sitter_wire.layer_names import of_layer
 from sitter_wire.queries import AnyQuery
 
 DeedStatus = Literal["sent", "applied", "rejected", "expired", "unanswered", "refused"]
@@ -102,7 +103,7 @@ class View:
         for name in ("loss", goal):
             if name and name in known:
                 return name
-        return next((n for n in known if not n.startswith(("gpu", "lr"))), "loss")
+        return next((n for n in known if not n.startswith(("gpu", "lr")) and not of_layer(n)), "loss")
 
     @property
     def goal_signal(self) -> str | None:

@@ -19,6 +19,7 @@ from sitter_agent.frameworks.torch_scale import StepHooks
 from sitter_agent.handlers import raised_by_handler
 from sitter_agent.say import in_words, say
 from sitter_agent.stopwatch import Stopwatch, waited
+from sitter_wire.layer_names import GRAD_NORM, UPDATE_RATIO
 
 COST_SHARE = 0.003
 """Of the run's time, at most, once the first looks are paid off."""
@@ -68,10 +69,10 @@ class LayerLot:
         grads, updates = {}, {}
         for i, name in enumerate(self._names):
             if ("grad", i) in total:
-                grads[f"grad_norm.{name}"] = total["grad", i]
+                grads[GRAD_NORM + name] = total["grad", i]
             weight = total.get(("weight", i), 0.0)
             if weight != 0.0:  # of weights that are all 0 any step is infinitely large
-                updates[f"update_ratio.{name}"] = total["moved", i] / weight
+                updates[UPDATE_RATIO + name] = total["moved", i] / weight
         return self._known_sets(grads) + self._known_sets(updates)
 
     def _known_sets(self, values: dict[str, float]) -> list[dict[str, float]]:

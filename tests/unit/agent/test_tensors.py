@@ -221,3 +221,77 @@ def test_on_a_real_gpu_log_does_not_wait_for_it(begin):
     assert 2 * turns - len(losses) - len(Run(run).values("acc")) == dropped
     assert [s for s, _ in losses] == sorted(s for s, _ in losses)
     assert {v for _, v in Run(run).values("acc")} == {0.5}
+
+
+class Far:
+    """A vector on a device that copies when it likes: real numbers, a pretended place."""
+
+    is_cuda, device = True, "cuda:0"
+
+    def __init__(self, numbers):
+        import torch
+
+        self.numbers = torch.tensor(numbers)
+
+    def numel(self):
+        return self.numbers.numel()
+
+    def to(self, dtype):
+        return self.numbers.to(dtype)
+
+    def tolist(self):
+        raise AssertionError("reading it would wait for the GPU")
+
+
+class TwoVectors:
+    """A lot of two vectors, the second perhaps in host memory."""
+
+    def __init__(self, *vectors):
+        self.vectors = list(vectors)
+
+    def values(self, numbers):
+        return [{"a": numbers[0][0]}, {"b": sum(numbers[1])}]
+
+
+@pytest.fixture
+def far(monkeypatch):
+    """torch itself, but for the calls that need a GPU."""
+    import torch
+
+    device = SlowDevice()
+    monkeypatch.setattr(torch.cuda, "Event", device.cuda.Event)
+    monkeypatch.setattr(torch.cuda, "device", device.cuda.device)
+    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: device.capturing)
+    empty = torch.empty
+    monkeypatch.setattr(torch, "empty", lambda *size, pin_memory=False, **how: empty(*size, **how))
+    return device
+
+
+def test_a_lot_is_recorded_under_its_own_step_in_records_of_its_own(far):
+    import torch
+
+    got = []
+    pending = Pending(lambda step, branch, values: got.append((step, branch, values)))
+    pending.add_lot(1, 0, TwoVectors(torch.tensor([1.0]), torch.tensor([2.0, 3.0])))
+    assert got == [(1, 0, {"a": 1.0}), (1, 0, {"b": 5.0})], "what lies here is recorded at once"
+    got.clear()
+    pending.add_lot(7, 2, TwoVectors(Far([4.0]), torch.tensor([5.0, 6.0])))
+    pending.add(8, 2, "loss", torch.tensor(0.5))
+    pending.poll()
+    assert (got, len(pending)) == ([], 2)
+    far.arrived = 2
+    pending.poll()
+    assert got == [(8, 2, {"loss": 0.5}), (7, 2, {"a": 4.0}), (7, 2, {"b": 11.0})]
+
+
+def test_of_two_lots_on_their_way_the_second_is_dropped(far):
+    got = []
+    pending = Pending(lambda step, branch, values: got.append((step, values)))
+    for step in (1, 2):
+        pending.add_lot(step, 0, TwoVectors(Far([float(step)]), Far([0.0])))
+    far.capturing = True
+    pending.add_lot(3, 0, TwoVectors(Far([3.0]), Far([0.0])))
+    assert pending.dropped == 2
+    far.arrived = 2
+    pending.poll()
+    assert got == [(1, {"a": 1.0}), (1, {"b": 0.0})]

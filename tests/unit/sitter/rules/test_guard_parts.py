@@ -88,8 +88,9 @@ def test_the_gap_of_a_log_is_its_usual_one() -> None:
 
 
 def test_which_losses_are_the_trainings_own() -> None:
-    assert [n for n in ("loss", "g_loss", "loss_d", "val_loss", "eval_loss", "test_loss", "lr", "glossy") if is_training_loss(n)] == [
-        "loss", "g_loss", "loss_d",
+    others = ("val_loss", "eval_loss", "test_loss", "lr", "glossy", "loss_scale", "loss/scale", "grad_norm.loss", "update_ratio.arc_loss")
+    assert [n for n in ("loss", "g_loss", "loss_d", "multiscale_loss", *others) if is_training_loss(n)] == [
+        "loss", "g_loss", "loss_d", "multiscale_loss",
     ]  # fmt: skip
 
 

@@ -3,6 +3,7 @@
 import math
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,6 +15,7 @@ from sitter.tui import command_line, formats, header, since_panel, zoom
 from sitter.tui.chart_panel import own_axis
 from sitter.tui.lines import fit, line_width, pack, plain, spread, text_of, to_ascii, width, wrap
 from sitter.tui.plan import Wish, plan
+from sitter.tui.signals_view import shown
 from sitter.tui.train_log import KEEP_LINES, TrainLog, overwrite
 from sitter.tui.view import View
 from sitter_wire.queries import GetRules, GetStatus
@@ -84,6 +86,20 @@ def view(**given: bool) -> View:
     clock = ManualClock()
     reader = FakeReader(clock, **given)  # type: ignore[arg-type]
     return View(run_name="char-lm", clock=clock, status=reader.ask(GetStatus()), rules=reader.ask(GetRules()))
+
+
+def test_the_signals_of_layers_stand_last_in_the_models_order_and_are_found() -> None:
+    reader = FakeReader(ManualClock(1_767_225_600.0))
+    layers = [f"{kind}.{layer}" for kind in ("grad_norm", "update_ratio") for layer in ("embed", "blocks.0", "blocks.10", "blocks.2-9")]
+    reader.extra_signals = [*layers[:2], "zz", *layers[2:], "val/acc"]
+    view = View(run_name="char-lm", clock=ManualClock(0.0), status=reader.ask(GetStatus()))
+    names = shown(view)
+    assert names[:4] == ["loss", "val_loss", "lr", "grad_norm"]
+    assert names[-len(layers) - 1 :] == ["zz", *layers]
+    view.find = "blocks.0"
+    assert shown(view) == ["grad_norm.blocks.0", "update_ratio.blocks.0"]
+    view.status = msgspec.structs.replace(view.status, signals={n: view.status.signals[n] for n in [*layers, "zz"]}, goal=None)
+    assert view.main_signal == "zz"
 
 
 @pytest.mark.parametrize("columns", [200, 120, 80, 60, 40, 20, 10, 1])
