@@ -13,8 +13,8 @@ from sitter.control.dispatcher import KEPT, Dispatcher
 from sitter.control.flow import Flow, entry
 from sitter.control.gaps import KEPT as GAPS
 from sitter.control.gaps import Gaps
+from sitter.control.good_checkpoints import GoodCheckpoints
 from sitter.control.incidents import Incidents
-from sitter.control.judge import Judge
 from sitter.control.laid_aside import TOLD_ASIDE, LaidAside
 from sitter.control.learned import Learned
 from sitter.control.life import Life
@@ -109,7 +109,7 @@ class Core:
         )  # fmt: skip
         self.verdicts = Verdicts(self.log_entry, self.keep)
         self.flow.told = [self.rate_plans.record, self.verdicts.record]
-        self._judge = Judge(self.present, self.engine, writer, self.log_entry, config.checkpoints.healthy_steps)
+        self._good = GoodCheckpoints(self.present, self.engine, writer, self.log_entry, config.checkpoints.healthy_steps)
         self._learned = Learned(self.rules, clock, self.keep)
         self.laid_aside = LaidAside(run, self.present, reader.get(TOLD_ASIDE), log_entry=self.log_entry, tell=self.tell, keep=self.keep)
         self.trouble.others = [self.laid_aside.sentence, passed.sentence]
@@ -140,7 +140,7 @@ class Core:
         self.present.checkpoints = checkpoints  # what was told of them is older than what the history has: which are good, which are gone
         self._take_up(reader)
         self._learned.recall(reader.get("learned"))
-        self._judge.recall(reader)
+        self._good.recall(reader)
 
     def _take_up(self, reader: Reader) -> None:
         """What an earlier daemon has sent and nobody has answered: its outcome is told as if this one had sent it."""
@@ -238,7 +238,7 @@ class Core:
         self._sight.refresh()
         for part in (
             self.stillness.look, self._look, self._learned.keep, lambda: self.dispatcher.tick(present=self._has_caught_up()),
-            self.orders.tick, self.rate_plans.tick, self._judge.look,
+            self.orders.tick, self.rate_plans.tick, self._good.look,
         ):  # fmt: skip
             guarded(part)
 
@@ -290,6 +290,13 @@ class Core:
         if self.present.session is not None:
             self.life.ended_by_rule = self.present.session.id
             self.keep("ended_by_rule", self.present.session.id)
+
+    def lives_on(self) -> None:
+        """It could not be ended after all: whatever it dies of later is not by us."""
+        life = self.life
+        life.stopped_session = life.stopped_process = life.ended_by_rule = None
+        for key in ("stopped_session", "stopped_process", "ended_by_rule"):
+            self.keep(key, None)
 
     def tell(self, event: str, text: str, key: str) -> None:
         """Whoever wants to hear of ``event``."""

@@ -143,13 +143,13 @@ def checkpoint(seq, step, branch=0):
 
 
 def best(core):
-    core._judge.look()
+    core._good.look()
     return [c.step for c in core.present.checkpoints.values() if c.best]
 
 
 def test_the_best_checkpoint_is_the_best_good_one_of_the_present_line(daemons):
     core = daemons()
-    core._judge._healthy_steps = 3
+    core._good._healthy_steps = 3
     values = {5: 3.0, 10: 1.0, 15: 2.0, 20: 0.5}
     records, seq = [], 2
     for step in range(1, 22):
@@ -294,7 +294,7 @@ def test_a_proposal_that_is_not_understood_keeps_no_daemon_from_starting(daemons
 
 def test_a_checkpoint_at_which_the_goal_was_not_a_number_is_not_the_best(daemons):
     core = daemons()
-    core._judge._healthy_steps = 3
+    core._good._healthy_steps = 3
     records = [point(2, 4, val_loss=math.nan), checkpoint(3, 5), *(point(i, i + 2, loss=2.0) for i in range(4, 14))]
     records += [point(14, 17, val_loss=2.0), checkpoint(15, 18), *(point(i, i + 3, loss=2.0) for i in range(16, 30))]
     begun(core, *records, goal="val_loss", better="lower")

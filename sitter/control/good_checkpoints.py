@@ -13,7 +13,7 @@ from sitter.store.reader import Reader
 from sitter.store.writer import Writer
 
 
-class Judge:
+class GoodCheckpoints:
     """Keeps ``good`` and ``best`` of the present's checkpoints true, here and in the history. Which may go is the agent's to decide, by the
     same two words."""
 
