@@ -1,5 +1,6 @@
 """How a run ends for the people around it: the logbook, the notifications, ``--then``, and when the daemon may leave."""
 
+import logging
 import threading
 
 from sitter.actions.hooks import then
@@ -19,6 +20,8 @@ from sitter.supervise.process import TrainingProcess
 from sitter_wire.places import RunDir
 from sitter_wire.rundir import RunInfo
 
+log = logging.getLogger(__name__)
+
 LEFT_ALONE = "left_alone"
 """Kept in the history: when the last such decision was made that is in the logbook."""
 LINGER_S = 3.0
@@ -27,6 +30,7 @@ NOTICES_S = 45.0
 """So long the last notifications are waited for: three attempts of 10 s each, and the pauses between them."""
 UNSETTLED_S = 3600.0
 """So long room is waited for where the disk is full at the end."""
+TO_RESTART = "stop --now, to start again"
 WAIT_FOR_START_S = 60.0
 """A daemon that was started for a training that never comes leaves after so long."""
 
@@ -163,14 +167,37 @@ class Ending:
         core, pid = self._core, self._core.life.pid
         process = TrainingProcess.find(self._run) or (TrainingProcess.of(pid) if pid is not None else None)
         if process is None or not process.alive():
-            core.log("outcome", finding, "rejected", "stop --now, to start again: no training process lives in this run")
+            core.log("outcome", finding, "rejected", f"{TO_RESTART}: no training process lives in this run")
             return
         core.ended_by_rule()
-        core.log("command", finding, "sent", f"stop --now, to start again: {action.why}")
-        core.tell("acted", f"{self._run.name}: ended to be started again: {action.why}", f"{finding.key} ended")
+        core.log("command", finding, "sent", f"{TO_RESTART}: {action.why}")
 
         def work() -> None:
-            how = process.terminate_group()
-            inbox.post(lambda: core.log("outcome", finding, "applied", f"stop --now, to start again: ended with {how}"))
+            how, error = "", None
+            try:
+                how = process.terminate_group()
+            except Exception as e:  # the logbook, the operator and the rule wait for a word
+                log.exception(TO_RESTART)
+                error = e
+            inbox.post(lambda: self._ended_to_restart(action, finding, process, how, error))
 
-        threading.Thread(target=work, name="sitter-end", daemon=True).start()
+        try:
+            threading.Thread(target=work, name="sitter-end", daemon=True).start()
+        except RuntimeError as e:  # this host gives us no other thread
+            self._ended_to_restart(action, finding, process, "", e)
+
+    def _ended_to_restart(
+        self, action: EndAndRestart, finding: Finding, process: TrainingProcess, how: str, error: Exception | None
+    ) -> None:
+        core, name = self._core, self._run.name
+        if error is None:
+            core.log("outcome", finding, "applied", f"{TO_RESTART}: ended with {how}")
+            core.tell("acted", f"{name}: ended to be started again: {action.why}", f"{finding.key} ended")
+            return
+        why = f"it could not be done ({type(error).__name__}: {error}); see daemon.log"
+        if process.alive():
+            core.lives_on()
+            core.refused(finding.rule)
+            why += f". The training (process {process.pid}) lives"
+        core.log("outcome", finding, "rejected" if process.alive() else "unanswered", f"{TO_RESTART}: {why}")
+        core.tell("acted", f"{name}: not ended, though it was to be started again ({action.why}): {why}", f"{finding.key} not ended")

@@ -5,6 +5,7 @@ stands until it is settled: by the training's answer, by the parent's last word,
 done, it is refused with a reason, or it is as if it had never been asked. What a dead daemon had promised nobody, it leaves no trace of.
 """
 
+import logging
 import threading
 import time
 from collections.abc import Callable
@@ -25,6 +26,8 @@ from sitter.supervise.pending import CALLED_OFF, call_off, undecided
 from sitter.supervise.process import TrainingProcess
 from sitter_wire.commands import Outcome, Stop
 from sitter_wire.places import RunDir
+
+log = logging.getLogger(__name__)
 
 NOW_HINT = "; `sitter stop --now` ends it without waiting for a safe point"
 AGAIN_S = 0.1
@@ -140,9 +143,34 @@ class Stopping:
             return
         if process is not None:
             self._core.stopped_now(process.started)
-        threading.Thread(target=self._end, args=(answer,), name="sitter-stop-now", daemon=True).start()
+        try:
+            threading.Thread(target=self._end, args=(answer,), name="sitter-stop-now", daemon=True).start()
+        except RuntimeError as e:  # this host gives us no other thread
+            self._failed(answer, e)
 
     def _end(self, answer: Answer) -> None:
+        try:
+            said = self._ended()
+        except Exception as e:  # whoever asked waits for a word
+            log.exception("stop --now")
+            error = e
+            self._inbox.post(lambda: self._failed(answer, error))
+        else:
+            self._inbox.post(lambda: answer(said))
+
+    def _failed(self, answer: Answer, error: Exception) -> None:
+        """What is so now, on the loop's thread."""
+        why = f"it could not be done ({type(error).__name__}: {error}); see daemon.log"
+        process = _living(self._run)
+        if process is not None:
+            self._core.lives_on()
+            lives = f"The training (process {process.pid}) lives: ask again, or `kill {process.pid}`"
+            answer(Answered(status="rejected", text=f"{why}. {lives}"))
+        else:
+            answer(Answered(status="unanswered", text=f"{why}. No training process lives: `sitter status` says how it ended"))
+
+    def _ended(self) -> Answered:
+        """Until nothing lives and nothing will be started."""
         began = last = time.monotonic()
         how = ""
         while True:
@@ -161,14 +189,12 @@ class Stopping:
                 break
         took = human(time.monotonic() - began)
         if how:
-            said = Answered(status="applied", text=f"ended with {how} after {took}; steps since the last checkpoint are lost")
-        elif _called_off(self._run):
-            said = Answered(status="applied", text=CALLED_OFF)
-        elif undecided(self._run):
-            said = Answered(status="unanswered", text=f"the training's parent has not answered within {took}; nothing lives yet")
-        else:
-            said = Answered(status="rejected", text="no training process lives in this run: it had just ended by itself")
-        self._inbox.post(lambda: answer(said))
+            return Answered(status="applied", text=f"ended with {how} after {took}; steps since the last checkpoint are lost")
+        if _called_off(self._run):
+            return Answered(status="applied", text=CALLED_OFF)
+        if undecided(self._run):
+            return Answered(status="unanswered", text=f"the training's parent has not answered within {took}; nothing lives yet")
+        return Answered(status="rejected", text="no training process lives in this run: it had just ended by itself")
 
     def _on_loop(self, task: Callable[[], None]) -> None:
         done = threading.Event()

@@ -4,15 +4,21 @@ import contextlib
 import json
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
 
+from sitter.actions.notify.notifier import Notifications
 from sitter.clock import SystemClock
+from sitter.control.ending import Ending
 from sitter.control.inbox import Inbox
 from sitter.control.stopping import Stopping
+from sitter.model import EndAndRestart, Finding
 from sitter.store.reader import Reader
+from sitter.supervise.parent import TRAIN_PID, boot_id, start_ticks
 from sitter.supervise.pending import CALLED_OFF
+from sitter.supervise.process import TrainingProcess
 from sitter_wire import rundir
 from sitter_wire.commands import Outcome, Stop
 from tests.unit.sitter.control.conftest import opened
@@ -129,3 +135,98 @@ def test_nothing_is_asked_of_what_is_over(core, stopping):
     stopping.ask(Stop(), 60.0, answers.append)
     assert [a.status for a in answers] == ["rejected"]
     assert answers[0].text.startswith("nothing to act on: the training is ")
+
+
+# -- what fails on the way ---------------------------------------------------------------------------------------------------
+
+
+class BrokenError(Exception):
+    """Of our own."""
+
+
+def broken(*_):
+    raise BrokenError("the table of processes cannot be read")
+
+
+def no_thread(self):
+    raise RuntimeError("can't start new thread")
+
+
+@pytest.fixture
+def training(core):
+    """A process that is the run's training, as its parent tells it; the core has it for the living one."""
+    with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], start_new_session=True) as process:
+        told = {"pid": process.pid, "started": time.time(), "ticks": start_ticks(process.pid), "boot": boot_id()}
+        (core.run.path / TRAIN_PID).write_text(json.dumps(told))
+        lives(core, "a", process.pid)
+        yield process
+        process.kill()
+
+
+def until(inbox, answers):
+    """Turn the loop until somebody has answered."""
+    end = time.monotonic() + 60
+    while not answers and time.monotonic() < end:
+        inbox.run()
+        time.sleep(0.001)
+
+
+WAYS = [(TrainingProcess, "terminate_group", broken), (threading.Thread, "start", no_thread)]
+
+
+@pytest.mark.parametrize(("of", "name", "fails"), WAYS)
+def test_a_stop_at_once_that_fails_is_answered_and_what_lives_is_not_called_stopped(core, training, monkeypatch, of, name, fails):
+    inbox, answers = Inbox(), []
+    stopping = Stopping(core.run, core, SystemClock(), inbox)
+    monkeypatch.setattr(of, name, fails)
+    stopping.now(answers.append)
+    until(inbox, answers)
+    inbox.close()
+    (said,) = answers
+    assert said.status == "rejected"
+    assert f"process {training.pid}) lives" in said.text
+    assert ("the table" if of is TrainingProcess else "thread") in said.text
+    assert training.poll() is None
+    assert (core.life.stopped_session, core.life.stopped_process) == (None, None), "it may die of anything yet"
+    core.writer.flush()
+    with contextlib.closing(Reader(core.run.history)) as reader:
+        assert (reader.get("stopped_session"), reader.get("stopped_process")) == (None, None)
+
+
+def test_where_it_died_of_it_all_the_same_that_is_said(core, training, monkeypatch):
+    inbox, answers = Inbox(), []
+    stopping = Stopping(core.run, core, SystemClock(), inbox)
+
+    def kills_and_fails(self):
+        training.kill()
+        training.wait()
+        broken()
+
+    monkeypatch.setattr(TrainingProcess, "terminate_group", kills_and_fails)
+    stopping.now(answers.append)
+    until(inbox, answers)
+    inbox.close()
+    assert [a.status for a in answers] == ["unanswered"]
+    assert "No training process lives" in answers[0].text
+    assert core.life.stopped_process is not None, "it was ours"
+
+
+@pytest.mark.parametrize(("of", "name", "fails"), WAYS)
+def test_a_rule_that_cannot_end_a_training_says_so_to_everybody(core, training, monkeypatch, of, name, fails):
+    told, inbox = [], Inbox()
+    core.tell = lambda *words: told.append(words)
+    with contextlib.closing(Reader(core.run.history)) as reader:
+        nobody = Notifications(core.config.notify, "t", on_result=lambda *_: None)
+        ending = Ending(core.run, core.info, core, nobody, reader, SystemClock())
+    monkeypatch.setattr(of, name, fails)
+    finding = Finding(rule="stalled", severity="critical", text="hung", step=1, branch=0, onset=1, evidence={}, actions=[], key="stalled:1")
+    ending.end_to_restart(EndAndRestart(why="hung"), finding, inbox)
+    until(inbox, told)
+    inbox.close()
+    (event, text, _), = told
+    assert event == "acted"
+    assert "not ended" in text
+    assert core.life.ended_by_rule is None
+    core.writer.flush()
+    with contextlib.closing(Reader(core.run.history)) as reader:
+        assert [e.status for e in reader.logbook() if e.rule == "stalled"] == ["sent", "rejected"]
