@@ -45,7 +45,7 @@ def watch(run: RunDir, ready: Callable[[], None]) -> int:
         log.error("%s", e)
         set_aside(run.history, clock.wall())
         daemon = Daemon(run, clock)
-    daemon.core.laid_aside.say()
+    daemon.core.damaged.say()
     register(run)
     signal.signal(signal.SIGTERM, lambda *_: daemon.stop())
     signal.signal(signal.SIGINT, lambda *_: daemon.stop())

@@ -8,6 +8,7 @@ from sitter.clock import Clock
 from sitter.config import Config
 from sitter.control.backlog import SLICE_S, Backlog
 from sitter.control.board import Board
+from sitter.control.damaged_histories import TOLD_ASIDE, DamagedHistories
 from sitter.control.demands import Demands, Reach
 from sitter.control.dispatcher import KEPT, Dispatcher
 from sitter.control.flow import Flow, entry
@@ -15,7 +16,6 @@ from sitter.control.gaps import KEPT as GAPS
 from sitter.control.gaps import Gaps
 from sitter.control.good_checkpoints import GoodCheckpoints
 from sitter.control.incidents import Incidents
-from sitter.control.laid_aside import TOLD_ASIDE, LaidAside
 from sitter.control.learned import Learned
 from sitter.control.life import Life
 from sitter.control.mishaps import guarded
@@ -111,8 +111,8 @@ class Core:
         self.flow.told = [self.rate_plans.record, self.verdicts.record]
         self._good = GoodCheckpoints(self.present, self.engine, writer, self.log_entry, config.checkpoints.healthy_steps)
         self._learned = Learned(self.rules, clock, self.keep)
-        self.laid_aside = LaidAside(run, self.present, reader.get(TOLD_ASIDE), log_entry=self.log_entry, tell=self.tell, keep=self.keep)
-        self.trouble.others = [self.laid_aside.sentence, passed.sentence]
+        self.damaged = DamagedHistories(run, self.present, reader.get(TOLD_ASIDE), log_entry=self.log_entry, tell=self.tell, keep=self.keep)
+        self.trouble.others = [self.damaged.sentence, passed.sentence]
         self._spoken: set[str] = set()
         self._began = clock.monotonic()
         self._recall(reader)

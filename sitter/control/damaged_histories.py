@@ -10,7 +10,7 @@ TOLD_ASIDE = "told_aside"
 """Kept in the history: the names of those that were told of."""
 
 
-class LaidAside:
+class DamagedHistories:
     """The logbook and whoever is to be told hear of each once, the status as long as it is there."""
 
     def __init__(
