@@ -20,7 +20,6 @@ from sitter.control.learned import Learned
 from sitter.control.life import Life
 from sitter.control.mishaps import guarded
 from sitter.control.orders import ORDERS, Given, Orders
-from sitter.control.passed import TOLD_PASSED, Passed
 from sitter.control.present import Present
 from sitter.control.rate_plans import RATE_PLANS, RatePlans
 from sitter.control.recall import Recall
@@ -29,6 +28,7 @@ from sitter.control.sight import Sight
 from sitter.control.stillness import Stillness
 from sitter.control.tally import Tally
 from sitter.control.troubles import Troubles
+from sitter.control.unknown_events import TOLD_PASSED, UnknownEvents
 from sitter.control.verdicts import VERDICT, Verdicts
 from sitter.grammar import spelled
 from sitter.ingest.intake import Intake
@@ -88,11 +88,11 @@ class Core:
         self.incidents = Incidents(clock, writer.incident, reader.incidents(), self.log_entry)
         self.dispatcher = Dispatcher(chosen, reader.get("preset") or preset, clock, self)
         self.life = Life(run, clock, self.present, supervised=info.supervised, on_gone=on_gone, reading=lambda: self.reading)
-        passed = Passed(reader.get(TOLD_PASSED), log_entry=self.log_entry, keep=self.keep)
+        unknown = UnknownEvents(reader.get(TOLD_PASSED), log_entry=self.log_entry, keep=self.keep)
         self.flow = Flow(
             info=info, clock=clock, writer=writer, present=self.present, engine=self.engine, dispatcher=self.dispatcher,
             incidents=self.incidents, orders=self.orders, log_entry=self.log_entry, on_event=lambda: self._sight.refresh(),
-            passed=passed,
+            unknown=unknown,
         )  # fmt: skip
         self.backlog = Backlog(run, self.intake, writer, self.flow)
         self.trouble = Troubles(writer, self.gaps, self.backlog, reading=lambda: self.reading, standing=lambda: self.standing)
@@ -112,7 +112,7 @@ class Core:
         self._good = GoodCheckpoints(self.present, self.engine, writer, self.log_entry, config.checkpoints.healthy_steps)
         self._learned = Learned(self.rules, clock, self.keep)
         self.damaged = DamagedHistories(run, self.present, reader.get(TOLD_ASIDE), log_entry=self.log_entry, tell=self.tell, keep=self.keep)
-        self.trouble.others = [self.damaged.sentence, passed.sentence]
+        self.trouble.others = [self.damaged.sentence, unknown.sentence]
         self._spoken: set[str] = set()
         self._began = clock.monotonic()
         self._recall(reader)

@@ -7,8 +7,8 @@ from sitter.clock import Clock
 from sitter.control.dispatcher import Dispatcher
 from sitter.control.incidents import Incidents
 from sitter.control.orders import Orders
-from sitter.control.passed import Passed
 from sitter.control.present import Present, Session
+from sitter.control.unknown_events import UnknownEvents
 from sitter.grammar import spelled
 from sitter.model import EntryKind, Finding, LogEntry
 from sitter.rules.base import gave_up, recovered
@@ -42,13 +42,13 @@ class Flow:
         orders: Orders,
         log_entry: Callable[..., None],
         on_event: Callable[[], None],
-        passed: Passed,
+        unknown: UnknownEvents,
     ) -> None:
         """``on_event`` is called when the present knows of an event and the rules do not yet: what they see beside it must be as new."""
         self._info, self._clock, self._writer = info, clock, writer
         self._present, self._engine, self._dispatcher = present, engine, dispatcher
         self._incidents, self._orders, self._log = incidents, orders, log_entry
-        self._on_event, self._passed = on_event, passed
+        self._on_event, self._unknown = on_event, unknown
         self._late = False
         self.told: list[Callable[[Record], None]] = []
         """Who else is told of every record, after rules and dispatcher."""
@@ -135,7 +135,7 @@ class Flow:
         if isinstance(event, events.Hole):
             return
         if isinstance(event, events.UnknownEvent):
-            self._passed.by(h, event)
+            self._unknown.passed_by(h, event)
             return
         self._present.happening(h)
         self._on_event()

@@ -16,7 +16,7 @@ MOST_TOLD = 50
 """Kinds that are told apart; the rest is only counted."""
 
 
-class Passed:
+class UnknownEvents:
     """The logbook hears of each kind once; the status says how many there were since this daemon began."""
 
     def __init__(self, told: Iterable[str] | None, *, log_entry: Callable[..., None], keep: Callable[[str, object], None]) -> None:
@@ -24,7 +24,7 @@ class Passed:
         self._log, self._keep = log_entry, keep
         self._counts: Counter[str] = Counter()
 
-    def by(self, h: Happening, event: UnknownEvent) -> None:
+    def passed_by(self, h: Happening, event: UnknownEvent) -> None:
         """One more."""
         kind = event.kind if event.kind in self._told or len(self._told) < MOST_TOLD else "others"
         self._counts[kind] += 1
