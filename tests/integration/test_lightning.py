@@ -178,6 +178,7 @@ def test_two_optimizers_by_hand(tmp_path: Path) -> None:
     assert set(values(tmp_path, "lr").values()) == {0.1}
     assert set(values(tmp_path, "lr/1").values()) == {0.4}
     assert len(values(tmp_path, "loss")) == 8
+    assert len(values(tmp_path, "grad_norm.g")) == 4, "of the steps 1, 2, 4 and 8"
 
 
 SCRIPT = """

@@ -1,5 +1,7 @@
 """Hugging Face's Trainer under our callback: every step is seen, everything can be steered, and nothing is changed unasked."""
 
+import csv
+import io
 import math
 import sys
 from pathlib import Path
@@ -106,6 +108,10 @@ def test_the_loss_of_every_step_is_seen_as_it_was(tmp_path: Path) -> None:
     pairs = [trainer.losses[2 * i] + trainer.losses[2 * i + 1] for i in range(8)]
     assert list(loss) == list(range(1, 9))
     assert list(loss.values()) == pytest.approx(pairs, rel=1e-6)
+    layers = [f"grad_norm.{name}" for name, module in trainer.model.named_modules() if list(module.parameters(recurse=False))]
+    assert layers
+    for layer in layers:
+        assert list(values(tmp_path, layer)) == list(values(tmp_path, layer.replace("grad_norm", "update_ratio"))) == [1, 2, 4, 8]
     assert [e["loss"] for e in trainer.state.log_history if "loss" in e] == []  # the trainer itself has said nothing
     assert values(tmp_path, "val_loss") == {
         e["step"]: pytest.approx(e["eval_loss"]) for e in trainer.state.log_history if "eval_loss" in e
@@ -209,6 +215,11 @@ def test_a_tiny_gpt_is_steered_rolled_back_and_stopped_from_another_terminal(sit
     assert done.returncode == 0, done.stderr + done.stdout
     status = sitter.until(lambda s: s["knobs"]["lr"]["scale"] == 0.5)
     assert status["total"] == 1_000_000
+    assert status["watching"] == ["loss", "grad_norm"]
+    assert {"grad_norm.transformer.wte", "update_ratio.transformer.h.0.mlp.c_fc"} <= status["signals"].keys()
+    table = csv.DictReader(io.StringIO(sitter("export", "--format", "csv").stdout))
+    looked_at = [int(row["step"]) for row in table if row["grad_norm.transformer.wte"]]
+    assert looked_at[:5] == [1, 2, 4, 8, 16], "the history has them, at the steps that they are of"
     done = sitter("checkpoint")
     assert done.returncode == 0, done.stderr + done.stdout
     path = Path(sitter.until(lambda s: s["checkpoints"])["checkpoints"][0]["path"])
