@@ -189,6 +189,9 @@ class Daemon:
         if self._damaged_for > DAMAGED_S:
             log.error("the history stays damaged: leaving, so that it is moved aside and the next daemon begins a new one")
             self.stopping = True
+        if self.writer.ended:
+            log.error("the history's thread has ended: leaving, so that the next daemon goes on from what is on disk")
+            self.stopping = True
         if self.ending.may_leave() and not looking:
             log.info("the training has ended, all is committed, nobody is looking: leaving")
             self.stopping = True

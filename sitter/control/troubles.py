@@ -28,6 +28,8 @@ class Troubles:
         out = []
         if self._writer.trouble:
             out.append(self._writer.trouble)
+        if self._writer.dropped:
+            out.append(f"{self._writer.dropped:,} lines for the history were given up, since it could not be written")
         if self._gaps.total:
             out.append(f"{self._gaps.total:,} records are gone (see the logbook)")
         if dropped := sum(self.garbage, Counter()):

@@ -33,7 +33,8 @@ MOST = 60_000
 """Records kept at most (about 20 MiB at 4 signals); beyond it they are refused until commits succeed again."""
 
 MOST_STATEMENTS = 20_000
-"""Logbook lines and such kept at most while nothing can be written; beyond it the oldest are given up, and ``dropped`` counts them."""
+"""Logbook lines and such kept at most while nothing can be written; beyond it the oldest are given up, and ``dropped`` counts them. As many
+again wait for the thread at most, which a dead file system may hold inside one call for hours: then the newest are given up."""
 
 _RETRY_FIRST, _RETRY_LAST = 0.25, 5.0
 _CLOSE_WITHIN = 10.0
@@ -110,7 +111,7 @@ class Writer:
             refused = self._refused.get(session)
             if refused is not None and records[0].seq > refused:
                 return False
-            if self._waiting_records + self._kept >= MOST:
+            if not self.room:
                 self._refused[session] = records[0].seq
                 return False
             self._refused.pop(session, None)
@@ -121,7 +122,12 @@ class Writer:
     @property
     def room(self) -> bool:
         """Whether ``records`` would be taken now."""
-        return self._waiting_records + self._kept < MOST
+        return not self._ended and self._waiting_records + self._kept < MOST
+
+    @property
+    def ended(self) -> bool:
+        """Its thread has ended by an error of its own: what is given from now on is only counted, and another writer has to go on."""
+        return self._ended and not self._closing
 
     def session(self, session: str, wall_ns: int, mono_ns: int, pid: int | None = None, host: str | None = None) -> None:
         """A session's wall/monotonic clock pair (nanoseconds, read together), by which its times become wall times."""
@@ -217,8 +223,11 @@ class Writer:
 
     def _put(self, kind: str, subject: Any, detail: Any, *, records: int = 0, pressing: bool = True) -> None:
         """Into the queue, under the lock; wakes the thread where it would not see to it in time by itself."""
-        self._queue.append((kind, subject, detail))
         self._given += 1
+        if self._ended or (not records and len(self._queue) >= MOST_STATEMENTS):
+            self.dropped += 1
+            return
+        self._queue.append((kind, subject, detail))
         if self._pace.came(time.monotonic(), records=records, pressing=pressing):
             self._changed.notify_all()
 

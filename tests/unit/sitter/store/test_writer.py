@@ -417,3 +417,62 @@ def test_events_of_another_version_are_kept_as_they_came_and_do_not_fill_the_his
     assert len([kind for kind, _ in kept if kind == "remark"]) == 24, "of a kind that is known nothing is forgotten for one that is not"
     assert [e.happening.event for e in store.reader.events()] == [events.Remark(text="a")] * 12
     assert store.reader.sequences() == {"s1": 69}
+
+
+class BrokenError(Exception):
+    """Of our own, in the writer's thread."""
+
+
+def broken(*_: Any) -> None:
+    raise BrokenError
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_where_its_thread_has_died_nothing_is_kept_for_ever_nor_called_stored(
+    store: Any, until: Until, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.put(store.points(10))
+    monkeypatch.setattr(store.writer, "_drain", broken)
+    store.writer.set("a", 1)
+    until(lambda: store.writer.ended)
+    waiting = len(store.writer._queue)
+    assert not store.writer.room
+    for n in range(100):
+        store.writer.set("a", n)
+        store.writer.host(float(n), {"cpu": 1.0})
+        assert not store.writer.records(store.session, store.points(1, first_seq=11 + n)), "the agent keeps them"
+    assert len(store.writer._queue) == waiting
+    assert store.writer.dropped == 200
+    assert not store.writer.flush(0.0)
+    told: list[bool] = []
+    store.writer.when_safe(told.append)
+    assert told == [False]
+    assert "nothing is stored any more" in store.writer.trouble
+    store.writer.close()
+    assert store.reader.sequences() == {store.session: 10}
+    store.open()
+    store.put(store.points(1, first_seq=11))
+    assert store.reader.sequences() == {store.session: 11}, "another one goes on where it ended"
+
+
+def test_what_waits_for_a_thread_that_hangs_is_bounded(store: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writer_module, "MOST_STATEMENTS", 50)
+    hangs, goes_on = threading.Event(), threading.Event()
+    commit = store.writer._commit
+
+    def hang() -> bool:
+        hangs.set()
+        assert goes_on.wait(60)
+        return bool(commit())
+
+    monkeypatch.setattr(store.writer, "_commit", hang)
+    store.writer.set("a", -1)
+    assert hangs.wait(60)
+    for n in range(200):
+        store.writer.set("a", n)
+    assert store.writer.records(store.session, store.points(10)), "of records there is a bound of their own"
+    assert (len(store.writer._queue), store.writer.dropped) == (51, 150)
+    goes_on.set()
+    assert store.writer.flush(60)
+    assert store.reader.get("a") == 49
+    assert store.reader.sequences() == {store.session: 10}

@@ -1,0 +1,38 @@
+"""The daemon as a whole, in this process: when it leaves."""
+
+import contextlib
+import logging
+
+import pytest
+
+from sitter.clock import SystemClock
+from sitter.store.reader import Reader
+from sitter.wiring import Daemon
+from sitter_wire import rundir
+
+
+class BrokenError(Exception):
+    """Of our own, in the writer's thread."""
+
+
+def broken():
+    raise BrokenError
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_one_whose_history_takes_nothing_more_leaves_and_says_why(tmp_path, monkeypatch, caplog):
+    run = rundir.create(tmp_path, "t", command=["x"], supervised=False, sockets="", version="0")
+    daemon = Daemon(run, SystemClock())
+    try:
+        daemon.core.keep("before", 1)
+        assert daemon.writer.flush(60)
+        monkeypatch.setattr(daemon.writer, "_drain", broken)
+        daemon.core.keep("after", 1)
+        with caplog.at_level(logging.ERROR):
+            daemon.serve()
+        assert "the history's thread has ended: leaving" in caplog.text
+        assert any("nothing is stored any more" in text for text in daemon.core.trouble())
+    finally:
+        daemon.close()
+    with contextlib.closing(Reader(run.history)) as reader:
+        assert (reader.get("before"), reader.get("after")) == (1, None)
