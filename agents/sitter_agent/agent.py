@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Literal, TypeVar
 
 from sitter_agent import loops
+from sitter_agent.as_float import as_floats
 from sitter_agent.counting import Counting
-from sitter_agent.exact import exact_all
 from sitter_agent.feed import Feed
 from sitter_agent.fork import watch
 from sitter_agent.guard_rail import OFF
@@ -198,7 +198,7 @@ class Agent:
                 known = self._to_come(known)
                 break
         if core.goal is not None and core.goal in known:
-            numbers, _ = exact_all({core.goal: known[core.goal]})  # what is none is told by the recorder
+            numbers, _ = as_floats({core.goal: known[core.goal]})  # what is none is told by the recorder
             core.goal_value = numbers.get(core.goal, core.goal_value)
         core.recorder.log(step, core.progress.branch, known)  # type: ignore[arg-type]
         if given not in self._known and len(self._known) < MOST_KNOWN:

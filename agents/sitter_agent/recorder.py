@@ -18,7 +18,7 @@ from typing import Any
 import msgspec
 
 from sitter_agent import quick
-from sitter_agent.exact import exact_all
+from sitter_agent.as_float import as_floats
 from sitter_agent.fork import watch
 from sitter_agent.handlers import raised_by_handler
 from sitter_agent.rotation import Rotation
@@ -159,7 +159,7 @@ class Recorder(Rotation):
             return 0
 
     def _convert(self, values: Mapping[str, object]) -> tuple[dict[str, float], list[object]]:
-        kept, refused = exact_all(values)
+        kept, refused = as_floats(values)
         for name, error in refused:
             self.dropped += 1
             self._once(
