@@ -23,8 +23,8 @@ from typing import Any
 from sitter_agent.checkpoint_files import Sidecar
 from sitter_agent.core import Core
 from sitter_agent.handlers import NOTICES, chained
-from sitter_agent.patience import Patience
 from sitter_agent.state_copy import copy_for_checkpoint, snapshot_for_checkpoint
+from sitter_agent.timer import Timer
 from sitter_wire.events import Preempted
 
 PATIENCE_S = 20.0
@@ -53,7 +53,7 @@ class Notices:
         self._active = active
         self._before: dict[int, Any] = {}
         self._pid = os.getpid()
-        self._timer: Patience | None = None
+        self._timer: Timer | None = None
         self._write_s = WRITE_S
         self._held: set[int | signal.Signals] | None = None
 
@@ -227,7 +227,7 @@ class Notices:
                 self._later.append(number)
             return
         self.pending = number
-        self._timer = Patience(PATIENCE_S, lambda: self._expire(number))
+        self._timer = Timer(PATIENCE_S, lambda: self._expire(number))
 
     def _expire(self, number: int) -> None:
         self._expired = True

@@ -4,7 +4,7 @@ import subprocess
 import sys
 import threading
 
-from sitter_agent.patience import Patience
+from sitter_agent.timer import Timer
 
 IN_THE_MIDST = """
 import signal, threading, time
@@ -25,9 +25,9 @@ def test_a_notice_in_the_midst_of_the_start_of_a_thread_stops_nothing():
 
 def test_it_comes_when_its_time_is_over_and_not_once_it_was_cancelled():
     came, never = threading.Event(), threading.Event()
-    cancelled = Patience(0.05, never.set)
+    cancelled = Timer(0.05, never.set)
     cancelled.cancel()
     cancelled.cancel()
-    Patience(0.1, came.set)
+    Timer(0.1, came.set)
     assert came.wait(60)
     assert not never.is_set()

@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Callable
 
 
-class Patience:
+class Timer:
     """Calls ``then`` in a thread of its own after ``seconds``, unless cancelled. Where no thread can be had it never does."""
 
     def __init__(self, seconds: float, then: Callable[[], None]) -> None:
