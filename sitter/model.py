@@ -376,6 +376,8 @@ class RuleState(Struct, frozen=True):
     left: int | None = None
     delay: float | None = None
     doc: str = ""
+    broken: str = ""
+    """Why it is switched off: it raised. Empty: it works."""
 
 
 class Answered(Struct, frozen=True):

@@ -1,25 +1,25 @@
-"""``sitter rules list|show|check``."""
+"""``sitter rules list|show|functions``; ``check`` has a file of its own."""
 
+import json
+import shutil
+import sys
+import textwrap
 from pathlib import Path
 
 import click
 
 from sitter.cli.common import asking, counted, json_option, print_json_line, run_option
+from sitter.cli.rules_check import check
 from sitter.clock import human, iso
-from sitter.config import Config, parse, unknown
-from sitter.control.rule_files import kinds, line_of
-from sitter.control.ruleset import beside, build, files
-from sitter.control.ruleset import check as check_all
+from sitter.config import load, unknown
+from sitter.control.ruleset import build
 from sitter.control.settings import effective
-from sitter.errors import ConfigError
-from sitter.grammar import in_words
-from sitter.model import Finding, LogEntry, Mode, Notification, RuleState
-from sitter.paths import find
-from sitter.rules.base import Case, Rule, play
+from sitter.control.tally import unused
+from sitter.model import LogEntry, RuleState
+from sitter.paths import find, runs
+from sitter.rules.meanings import meanings
 from sitter.rules.own.expression import OTHERS
 from sitter.rules.own.facts import names as fact_names
-from sitter.rules.own.rule import Own
-from sitter.rules.own.schedule import Scheduled
 from sitter.rules.own.series import SERIES
 from sitter_wire.queries import GetLogbook, GetRules
 
@@ -33,21 +33,31 @@ def command() -> None:
     """See the rules of a run, and check a sitter.toml before it is used."""
 
 
+command.add_command(check)
+
+
 @command.command("list", short_help="Every rule: its mode, its budget, what it has found.")
 @run_option
 @json_option
 def list_rules(run: str | None, as_json: bool) -> int:
-    """Every rule: what it may do in this run, its budget, what it has found."""
+    """Every rule: what it may do in this run, its budget, what it has found. Where there is no run yet: the rules that one would have."""
     states = _states(run)
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
     for s in states:
         if as_json:
             print_json_line(s)
-            continue
-        budget = f"{s.limit}, {s.left} left" if s.limit else "no budget"
-        snoozed = f", snoozed until {iso(s.snoozed_until)}" if s.snoozed_until else ""
-        last = f"; last at step {s.last_step:,}: {s.last_text}" if s.last_step is not None else ""
-        click.echo(f"{s.name:<20} {s.effective:<6} {budget:<22} {counted(s.findings, 'finding')}{snoozed}{last}")
+        else:
+            click.echo(_line(s)[:width])
     return 0
+
+
+def _line(s: RuleState) -> str:
+    """``gpu_hot  ask  6 per day, 5 left  2 × step 1,234: GPU 0 is at 91 °C``."""
+    budget = f"{s.limit}, {s.left} left" if s.limit else "no budget"
+    mode = "broken" if s.broken else s.effective
+    text = s.title if s.last_step is None else f"step {s.last_step:,}: {s.last_text}"
+    snoozed = f"snoozed until {iso(s.snoozed_until)}; " if s.snoozed_until else ""
+    return f"{s.name:<18} {mode:<6} {budget:<22} {f'{s.findings:>3} ×' if s.findings else '    –'}  {snoozed}{text}"
 
 
 @command.command("show", short_help="A rule's page: what it watches, and why; its parameters.")
@@ -60,11 +70,19 @@ def show(name: str, run: str | None) -> int:
         raise unknown(name, list(states), "the catalogue", "rule")
     s = states[name]
     click.echo(f"{s.name}: {s.title}{'  (guard)' if s.guard else ''}\n")
-    click.echo("\n".join(line.removeprefix("    ") for line in s.doc.strip().splitlines()).replace("``", "`") + "\n")
+    width = min(100, shutil.get_terminal_size((100, 24)).columns)
+    paragraphs = (" ".join(paragraph.split()) for paragraph in s.doc.replace("``", "`").split("\n\n"))
+    click.echo("\n\n".join(textwrap.fill(paragraph, width) for paragraph in paragraphs).strip() + "\n")
     budget = f"{s.limit}, {s.left} left" if s.limit else "none"
     click.echo(f"mode {s.mode}, in this run {s.effective}; delay {human(s.delay or 0)}; budget {budget}")
     for key, value in s.params.items():
-        click.echo(f"  {key} = {value}")
+        meant = meanings(s.name).get(key, "")
+        text = f"{key} = {json.dumps(value, ensure_ascii=False)}{f'  # {meant}' if meant else ''}"
+        click.echo(textwrap.fill(text, width, initial_indent="  ", subsequent_indent="      "))
+    if s.broken:
+        click.echo(s.broken)
+    if run is None and not runs():
+        return 0
     click.echo(
         f"{counted(s.findings, 'finding')} since the daemon started"
         + (f"; last at step {s.last_step:,}: {s.last_text}" if s.last_step is not None else "")
@@ -85,65 +103,6 @@ def _history(name: str, run: str | None) -> None:
         click.echo(f"  {iso(entry.time)}  {step:>10}  {entry.kind:<8} {entry.status or '':<10} {entry.detail}")
 
 
-@command.command("check", short_help="Say whether a sitter.toml can be used, else what is wrong.")
-@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
-def check(file: Path) -> int:
-    """Say what is wrong in a sitter.toml, where, and the nearest right name. Exit code 0 if it can be used."""
-    try:
-        text = file.read_text(encoding="utf-8")
-    except OSError as e:
-        raise ConfigError(f"cannot read {file}: {e.strerror}; name a file that can be read") from e
-    except UnicodeDecodeError as e:
-        raise ConfigError(f"{file} is not UTF-8 text ({e.reason} at byte {e.start}); save it as that") from e
-    config = parse(text, str(file))
-    own = _own(config, str(file))
-    check_all(config, str(file))
-    stories = _stories_told(config, str(file))
-    rules, notifiers = counted(len(config.rules), "rule"), counted(len(config.notify), "notifier")
-    click.echo(f"{file} is right: mode {config.mode}, {rules} set, {notifiers}{stories}")
-    for line in own:
-        click.echo(f"  {line}")
-    return 0
-
-
-def _own(config: Config, where: str) -> list[str]:
-    """The rules of one's own as they were understood: what is right may still not be what was meant. Raises ConfigError."""
-    rules, chosen = build(config, where)
-    mine = [rule for rule in rules if isinstance(rule, Own | Scheduled)]
-    return [told(rule, effective(chosen[rule.name], config.mode), chosen[rule.name].delay) for rule in mine]
-
-
-def told(rule: Own | Scheduled, mode: Mode, delay: float) -> str:
-    """``too_high: loss > 3 for 100 steps → lr × 0.5; asks first``."""
-    when = f"{rule.expression.text}{f' for {rule.lasting}' if rule.lasting.amount else ''}" if isinstance(rule, Own) else rule.title
-    done = ", then ".join("notify" if isinstance(a, Notification) and not a.text else in_words(a) for a in rule.actions)
-    unasked = f"unasked, {human(delay)} later" if delay else "unasked"
-    how = {"off": "off", "watch": "only written down", "ask": "asks first", "act": unasked}[mode]
-    return f"{rule.name}: {when} → {f'{done}; {how}' if done else 'a finding'}"
-
-
-def _stories_told(config: Config, where: str) -> str:
-    """The cases of the rules in Python files, each told to a new rule. Raises ConfigError for one that does not say what it should."""
-    told = 0
-    for path in files(config, beside(where), where):
-        for kind in kinds(path):
-            for case, fires in [*((case, True) for case in kind.FIRES), *((case, False) for case in kind.QUIET)]:
-                found = _played(kind, case, path)
-                told += 1
-                if fires != bool(found) or (fires and not any(case.says in finding.text for finding in found)):
-                    wanted = f"a finding that says {case.says!r}" if fires else "no finding"
-                    said = "; ".join(finding.text for finding in found) or "none"
-                    raise ConfigError(f"{path}: rule {kind.name}, case {case.title!r}: expected {wanted}, found {said}")
-    return f", {counted(told, 'case')} of rules in Python told" if told else ""
-
-
-def _played(kind: type[Rule], case: Case, path: Path) -> list[Finding]:
-    try:
-        return play(kind(), case)
-    except Exception as e:
-        raise ConfigError(f"{path}{line_of(e, path)}: rule {kind.name}, case {case.title!r}: {type(e).__name__}: {e}") from e
-
-
 @command.command("functions", short_help="What a rule of your own may ask: functions and facts.")
 def functions() -> int:
     """What may stand in `when` of a rule of your own, beside the signals that you log."""
@@ -155,6 +114,11 @@ def functions() -> int:
 
 
 def _states(run: str | None) -> list[RuleState]:
+    if run is None and not runs():
+        here = Path("sitter.toml")
+        config = load(here)
+        rules, chosen = build(config, str(here))
+        return [unused(rule, chosen[rule.name], effective(chosen[rule.name], config.mode)) for rule in rules]
     with asking(find(run, acts=False)) as asked:
         states: list[RuleState] = asked.ask(GetRules())
     return states

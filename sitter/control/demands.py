@@ -137,8 +137,8 @@ class Demands:
         if found:
             self._promise(f"{id_} {text}", answer)
             return
-        known = ", ".join(self._dispatcher.proposals) or "none is open"
-        answer(Answered(status="rejected", text=f"no open proposal {id_!r}; open: {known}"))
+        known = ", ".join(self._dispatcher.proposals) or "none"
+        answer(Answered(status="rejected", text=f"{self._dispatcher.became(id_)}; open: {known}"))
 
     def _snooze(self, query: queries.Snooze, answer: Answer) -> None:
         if query.rule not in self._dispatcher.settings:

@@ -16,6 +16,8 @@ from sitter.model import EntryKind, Finding, Incident, Mode, Preset, Proposable,
 log = logging.getLogger(__name__)
 
 LONGEST_SNOOZE_S = 366 * 86400.0
+REMEMBERED = 64
+"""Proposals that are over."""
 COOL_DOWN_S = 60.0
 """Between two unasked actions of one rule that is not part of the guard, whose own response paces it."""
 
@@ -66,6 +68,8 @@ class Dispatcher:
         self._acted: dict[str, deque[float]] = {name: deque() for name in settings}
         self._declined: dict[str, str] = {}
         self._due: dict[str, float] = {}
+        self._ended: dict[str, str] = {}
+        """Proposals that are not open any more, and what became of them: whoever answers one late is told."""
         self._proposed = 0
 
     # -- from the rules ------------------------------------------------------------------------------------------------
@@ -190,6 +194,10 @@ class Dispatcher:
         self._hands.refused(proposal.finding.rule)
         return proposal.finding
 
+    def became(self, name: str) -> str:
+        """What became of a proposal that is not open: ``p2 was vetoed: by the operator``."""
+        return self._ended.get(name) or f"there is no proposal {name!r}"
+
     def snooze(self, rule: str, seconds: float) -> None:
         """No proposals of this rule for so long; those that are open go."""
         self.snoozed[rule] = self._clock.wall() + seconds
@@ -294,6 +302,9 @@ class Dispatcher:
     def _drop(self, proposal: Proposal, status: str, detail: str) -> None:
         del self.proposals[proposal.id]
         self._due.pop(proposal.id, None)
+        self._ended[proposal.id] = f"{proposal.id} was {status}: {detail}"
+        if len(self._ended) > REMEMBERED:
+            del self._ended[next(iter(self._ended))]
         self._hands.log("proposal", proposal.finding, status, f"{proposal.id}: {detail}")
         self._save()
 

@@ -30,6 +30,15 @@ MOST_ROUTES = 1024
 """Sets of names that are remembered. A script that makes up names for ever costs time, and no memory."""
 
 
+BROKEN = "broken"
+"""In the key of a finding which says that its rule was switched off."""
+
+
+def is_switched_off(finding: Finding) -> bool:
+    """Whether it says that its rule was switched off."""
+    return finding.key == f"{finding.rule}:{BROKEN}"
+
+
 class Timing(msgspec.Struct):
     """What a rule has cost. Seconds, of those ``calls`` that were timed."""
 
@@ -298,7 +307,8 @@ class Engine:
         log.error("rule %s raised and is switched off", rule.name, exc_info=error)
         return Finding(
             rule=rule.name, severity="warning", step=self.view.step or 0, branch=self.view.branch, onset=self.view.step or 0,
-            text=f"rule {rule.name} failed and is switched off until the daemon starts again: {why}", key=f"{rule.name}:broken",
+            text=f"rule {rule.name} failed and is switched off until it is changed or the daemon starts again: {why}",
+            key=f"{rule.name}:{BROKEN}",
         )  # fmt: skip
 
     def _copy(self, at: tuple[int, int]) -> None:

@@ -6,7 +6,7 @@ from sitter.tui.lines import Line, fit, line_width, pack, plain, spread, wrap
 from sitter.tui.panel import Panel
 from sitter.tui.view import View
 
-_MODE = {"off": "dim", "watch": "info", "ask": "warn", "act": "good"}
+_MODE = {"off": "dim", "watch": "info", "ask": "warn", "act": "good", "broken": "bad"}
 
 
 class RulesPanel(Panel):
@@ -38,9 +38,10 @@ class RulesPanel(Panel):
 
 def rule_line(rule: RuleState, now: float, widest: int, width: int) -> Line:
     """Name, mode, findings, budget, and what it saw last."""
-    mode = rule.mode if rule.mode == rule.effective else f"{rule.mode}→{rule.effective}"
+    mode = "broken" if rule.broken else rule.mode if rule.mode == rule.effective else f"{rule.mode}→{rule.effective}"
+    style = _MODE["broken" if rule.broken else rule.effective]
     head: Line = [
-        ("● " if rule.guard else "  ", "good"), (f"{plain(rule.name)[:widest]:<{widest}} ", ""), (f"{mode:<6}", _MODE[rule.effective]),
+        ("● " if rule.guard else "  ", "good"), (f"{plain(rule.name)[:widest]:<{widest}} ", ""), (f"{mode:<6}", style),
         (f"{rule.findings:>3} ×  " if rule.findings else "    –  ", "" if rule.findings else "faint"),
         (plain(rule.last_text or rule.title), "" if rule.last_text else "dim"),
     ]  # fmt: skip

@@ -147,8 +147,8 @@ def test_a_knob_that_is_not_there_or_out_of_bounds_is_rejected_with_its_bounds(s
         ("set", "lr@head=0.1"): "head",
         ("rollback", "--to", "99,999"): "no state of step 99999",
         ("rollback", "--to", "1.5k"): "no state of step 1500",
-        ("approve", "p9"): "no open proposal",
-        ("veto", "p9"): "no open proposal",
+        ("approve", "p9"): "there is no proposal 'p9'; open: none",
+        ("veto", "p9"): "there is no proposal 'p9'; open: none",
         ("unpause",): "not paused",
         ("drop", "3"): "agent.loop",
     }.items():

@@ -312,3 +312,17 @@ def test_a_snooze_goes_on_in_the_next_process_for_what_is_left_of_it():
     clock.advance(51)
     dispatcher.tick()
     assert "guard" not in dispatcher.snoozed
+
+
+def test_who_answers_too_late_is_told_what_became_of_it():
+    dispatcher, _, clock = make('[rules.hot]\nmode = "act"\ndelay = "60s"')
+    dispatcher.finding(finding("hot", "h", [TakeCheckpoint()]))
+    dispatcher.veto("p1")
+    assert dispatcher.veto("p1") is None
+    assert dispatcher.became("p1") == "p1 was vetoed: by the operator"
+    dispatcher.finding(finding("hot", "other", [TakeCheckpoint()]))
+    clock.advance(60.0)
+    dispatcher.tick()
+    assert dispatcher.approve("p2") is None
+    assert dispatcher.became("p2") == "p2 was due: its delay has passed without a veto"
+    assert dispatcher.became("p9") == "there is no proposal 'p9'"

@@ -262,3 +262,16 @@ def test_a_file_that_is_nowhere_and_a_list_that_is_none() -> None:
         build(parse('rule_files = ["none.py"]', "x"), "x")
     with pytest.raises(ConfigError, match="expected a list of names"):
         parse('rule_files = "my_rules.py"', "x")
+
+
+def test_a_rule_that_was_switched_off_is_shown_as_such_until_it_is_mended(begin, tmp_path: Path) -> None:
+    (tmp_path / "my_rules.py").write_text(PYTHON.replace("self.params.bound", "self.params.bond"))
+    daemon = begin('rule_files = ["my_rules.py"]\n')
+    daemon.steps(3)
+    (odd,) = [state for state in daemon.core.rule_states() if state.name == "odd"]
+    assert "AttributeError" in odd.broken
+    daemon.says(PYTHON, "my_rules.py")
+    daemon.steps(3)
+    (odd,) = [state for state in daemon.core.rule_states() if state.name == "odd"]
+    assert odd.broken == ""
+    assert any(text.startswith("loss 2") for text in daemon.logbook("finding"))
