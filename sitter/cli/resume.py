@@ -47,20 +47,22 @@ def command(run: str | None, every: bool) -> int:
 
 
 def _all() -> int:
-    """One line for each run that was started by ``sitter run``, but for those that are over; 1 where one could not go on, or is left alone
-    since it came no further when it was last started here."""
-    failed = 0
+    """One line for each run that was started by ``sitter run``, but for those that are over, or one that there is none; 1 where one could
+    not go on, or is left alone since it came no further when it was last started here."""
+    failed = said = 0
     for found in runs():
         if not found.info.command or not found.info.supervised:
             continue
         try:
             why = _alive(found)
             if why:
+                said += 1
                 click.echo(f"{found.info.name} {why}")
                 continue
             status = _status(found)
             if status.state not in ("crashed", "preempted"):
                 continue
+            said += 1
             told = boots.counted(found.run, status.step, status.checkpoints)
             if told.left_alone:
                 failed += 1
@@ -70,6 +72,8 @@ def _all() -> int:
         except (SitterError, PlaceError, OSError) as e:
             failed += 1
             click.echo(f"sitter: {found.info.name}: {e}", err=True)
+    if not (said or failed):
+        click.echo("nothing to resume: no run that `sitter run` started has crashed or was pre-empted")
     return 1 if failed else 0
 
 

@@ -55,7 +55,7 @@ class Life:
 
     def look(self) -> None:
         """Once a second."""
-        pid = holder(self._run.agent_lock)
+        pid, process = holder(self._run.agent_lock), None
         if pid is None:
             # Imports before `start`, or a last evaluation after the loop: the process lives without an agent.
             process = TrainingProcess.find(self._run)
@@ -69,7 +69,9 @@ class Life:
             return
         self.restart = pending(self._run) if self._supervised else None
         self.undecided = self._supervised and undecided(self._run)
-        has_past = self._present.session is not None or self._run.exit_json.exists()
+        # A script without an agent has no session, and where its parent died with it there is no exit.json: but it was started.
+        left_untold = process is not None and not self.undecided
+        has_past = self._present.session is not None or left_untold or self._run.exit_json.exists()
         if self.pid is not None or (self.gone_at is None and has_past):
             self.pid, self.gone_at = None, self._clock.monotonic()
             self._on_gone()

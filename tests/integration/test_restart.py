@@ -217,7 +217,7 @@ def test_resume_all_goes_on_with_what_was_killed_and_with_nothing_else_twice(sit
     tmp_path.joinpath("hold").unlink()
     sitter.until(lambda s: s["state"] == "finished", "-r", "x")
     assert begins(run) == [["0", "1.0"], [str(saved), repr(1.0 + saved)]]
-    assert sitter("resume", "--all").stdout == ""
+    assert sitter("resume", "--all").stdout == "nothing to resume: no run that `sitter run` started has crashed or was pre-empted\n"
 
 
 def test_a_run_that_was_copied_goes_on_where_it_lies_now(sitter, script, start, tmp_path):

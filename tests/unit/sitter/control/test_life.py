@@ -1,0 +1,59 @@
+"""Is it alive, and if not, how did it end? Where nobody was left to write it down."""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from sitter.offline import Offline
+from sitter.supervise.parent import TRAIN_PID, boot_id, identity
+from sitter_wire import rundir
+from sitter_wire.queries import GetStatus
+
+
+@pytest.fixture
+def run(tmp_path):
+    return rundir.create(tmp_path, "t", command=["python", "train.py"], supervised=True, sockets="", version="0")
+
+
+def state(run):
+    with contextlib.closing(Offline(run)) as offline:
+        return offline.ask(GetStatus()).state
+
+
+def started(run, pid, **other):
+    (run.path / TRAIN_PID).write_text(json.dumps({**identity(pid, time.time()), **other}))
+
+
+def test_a_script_without_an_agent_that_a_power_cut_ended_has_crashed(run):
+    """No session, no exit.json, and no parent that could still write one: only that it was started."""
+    assert state(run) == "starting"
+    with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"]) as process:
+        started(run, process.pid)
+        assert state(run) == "starting"
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    assert state(run) == "crashed"
+
+
+@pytest.mark.parametrize("other", [{"boot": "an earlier one"}, {"ticks": 1}])
+def test_another_process_that_has_its_number_by_now_is_not_taken_for_it(run, other):
+    """After a reboot numbers are given anew, and soon."""
+    assert boot_id() is not None
+    started(run, os.getpid(), **other)
+    assert state(run) == "crashed"
+
+
+def test_one_whose_parent_lives_is_about_to_be_told_of(run):
+    hold = "import fcntl, sys; f = open(sys.argv[1], 'w'); fcntl.lockf(f, fcntl.LOCK_EX); print('held', flush=True); sys.stdin.read()"
+    words = [sys.executable, "-c", hold, str(run.path / "parent.pid")]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout.readline() == "held\n"
+        started(run, os.getpid(), ticks=1)
+        assert state(run) == "starting", "its last word is exit.json"
+        parent.stdin.close()
