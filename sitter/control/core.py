@@ -73,7 +73,9 @@ class Core:
         post: Callable[[Callable[[], None]], None] = lambda task: task(),
         end: Callable[[EndAndRestart, Finding], None] = lambda action, finding: None,
     ) -> None:
-        """``post`` brings a task from another thread to this one; ``end`` ends a training that is to be started again."""
+        """``send`` hands a command to the agent, False where it is not there; ``notify`` is told (event, text, key) for whoever wants to
+        hear of it; ``on_gone`` is called when the training process is gone; ``post`` brings a task from another thread to this one;
+        ``end`` ends a training that is to be started again."""
         self.run, self.info, self.config, self.clock, self.writer = run, info, config, clock, writer
         self._notify, self._end = notify, end
         self._log_id = 0

@@ -26,11 +26,13 @@ class Reach:
     """What the demands need from the daemon around them."""
 
     read: Callable[[queries.Query, Answer], None]
+    """Asks the history."""
     when_safe: Callable[[Callable[[bool], None]], None]
     """Calls back once what was kept and logged until now is on disk, or cannot be written."""
     log: Callable[..., None]
     rules: Callable[[], list[Any]]
     stop: Callable[[commands.Stop, float, Answer], None]
+    """Also where no process runs at the moment; the seconds are how long its outcome is waited for."""
     stop_now: Callable[[Answer], None]
     test_notify: Callable[[Answer], None]
     rollback_sent: Callable[[], None]

@@ -23,10 +23,12 @@ GRACE_S = 5.0
 UNTIL_ITS_STEP_S = 86_400.0
 """What waits for a step of its own may be sent long before it, in a slow run or one that validates in between."""
 REMEMBERED = 2000
+"""Ids whose outcome is known: a repeat of one is no news."""
 KEPT_ANSWERED = 64
 """Answers come by two ways; the slower one is behind by seconds, a daemon's restart included."""
 
 Done = Callable[[Outcome | None], None]
+"""Called once: with the outcome, or with None where the order was not answered and can no longer start."""
 
 
 class Given(msgspec.Struct, frozen=True, kw_only=True):

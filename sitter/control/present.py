@@ -14,7 +14,8 @@ from sitter_wire import events
 from sitter_wire.messages import Pong
 from sitter_wire.records import Happening, Point
 
-SLOPE_POINTS = 240
+SLOPE_POINTS, SLOPE_FROM = 240, 40
+"""Losses from which the slope is read, and how many there must be: two means of twenty, each a fifth as noisy as one loss."""
 GOALS = 4096
 """Values of the goal that are remembered, so that its best is known after a restore, too."""
 NOTICE_S = 600.0
@@ -30,9 +31,13 @@ class Session(msgspec.Struct, kw_only=True):
     pid: int
     clock: tuple[float, float] | None = None
     start: events.SessionStart | None = None
+    """None until its record has come."""
     goodbye: str | None = None
+    """How it ended, as it said itself: ``total``, ``closed``, ``stopped``, ``left early``; None where it has not."""
     preempted: bool = False
+    """It was told that the machine is taken away, and may still be writing its checkpoint."""
     preempted_at: float = 0.0
+    """Monotonic seconds of that."""
 
     def wall(self, monotonic_ns: int) -> float | None:
         """A record's time as unix seconds."""
@@ -42,33 +47,40 @@ class Session(msgspec.Struct, kw_only=True):
 
 
 class Present:
-    """Live facts of the run. Fed on the loop's thread, record by record."""
+    """Live facts of the run. Fed on the loop's thread, record by record. None is unknown; times are monotonic seconds."""
 
     def __init__(self) -> None:
         self.session: Session | None = None
         self.step: int | None = None
         self.branch: int | None = None
         self.total: int | None = None
+        """Optimizer steps that the loop will take."""
         self.epochs: int | None = None
         self.paused = False
         self.last_safe_point: float | None = None
         self.pong: Pong | None = None
+        """The control thread's last word."""
         self.pong_at: float | None = None
         self.signals: dict[str, SignalNow] = {}
         self.specs: dict[str, events.KnobSpec] = {}
         self.scales: dict[str, tuple[float, bool]] = {}
+        """Of each knob: its scale, and whether it is held against the schedule."""
         self.values: dict[str, float] = {}
+        """Of each knob that was moved: its effective value then."""
         self._changed: set[str] = set()
         """Knobs that were moved since a signal of theirs came: most are told every 30 seconds only, and not in a pause."""
         self.checkpoints: dict[str, CheckpointInfo] = {}
         self.parents: dict[int, tuple[int | None, int | None]] = {}
         """Of each branch: which one, and after which step, it came from; (None, None) where from nothing."""
         self.goal: tuple[str, str] | None = None
+        """Its name, and which way is better: ``lower`` or ``higher``."""
         self._goal_best: tuple[float, int] | None = None
+        """Value and step, on the present line of branches."""
         self._goals: deque[tuple[int, float]] = deque(maxlen=GOALS)
         self.rate = StepRate()
         self._slope: deque[tuple[int, float]] = deque(maxlen=SLOPE_POINTS)
         self._slope_every = 1
+        """Steps between two of them, at least."""
 
     # -- records ---------------------------------------------------------------------------------------------------------
 
@@ -151,7 +163,7 @@ class Present:
     def slope_per_k(self) -> float | None:
         """Change of the loss per 1,000 steps: means of the two halves of the window, so that noise evens out."""
         finite = [(s, v) for s, v in self._slope if math.isfinite(v)]
-        if len(finite) < 40:
+        if len(finite) < SLOPE_FROM:
             return None
         half = len(finite) // 2
         (s0, v0), (s1, v1) = (_means(finite[:half]), _means(finite[half:]))
@@ -209,6 +221,12 @@ class Present:
             return None
         return max(0, self.total - self.step) / rate
 
+    def epoch(self) -> float | None:
+        """How many are done, parts of one included; None where the training does not count so, or its first one is not over."""
+        if self.step is None or not self.total or not self.epochs:
+            return None
+        return min(self.step, self.total) * self.epochs / self.total
+
     # -- inside ----------------------------------------------------------------------------------------------------------
 
     def _advance(self, step: int, branch: int, at: float) -> None:
@@ -216,12 +234,6 @@ class Present:
         if self.session is not None and self.session.preempted and at - self.session.preempted_at > NOTICE_S:
             self.session.preempted = False
         self.rate.step(step, at)
-
-    def epoch(self) -> float | None:
-        """How many are done, parts of one included; None where the training does not count so, or its first one is not over."""
-        if self.step is None or not self.total or not self.epochs:
-            return None
-        return min(self.step, self.total) * self.epochs / self.total
 
     def _started(self, start: events.SessionStart) -> None:
         if self.session:
