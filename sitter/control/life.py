@@ -13,9 +13,9 @@ from sitter.supervise.process import TrainingProcess
 from sitter_wire.places import RunDir
 
 HUNG_S = 60.0
-"""Seconds of silence of a connected control thread, process alive: nothing that holds the GIL for less is called hung,"""
+"""Silence of a connected control thread, process alive: nothing that holds the GIL for less is called hung."""
 SILENT_S = 3.0
-"""unless the rule ``stalled``, which knows the cause, has said so: then two missed pings are enough."""
+"""The same where the rule ``stalled``, which knows the cause, has said so: two missed pings are enough."""
 NOTICES = ("SIGTERM", "SIGUSR1")
 """What a parent is told where the machine is going down, rather than by the operator."""
 INTERRUPTED = (0, 130)
@@ -25,7 +25,7 @@ EXIT_WAIT_S = 5.0
 
 
 class Life:
-    """Looks once a second; ``on_end`` is called once when the process is gone and its end is known as well as it will be."""
+    """Looks once a second; ``on_gone`` is called when the process is gone, and may be before it is known how it ended (``known``)."""
 
     def __init__(
         self, run: RunDir, clock: Clock, present: Present, *, supervised: bool, on_gone: Callable[[], None],
@@ -35,10 +35,13 @@ class Life:
         self._run, self._clock, self._present = run, clock, present
         self._supervised, self._on_gone, self._reading = supervised, on_gone, reading
         self.pid: int | None = None
+        """Of the training process that lives; None: none does."""
         self.since: float | None = None
         """Monotonic seconds at which this process was seen for the first time."""
         self.gone_at: float | None = None
+        """Monotonic seconds at which the last one was seen to be gone; None while one lives, and where there never was one."""
         self.exit: ExitNow | None = None
+        """As its parent wrote it; None where it has not, or there is no parent."""
         self.restart: RestartNow | None = None
         """Being prepared by the training's parent: it is not over."""
         self.stopped_session: str | None = None
@@ -50,6 +53,7 @@ class Life:
         self.ended_by_rule: str | None = None
         """The session that a rule has ended so that it is started again: as a crash, whatever became of its signals."""
         self.stalled = False
+        """The rule of that name has said so, and it stands still."""
         self.unanswered: float | None = None
         """Seconds for which a control thread has been there that never answered this daemon."""
 
