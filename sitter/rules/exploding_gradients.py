@@ -1,0 +1,117 @@
+"""Gradients that grow on their way back, or one layer whose gradient does while the others stay as they are."""
+
+import math
+from typing import ClassVar
+
+from sitter.model import Finding
+from sitter.rules import inside_cases
+from sitter.rules.base import RuleParams
+from sitter.rules.layers import GRAD_NORM, LayerRule, called
+from sitter.rules.robust import median
+from sitter.rules.view import RunView, Sample
+
+RECENT = 3
+"""Samples of a layer that must all stand high."""
+
+NEAR = math.log(2.0)
+"""So near their usual level the other layers are at theirs; further down the whole is clipped. The layer itself has risen by more."""
+
+
+class ExplodingGradients(LayerRule):
+    """One layer's gradient norm stands 10 times above its usual level while the others stand at theirs, or the gradient grows a hundredfold
+    on its way back through the layers. It says which layer.
+
+    A layer is compared with its own median, and that with what the others do at the same time: three samples in a row, each 10 times as
+    far above its usual as the middle layer is above its own. So a batch in which all gradients are large is no matter of this rule
+    (``guard`` and ``spike`` look at those), and clipping the whole, which makes the others small, does not hide it. 10 samples of each
+    layer are needed. For growth the medians over the first and last third of the layers are compared, as in ``vanishing_gradients``, the
+    other way round, and it is no more than worth knowing. BatchNorm without residual connections grows by about 1.2 with each layer by
+    nature (Yang et al., "A mean field theory of batch normalization", 2019); healthy runs in our trials stayed below 6 in all.
+
+    It proposes nothing: look at that layer's initialisation, at a normalisation with hardly any variance, at attention logits that grow,
+    at a factor in the loss. It says when the layer is back.
+    """
+
+    name: ClassVar[str] = "exploding_gradients"
+    title: ClassVar[str] = "a layer's gradient explodes"
+    default_mode = "watch"
+    signals = (f"{GRAD_NORM}*",)
+    prefix = GRAD_NORM
+    keep = 16
+    FIRES = inside_cases.EXPLODING_FIRES
+    QUIET = inside_cases.EXPLODING_QUIET
+
+    class Params(RuleParams, frozen=True):
+        """When."""
+
+        factor: float = 10.0
+        """Times its usual, over what the others are above theirs."""
+        samples: int = 10
+        """Of each layer."""
+        growth: float = 100.0
+        """From the last layers to the first."""
+        steady: float = 0.8
+        """Correlation of the logarithm of the norm with the layer's place."""
+        layers: int = 4
+        """Of fewer nothing is said."""
+
+    def __init__(self, params: RuleParams | None = None) -> None:
+        super().__init__(params)
+        self._layer = ""
+
+    def judge(self, sample: Sample, view: RunView) -> Finding | None:
+        """One layer against the others; then the way through all."""
+        p = self.params
+        rises = self._rises()
+        middle = median(sorted(rises.values())) if rises else 0.0
+        if self.trouble:
+            return self._back(rises.get(self._layer, middle) - middle, sample)
+        if len(rises) >= p.layers:
+            name = max(rises, key=lambda name: rises[name])
+            if rises[name] - middle >= math.log(p.factor) and rises[name] >= NEAR:
+                return self._one(name, middle, sample)
+        return self._growth(sample)
+
+    def _rises(self) -> dict[str, float]:
+        """How far the lowest of each layer's last samples stands above its median before them, on a log scale."""
+        known = {name: logs for name, logs in self.memory.of.items() if len(logs) >= self.params.samples}
+        return {name: min(logs[-RECENT:]) - median(sorted(logs[:-RECENT])) for name, logs in known.items()}
+
+    def _one(self, name: str, others: float, sample: Sample) -> Finding:
+        logs = self.memory.of[name]
+        usual, now = median(sorted(logs[:-RECENT])), min(logs[-RECENT:])
+        self._layer = name
+        evidence: dict[str, float | int | str | None] = {"layer": name, "factor": math.exp(now - usual), "others": math.exp(others)}
+        rest = "the other layers at theirs" if abs(others) < NEAR else f"and those of the other layers to {math.exp(others):.2g} × theirs"
+        return self.says(
+            "warning",
+            f"the gradient of {called(name)} rose to {math.exp(now - usual):.2g} × its usual level "
+            f"({math.exp(usual):.2g} → {math.exp(now):.2g}), {rest}",
+            sample, onset=sample.step, evidence=evidence,
+        )  # fmt: skip
+
+    def _growth(self, sample: Sample) -> Finding | None:
+        p = self.params
+        found = [s for s in self.slopes(p.samples) if s.layers >= p.layers]
+        worst = min(found, key=lambda s: s.gain, default=None)
+        if worst is None or worst.gain > -math.log(p.growth) or worst.steady > -p.steady:
+            return None
+        self._layer = ""
+        return self.says(
+            "info",
+            f"gradients grow on the way back from {worst.last_layer} to {worst.first_layer}: {math.exp(worst.last):.2g} in the last "
+            f"layers, {math.exp(worst.first):.2g} in the first, {math.exp(-worst.each):.2g} × more with each of {worst.layers}",
+            sample, onset=sample.step,
+            evidence={"factor": math.exp(-worst.gain), "each": math.exp(-worst.each), "steady": worst.steady, "layers": worst.layers},
+        )  # fmt: skip
+
+    def _back(self, above: float, sample: Sample) -> Finding | None:
+        p = self.params
+        if not self._layer:
+            if any(s.gain <= -math.log(p.growth / 3.0) for s in self.slopes(p.samples) if s.layers >= p.layers):
+                return None
+            return self.ends(f"gradients grow no more on their way back at step {sample.step:,}", sample)
+        if above > math.log(p.factor / 3.0):
+            return None
+        newest = math.exp(self.memory.of[self._layer][-1])
+        return self.ends(f"the gradient of {called(self._layer)} is back at {newest:.2g} at step {sample.step:,}", sample)

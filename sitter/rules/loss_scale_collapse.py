@@ -1,0 +1,95 @@
+"""Mixed precision: the loss scale is halved again and again, since gradients overflow whatever it is."""
+
+import math
+from collections import deque
+from typing import ClassVar
+
+from sitter.model import Finding
+from sitter.rules import inside_cases
+from sitter.rules.base import RuleParams
+from sitter.rules.memory import Memory
+from sitter.rules.trouble import TroubleRule
+from sitter.rules.view import RunView, Sample
+
+
+class _Memory(Memory):
+    """Of this line of branches."""
+
+    def __init__(self) -> None:
+        self.scale: float | None = None
+        self.changed = 0  # step of the newest change
+        self.searching = True  # for the level to work at, from the one that it was given
+        self.changes: deque[tuple[int, float]] = deque()  # step, doublings (negative: halvings)
+        self.highest = 0.0
+
+
+class LossScaleCollapse(TroubleRule):
+    """The loss scale of mixed precision falls and falls: gradients overflow at every scale, and each such step is skipped.
+
+    A gradient scaler begins high (65,536) and halves its scale at every overflow until it has found the level to work at; then it doubles
+    it every 2,000 steps, and mostly takes that back a few steps later. Said is when the scale has been halved 8 times more than it was
+    doubled within 2,000 steps, once the search is over (20 steps without a halving), or when it has come down to 1, at any time: then even
+    gradients that are not scaled overflow, or are not finite for a reason of their own. The 2,000 steps are the ``growth_interval`` of
+    torch's ``GradScaler``, and 1 is the ``min_loss_scale`` of DeepSpeed.
+
+    It proposes nothing, since what helps is in your script: bfloat16 where the GPU has it, a lower rate, clipping (after ``unscale_``), or
+    the operation that overflows done in float32. Where the loss itself is no longer finite, the guard says so. It says when the scale
+    rises again. A scaler that is switched off (a scale of 1 from the first step on) is nothing to speak of.
+    """
+
+    name: ClassVar[str] = "loss_scale_collapse"
+    title: ClassVar[str] = "loss scale collapses"
+    default_mode = "watch"
+    signals = ("loss_scale",)
+    FIRES = inside_cases.SCALE_FIRES
+    QUIET = inside_cases.SCALE_QUIET
+    memory: _Memory
+
+    class Params(RuleParams, frozen=True):
+        """When."""
+
+        halvings: int = 8
+        """More than doublings."""
+        steps: int = 2000
+        """Within so many."""
+        found: int = 20
+        """Steps without a halving, and the search at the start is over."""
+        least: float = 1.0
+        """Come down to this the scale has collapsed in any case."""
+
+    def fresh(self) -> _Memory:
+        """Nothing seen."""
+        return _Memory()
+
+    def observe(self, sample: Sample, view: RunView) -> Finding | None:
+        """One logged point."""
+        m, p, scale = self.memory, self.params, sample.values["loss_scale"]
+        before = m.scale
+        if scale == before:
+            if m.searching and sample.step - m.changed >= p.found:
+                m.searching, m.highest = False, scale
+                m.changes.clear()
+            return None
+        if not 0.0 < scale < math.inf:
+            return None
+        m.scale, m.changed = scale, sample.step
+        if before is None:
+            m.highest = scale
+            return None
+        doublings, changes = math.log2(scale / before), m.changes
+        changes.append((sample.step, doublings))
+        while changes[0][0] <= sample.step - p.steps:
+            changes.popleft()
+        if doublings > 0.0:
+            return self.ends(f"loss scale rises again at step {sample.step:,}: {before:,.5g} → {scale:,.5g}", sample)
+        halvings = -sum(change for _, change in changes)
+        if self.trouble or not (scale <= p.least or (not m.searching and halvings >= p.halvings)):
+            return None
+        began = changes[0][0]
+        over = sample.step - began
+        return self.says(
+            "warning",
+            f"loss scale fell to {scale:,.5g}, by {round(halvings)} halvings within {over:,} steps: gradients overflow again and again, "
+            "and each such step is skipped",
+            sample, onset=began, evidence={"loss_scale": scale, "halvings": halvings, "steps": over},
+        )  # fmt: skip
