@@ -70,12 +70,18 @@ class Finding(Struct, frozen=True):
 
 
 class Proposal(Struct, frozen=True):
-    """A finding's actions, waiting. ``due``: unix seconds at which it is done unasked (None: waits for an answer)."""
+    """A finding's actions, waiting. ``due``: unix seconds at which it is done unasked (None: waits for an answer). ``also``: what other
+    rules have found that propose the same."""
 
     id: str
     finding: Finding
     made: float
     due: float | None = None
+    also: list[Finding] = []
+
+    def said(self) -> str:
+        """What was found, by all of them."""
+        return "; ".join([self.finding.text, *(f"and {finding.rule}: {finding.text}" for finding in self.also)])
 
 
 class LogEntry(Struct, frozen=True):

@@ -69,7 +69,7 @@ def _care(s: Status) -> Iterator[str]:
     for p in s.proposals:
         what = "; ".join(in_words(a) for a in p.finding.actions)
         when = "waits for your answer" if p.due is None else f"at {iso(p.due)} unless vetoed"
-        yield f"proposal  {p.id}: {p.finding.text} → {what} · {when} · sitter approve {p.id} | sitter veto {p.id}"
+        yield f"proposal  {p.id}: {p.said()} → {what} · {when} · sitter approve {p.id} | sitter veto {p.id}"
     if s.checkpoints:
         newest, good = s.checkpoints[-1], sum(c.good for c in s.checkpoints)
         best = next((f", best at step {c.step:,}" for c in s.checkpoints if c.best), "")

@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from sitter.clock import Clock, human
+from sitter.control.joint import alike
 from sitter.grammar import spelled
 from sitter.model import EndAndRestart, Finding, Notification, Proposable
 from sitter_wire.commands import Pause, Rollback, SetKnob, Stop, Unpause
@@ -83,6 +84,22 @@ class Arbiter:
         twice_harms = any(not isinstance(a, Notification | EndAndRestart) for a in finding.actions)
         return twice_harms and _identity(finding) in self._acted_on
 
+    def done_alike(self, finding: Finding) -> str:
+        """Who has done within the last minute all that this finding proposes: another rule, or the operator. Empty: nobody. The guard
+        answers for its own."""
+        if self._is_guard(finding.rule):
+            return ""
+        recent: list[Deed] = []
+        for deed in reversed(self._recent()):
+            if any(opposite(deed.action, action) for action in finding.actions):
+                break  # what was done before it was undone
+            recent += [deed] if deed.rule != finding.rule else []
+        found = next((d for d in recent if alike(finding.actions, [e.action for e in recent if (e.rule, e.at) == (d.rule, d.at)])), None)
+        if found is None:
+            return ""
+        who = f"rule {found.rule} did" if found.rule and not found.by_hand else "the operator asked for"
+        return f"{who} the same {human(self._clock.monotonic() - found.at)} ago"
+
     def outdone(self, finding: Finding, pending: Iterable[Finding] = ()) -> str:
         """Why it may not be done now: what the operator or a rule that is no less grave did within the last minute, or what such a rule is
         about to do (``pending``). Empty: nothing is against it. Going back to a healthy state, by the guard, is never outdone."""
@@ -109,10 +126,11 @@ class Arbiter:
 
     # -- told ------------------------------------------------------------------------------------------------------------
 
-    def done(self, finding: Finding, by: str) -> None:
-        """Its actions are on their way."""
+    def done(self, finding: Finding, by: str, also: Iterable[Finding] = ()) -> None:
+        """Its actions are on their way; ``also``: and with them what others have found that proposed the same."""
         by_hand, rank, now = by == "operator", self._rank(finding), self._clock.monotonic()
-        self._acted_on[_identity(finding)] = None
+        for one in (finding, *also):
+            self._acted_on[_identity(one)] = None
         while len(self._acted_on) > REMEMBERED:
             del self._acted_on[next(iter(self._acted_on))]
         self._add([Deed(rule=finding.rule, by_hand=by_hand, rank=rank, step=finding.step, action=a, at=now) for a in finding.actions])

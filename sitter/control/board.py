@@ -124,7 +124,7 @@ class Board:
         return [] if state in ENDED else [i for i in self._incidents.open if not self._dispatcher.at_work(i)]
 
     def _warnings(self, state: State) -> list[str]:
-        asked = {p.finding.rule for p in self._dispatcher.proposals.values()}
+        asked = {f.rule for p in self._dispatcher.proposals.values() for f in (p.finding, *p.also)}
         left = [i.text for i in self._unhealed(state) if i.rule not in asked]
         undone = [f"nothing is done about this: {text}; `sitter rollback` goes back" for text in left]
         return [*undone, *self._trouble(), *([self._elsewhere] if self._elsewhere else [])]

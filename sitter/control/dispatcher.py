@@ -3,15 +3,17 @@
 import logging
 import math
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import msgspec
 
 from sitter.clock import Clock, human
 from sitter.control.arbiter import DEEDS, Arbiter
+from sitter.control.joint import alike, everyone, joined, without
 from sitter.control.settings import RuleSetting, effective
 from sitter.model import EntryKind, Finding, Incident, Mode, Preset, Proposable, Proposal
+from sitter_wire.commands import Rollback
 
 log = logging.getLogger(__name__)
 
@@ -87,21 +89,21 @@ class Dispatcher:
             return
         if mode == "act":
             self._unasked(finding)
+        elif why := self.arbiter.done_alike(finding):
+            self._hands.log("finding", finding, "done already", f"{why}: nothing is asked")
         else:
             self._propose(finding, None)
 
     def withdrawn(self, key: str, why: str) -> None:
         """What a finding said is no longer true: its proposal goes, and the next trouble of this key may propose again."""
         self._decline({k: v for k, v in self._declined.items() if k != key})
-        for proposal in [p for p in self.proposals.values() if p.finding.key == key]:
-            self._drop(proposal, "withdrawn", why)
+        self._leave(lambda finding: finding.key == key, why)
 
     def left_behind(self, why: str) -> None:
         """The state that the guard judged is no longer the present one (a restore, another process): what it proposed for that goes, and
-        so do the answers."""
+        so do the answers. And whoever else wanted to go back from there."""
         guards = {name for name, setting in self.settings.items() if setting.guard}
-        for proposal in [p for p in self.proposals.values() if p.finding.rule in guards]:
-            self._drop(proposal, "withdrawn", why)
+        self._leave(lambda finding: finding.rule in guards or any(isinstance(a, Rollback) for a in finding.actions), why)
         self._decline({k: v for k, v in self._declined.items() if k.partition(":")[0] not in guards})
 
     def _unasked(self, finding: Finding) -> None:
@@ -123,6 +125,9 @@ class Dispatcher:
         if why := self.arbiter.outdone(finding, [p.finding for p in self.proposals.values() if p.due is not None]):
             self._hands.log("finding", finding, "outdone", why)
             self._hands.refused(finding.rule)
+            return True
+        if why := self.arbiter.done_alike(finding):
+            self._hands.log("finding", finding, "done already", f"{why}: nothing done")
             return True
         if self.left(finding.rule) == 0 and self._hands.spends(finding):
             self._hands.log(
@@ -147,8 +152,12 @@ class Dispatcher:
                 self._hands.refused(proposal.finding.rule)
 
     def _propose(self, finding: Finding, due: float | None) -> None:
-        if any(p.finding.key == finding.key and finding.key for p in self.proposals.values()):
+        if any(f.key == finding.key and finding.key for p in self.proposals.values() for f in everyone(p)):
             return
+        for proposal in self._alike(finding):
+            if finding.rule not in [f.rule for f in everyone(proposal)]:
+                self._join(proposal, finding, due)
+                return
         self._proposed += 1
         self._hands.keep("proposed", self._proposed)
         proposal = Proposal(id=f"p{self._proposed}", finding=finding, made=self._clock.wall(), due=due)
@@ -156,6 +165,29 @@ class Dispatcher:
         wait = "waits for an answer" if due is None else f"in {human(due - self._clock.wall())} unless vetoed"
         self._hands.log("proposal", finding, "open", f"{proposal.id}: {finding.text}; {wait}")
         self._save()
+
+    def _join(self, proposal: Proposal, finding: Finding, due: float | None) -> None:
+        """The same is proposed already."""
+        self._add(joined(proposal, finding, due))
+        others = ", ".join(f.rule for f in everyone(proposal))
+        self._hands.log("proposal", finding, "joined", f"{proposal.id}: {finding.text}; {others} proposed the same, so it is one proposal")
+        self._save()
+
+    def _alike(self, finding: Finding) -> list[Proposal]:
+        """Those that propose the same."""
+        return [p for p in self.proposals.values() if alike(p.finding.actions, finding.actions)]
+
+    def _leave(self, gone: Callable[[Finding], bool], why: str) -> None:
+        """These findings propose nothing any more. A proposal that others make as well stays theirs."""
+        for proposal in [p for p in self.proposals.values() if any(gone(f) for f in everyone(p))]:
+            rest = without(proposal, gone, lambda rule: self.mode_of(rule) == "act")
+            if rest is None:
+                self._drop(proposal, "withdrawn", why)
+                continue
+            for finding in [f for f in everyone(proposal) if gone(f)]:
+                self._hands.log("proposal", finding, "left", f"{proposal.id}: {why}; rule {rest.finding.rule} proposes it still")
+            self._add(rest)
+            self._save()
 
     # -- from time and the operator --------------------------------------------------------------------------------------
 
@@ -165,7 +197,7 @@ class Dispatcher:
         for proposal in [self.proposals[id_] for id_ in due]:
             self._drop(proposal, "due", "its delay has passed without a veto")
             if not self._held_back(proposal.finding):
-                self._do(proposal.finding, f"rule:{proposal.finding.rule}")
+                self._do(proposal.finding, f"rule:{proposal.finding.rule}", proposal.also)
         for rule in [rule for rule in self.snoozed if not self._is_snoozed(rule)]:
             del self.snoozed[rule], self._wakes[rule]
             self._hands.keep("snoozed", self.snoozed)
@@ -181,7 +213,7 @@ class Dispatcher:
         if proposal is None:
             return None
         self._drop(proposal, "approved", "by the operator")
-        self._do(proposal.finding, "operator")
+        self._do(proposal.finding, "operator", proposal.also)
         return proposal.finding
 
     def veto(self, name: str) -> Finding | None:
@@ -190,8 +222,9 @@ class Dispatcher:
         if proposal is None:
             return None
         self._drop(proposal, "vetoed", "by the operator")
-        self._decline({**self._declined, proposal.finding.key: "veto"})
-        self._hands.refused(proposal.finding.rule)
+        self._decline({**self._declined, **dict.fromkeys([f.key for f in everyone(proposal)], "veto")})
+        for rule in dict.fromkeys(f.rule for f in everyone(proposal)):
+            self._hands.refused(rule)
         return proposal.finding
 
     def became(self, name: str) -> str:
@@ -203,16 +236,13 @@ class Dispatcher:
         self.snoozed[rule] = self._clock.wall() + seconds
         self._wakes[rule] = self._clock.monotonic() + seconds
         self._hands.keep("snoozed", self.snoozed)
-        for proposal in [p for p in self.proposals.values() if p.finding.rule == rule]:
-            self._drop(proposal, "withdrawn", "the rule is snoozed")
+        self._leave(lambda finding: finding.rule == rule, "the rule is snoozed")
 
     def set_preset(self, preset: Preset) -> None:
         """Change the run's mode. Proposals that may no longer be made are dropped."""
         self.preset = preset
         self._hands.keep("preset", preset)
-        for proposal in list(self.proposals.values()):
-            if self.mode_of(proposal.finding.rule) in ("off", "watch"):
-                self._drop(proposal, "withdrawn", f"the run is in mode {preset}")
+        self._leave(lambda finding: self.mode_of(finding.rule) in ("off", "watch"), f"the run is in mode {preset}")
 
     def use(self, settings: dict[str, RuleSetting]) -> None:
         """Other settings from now on. What was proposed under rules that are gone, or may propose no more, is dropped; budgets that
@@ -222,10 +252,7 @@ class Dispatcher:
             self._acted.setdefault(name, deque())
         for rule in [rule for rule in self.snoozed if rule not in settings]:
             del self.snoozed[rule], self._wakes[rule]
-        for proposal in list(self.proposals.values()):
-            rule = proposal.finding.rule
-            if rule not in settings or self.mode_of(rule) in ("off", "watch"):
-                self._drop(proposal, "withdrawn", "the rules were changed")
+        self._leave(lambda f: f.rule not in settings or self.mode_of(f.rule) in ("off", "watch"), "the rules were changed")
 
     # -- what it knows ---------------------------------------------------------------------------------------------------
 
@@ -262,8 +289,10 @@ class Dispatcher:
             except msgspec.ValidationError as e:  # of another version
                 log.warning("a proposal that an earlier daemon made is not understood: %s", e)
                 continue
-            if proposal.finding.rule not in self.settings:
+            kept_rules = without(proposal, lambda f: f.rule not in self.settings, lambda rule: self.mode_of(rule) == "act")
+            if kept_rules is None:
                 continue
+            proposal = kept_rules
             if proposal.due is not None and proposal.due <= now:
                 self._hands.log(
                     "proposal", proposal.finding, "skipped", f"{proposal.id}: its delay ran out while no daemon lived"
@@ -283,11 +312,16 @@ class Dispatcher:
 
     # -- inside ----------------------------------------------------------------------------------------------------------
 
-    def _do(self, finding: Finding, by: str) -> None:
+    def _do(self, finding: Finding, by: str, also: Sequence[Finding] = ()) -> None:
+        """``also``: what others have found and would have done the same for; that is dealt with, too."""
         if by != "operator" and self._hands.spends(finding):
             self._acted[finding.rule].append(self._clock.wall())
             self._hands.keep("acted", {rule: list(times) for rule, times in self._acted.items() if times})
-        self.arbiter.done(finding, by)
+        for proposal in self._alike(finding):
+            if finding.rule not in [f.rule for f in everyone(proposal)]:
+                also = [*also, *everyone(proposal)]
+                self._drop(proposal, "done", f"rule {finding.rule} does the same")
+        self.arbiter.done(finding, by, also)
         if by == "operator":
             self._give_way(self.arbiter.outdone)
         self._hands.act(finding, by)
@@ -295,8 +329,9 @@ class Dispatcher:
     def _add(self, proposal: Proposal) -> None:
         """Its delay runs by the monotonic clock: a wall clock that is set, or a host that slept, takes nobody the time to veto."""
         self.proposals[proposal.id] = proposal
+        self._due.pop(proposal.id, None)
         if proposal.due is not None:
-            wait = min(proposal.due - self._clock.wall(), self.settings[proposal.finding.rule].delay)
+            wait = min(proposal.due - self._clock.wall(), max(self.settings[f.rule].delay for f in everyone(proposal)))
             self._due[proposal.id] = self._clock.monotonic() + wait
 
     def _drop(self, proposal: Proposal, status: str, detail: str) -> None:

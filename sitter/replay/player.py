@@ -12,6 +12,7 @@ from sitter.model import EntryKind, Finding, Mode, Severity, Struct
 from sitter.replay.story import Began, Machine, Story
 from sitter.rules.base import gave_up, recovered
 from sitter.rules.engine import Engine
+from sitter.rules.stalled import Stalled
 from sitter.rules.view import RunView, Sample
 from sitter_wire.records import Happening
 
@@ -58,6 +59,7 @@ class Player:
         self.engine = Engine(rules, self.view)
         self._dispatcher = Dispatcher(chosen, config.mode, self.clock, self)
         self._rules = {rule.name: rule for rule in rules}
+        self._stalled = next((rule for rule in rules if isinstance(rule, Stalled)), None)
         self._present = Present()
         self._acted = False
         self._second = -math.inf
@@ -110,7 +112,8 @@ class Player:
         view.safe_point_age = None if self._last is None else max(0.0, self._second - self._last)
         view.steps_per_s = self._present.rate.per_s()
         if view.in_session:
-            view.state = "paused" if view.paused else "running" if view.step else "starting"
+            stands = self._stalled is not None and bool(self._stalled.stands)
+            view.state = "paused" if view.paused else "stalled" if stands else "running" if view.step else "starting"
 
     def _began(self, item: Began) -> Iterator[Line]:
         if not item.alive:
@@ -146,7 +149,7 @@ class Player:
                 self._dispatcher.withdrawn(finding.key, "no longer true")
             else:
                 self._dispatcher.finding(finding)
-            waits = any(p.due is not None and p.finding is finding for p in self._dispatcher.proposals.values())
+            waits = any(p.due is not None and any(f is finding for f in (p.finding, *p.also)) for p in self._dispatcher.proposals.values())
             yield Line(
                 step=finding.step, onset=finding.onset, rule=finding.rule, severity=finding.severity, mode=mode, acts=self._acted or waits,
                 action="; ".join(spelled(a) for a in finding.actions) or None, evidence=finding.evidence, text=finding.text,

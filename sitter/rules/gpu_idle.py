@@ -62,9 +62,11 @@ class GpuIdle(GpuRule):
         return None
 
     def tick(self, view: RunView, now: float) -> Finding | None:
-        """Looks only while the training should run."""
+        """Looks only while the training should run. Of one that stands `stalled` has told, and for that one trouble once is enough."""
         if view.paused or not view.in_session:
             self.forget()
+            return None
+        if view.state in ("stalled", "hung"):
             return None
         return super().tick(view, now)
 
@@ -98,6 +100,9 @@ class GpuIdle(GpuRule):
         Case("the loader is too slow, and the sentence says so", _slow_loader, says="waits for data"),
     )  # fmt: skip
     QUIET = (
+        Case("it stands, and that was said", lambda: (
+            Tick(t, {"gpus": [_gpu(90.0 if t < 60 else 0.0)], "state": "running" if t < 180 else "stalled"}) for t in range(4000)
+        )),
         Case("evaluation for nine minutes", lambda: (Tick(t, {"gpus": [_gpu(0.0 if t % 720 > 180 else 90.0)]}) for t in range(4000))),
         Case("a GPU that the run never used", lambda: (Tick(t, {"gpus": [_gpu(0.0)]}) for t in range(4000))),
         Case("paused", lambda: (Tick(t, {"gpus": [_gpu(90.0 if t < 60 else 0.0)], "paused": t > 60}) for t in range(4000))),

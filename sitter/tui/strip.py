@@ -82,7 +82,7 @@ def _proposal(view: View, proposal: Proposal, width: int) -> list[Line]:
     what = ", then ".join(grammar.in_words(a) for a in finding.actions) or "nothing"
     waiting = view.proposals
     which = f"{waiting.index(proposal) + 1}/{len(waiting)} Tab  " if len(waiting) > 1 else ""
-    saw: Line = [(f" ⚠ {which}{plain(finding.rule)}: {plain(finding.text)}", style)]
+    saw: Line = [(f" ⚠ {which}{plain(finding.rule)}: {plain(proposal.said())}", style)]
     does: Line = [(f" → {plain(what)}", style)]
     if view.lost_since is not None:
         keys: Line = [(" waits for the daemon ", style)]

@@ -6,8 +6,9 @@ import pytest
 from sitter.config import parse
 from sitter.control.arbiter import WINDOW_S, opposite
 from sitter.control.dispatcher import COOL_DOWN_S, KEPT, Dispatcher
+from sitter.control.joint import alike
 from sitter.control.settings import RuleDefaults, settings
-from sitter.model import EndAndRestart, Finding
+from sitter.model import EndAndRestart, Finding, Notification
 from sitter.testing.manual_clock import ManualClock
 from sitter_wire.commands import DropBatches, Pause, Rollback, SetKnob, Stop, TakeCheckpoint, Unpause
 
@@ -219,3 +220,135 @@ def test_ending_what_stands_still_is_tried_again_by_the_next_daemon():
     after = world.next()
     after.found("one", EndAndRestart(), key="one:1")
     assert after.acted == ["one"]
+
+
+STOP = Stop(checkpoint=True, why="it gets no better")
+SAME = Stop(checkpoint=True, why="the goal gets worse")
+
+
+def asking(world, *rules):
+    for rule in rules:
+        world.dispatcher.settings[rule] = msgspec.structs.replace(world.dispatcher.settings[rule], mode="ask")
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "is_so"),
+    [
+        ([STOP], [SAME], True),
+        ([STOP], [Stop(why="it gets no better")], False),
+        ([DOWN], [SetKnob(knob="lr", op="scale", amount=0.3)], False),
+        ([TakeCheckpoint(why="a"), DOWN], [DOWN, TakeCheckpoint(why="b")], True),
+        ([TakeCheckpoint()], [TakeCheckpoint(), DOWN], False),
+        ([Rollback(before=10, why="a")], [Rollback(before=10)], True),
+        ([Rollback(before=10)], [Rollback(before=9)], False),
+        ([Notification(event="a", text="x")], [Notification(event="a", text="x")], False),
+        ([], [], False),
+    ],
+)
+def test_what_is_the_same(one, other, is_so):
+    assert alike(one, other) is is_so
+    assert alike(other, one) is is_so
+
+
+def test_two_rules_that_ask_for_the_same_are_one_proposal_with_both_findings():
+    world = World()
+    asking(world, "one", "other")
+    world.found("one", STOP)
+    world.found("other", SAME)
+    (proposal,) = world.dispatcher.proposals.values()
+    assert [f.rule for f in (proposal.finding, *proposal.also)] == ["one", "other"]
+    assert proposal.said() == "so; and other: so"
+    assert world.hands.said("joined") == [("other", "p1: so; one proposed the same, so it is one proposal")]
+    world.found("other", SAME)  # it is still so
+    assert len(world.dispatcher.proposals["p1"].also) == 1
+    world.dispatcher.approve("p1")
+    assert world.hands.acted == [("one", "operator")]
+    asking(world)
+    world.found("other", SAME)
+    assert world.hands.acted == [("one", "operator")]
+    assert not world.dispatcher.proposals
+
+
+def test_what_one_of_them_takes_back_the_other_still_proposes():
+    world = World()
+    asking(world, "one", "other")
+    world.found("one", STOP)
+    world.found("other", SAME)
+    world.dispatcher.withdrawn("one", "no longer true")
+    (proposal,) = world.dispatcher.proposals.values()
+    assert (proposal.finding.rule, proposal.also) == ("other", [])
+    assert world.hands.said("left") == [("one", "p1: no longer true; rule other proposes it still")]
+    world.dispatcher.snooze("other", 60)
+    assert not world.dispatcher.proposals
+
+
+def test_a_veto_is_an_answer_to_both():
+    world = World()
+    asking(world, "one", "other")
+    world.found("one", STOP)
+    world.found("other", SAME)
+    world.dispatcher.veto("p1")
+    assert sorted(world.hands.refusals) == ["one", "other"]
+    for rule in ("one", "other"):
+        world.found(rule, STOP, step=20)
+    assert not world.dispatcher.proposals
+
+
+def test_one_that_may_act_after_a_delay_takes_over_what_another_asked_and_leaves_it_asked():
+    world = World()
+    asking(world, "one")
+    world.found("one", STOP)
+    world.found("slow", SAME)
+    (proposal,) = world.dispatcher.proposals.values()
+    assert (proposal.finding.rule, [f.rule for f in proposal.also]) == ("slow", ["one"])
+    after = world.next()
+    asking(after, "one")
+    (kept,) = after.dispatcher.proposals.values()
+    assert kept == proposal
+    world.dispatcher.withdrawn("slow", "no longer true")
+    (proposal,) = world.dispatcher.proposals.values()
+    assert (proposal.finding.rule, proposal.due) == ("one", None)
+    after.clock.advance(121)
+    after.dispatcher.tick()
+    assert after.hands.acted == [("slow", "rule:slow")]
+    assert not after.dispatcher.proposals
+
+
+def test_what_another_rule_has_just_done_is_not_done_again_nor_asked_for():
+    world = World()
+    world.found("one", DOWN)
+    world.found("other", DOWN)
+    assert world.acted == ["one"]
+    assert world.hands.said("done already") == [("other", "rule one did the same 0 s ago: nothing done")]
+    asking(world, "other")
+    world.found("other", DOWN, step=20)
+    assert not world.dispatcher.proposals
+    world.clock.advance(WINDOW_S)
+    world.found("other", DOWN, step=30)
+    assert len(world.dispatcher.proposals) == 1
+
+
+def test_what_was_asked_is_done_when_another_rule_does_it():
+    world = World()
+    asking(world, "one")
+    world.found("one", STOP)
+    world.found("other", SAME)
+    assert world.acted == ["other"]
+    assert world.hands.said("done") == [("one", "p1: rule other does the same")]
+
+
+def test_what_the_operator_has_just_asked_for_is_not_proposed_again():
+    world = World()
+    world.dispatcher.by_hand(Stop(checkpoint=True))
+    world.found("one", STOP)
+    assert not world.acted
+    assert world.hands.said("done already") == [("one", "the operator asked for the same 0 s ago: nothing done")]
+
+
+def test_whoever_wanted_to_go_back_from_a_state_that_is_left_proposes_it_no_more():
+    world = World()
+    asking(world, "one", "other")
+    world.found("one", Rollback(before=100))
+    world.found("other", STOP)
+    world.dispatcher.left_behind("the training went back to step 90")
+    assert [p.finding.rule for p in world.dispatcher.proposals.values()] == ["other"]

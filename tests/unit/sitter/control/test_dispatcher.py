@@ -124,7 +124,7 @@ def test_a_spent_budget_says_so_once_and_comes_back_with_time():
 def test_budgets_snoozes_and_proposals_outlive_the_daemon_and_a_missed_delay_is_skipped():
     dispatcher, hands, clock = make('[rules.hot]\nmode = "act"\ndelay = "60s"')
     dispatcher.finding(finding(key="1"))
-    dispatcher.finding(finding("hot", "h"))
+    dispatcher.finding(finding("hot", "h", [TakeCheckpoint()]))
     dispatcher.snooze("guard", 1000)
     successor, hands2, clock2 = make('[rules.hot]\nmode = "act"\ndelay = "60s"')
     clock2.advance(clock.monotonic() - clock2.monotonic() + 100)
