@@ -13,7 +13,7 @@ from sitter.control.client_link import Answer, Refused
 from sitter.control.core import Core
 from sitter.control.demands import Reach
 from sitter.control.history_queries import look_up
-from sitter.control.preset import preset_of
+from sitter.control.ruleset.preset import preset_of
 from sitter.errors import DaemonError, UsageError
 from sitter.locks import holder, take_within
 from sitter.model import Answered

@@ -22,8 +22,8 @@ from sitter.control.inbox import Inbox
 from sitter.control.loop import Loop
 from sitter.control.machine import Machine
 from sitter.control.mishaps import guarded
-from sitter.control.preset import preset_of
 from sitter.control.reload import EVERY_S, reload
+from sitter.control.ruleset.preset import preset_of
 from sitter.control.slept import Slept
 from sitter.control.stopping import Stopping
 from sitter.control.succession import Succession

@@ -12,8 +12,8 @@ from sitter.cli.common import asking, counted, json_option, print_json_line, run
 from sitter.cli.rules_check import check
 from sitter.clock import human, iso
 from sitter.config import load, unknown
-from sitter.control.ruleset import build
-from sitter.control.settings import effective
+from sitter.control.ruleset.build import build
+from sitter.control.ruleset.settings import effective
 from sitter.control.tally import unused
 from sitter.model import LogEntry, RuleState
 from sitter.paths import find, runs

@@ -7,10 +7,10 @@ import click
 from sitter.cli.common import counted
 from sitter.clock import human
 from sitter.config import Config, parse
-from sitter.control.rule_files import kinds, line_of
-from sitter.control.ruleset import beside, build, files
-from sitter.control.ruleset import check as check_all
-from sitter.control.settings import effective
+from sitter.control.ruleset.build import beside, build, files
+from sitter.control.ruleset.build import check as check_all
+from sitter.control.ruleset.rule_files import kinds, line_of
+from sitter.control.ruleset.settings import effective
 from sitter.errors import ConfigError
 from sitter.grammar import in_words
 from sitter.model import Finding, Mode, Notification

@@ -8,8 +8,8 @@ import click
 
 from sitter import config
 from sitter.cli.follow import Interrupts, follow
-from sitter.control.preset import preset_of
-from sitter.control.ruleset import check
+from sitter.control.ruleset.build import check
+from sitter.control.ruleset.preset import preset_of
 from sitter.errors import LaunchError, SitterError, UsageError
 from sitter.paths import RUNS, register
 from sitter.supervise.daemon_process import start_daemon, stop_daemon

@@ -23,7 +23,7 @@ from sitter.control.orders import ORDERS, Given, Orders
 from sitter.control.present import Present
 from sitter.control.rate_plans import RATE_PLANS, RatePlans
 from sitter.control.recall import Recall
-from sitter.control.ruleset import build, rule_places
+from sitter.control.ruleset.build import build, rule_places
 from sitter.control.sight import Sight
 from sitter.control.stillness import Stillness
 from sitter.control.tally import Tally

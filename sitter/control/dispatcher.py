@@ -11,7 +11,7 @@ import msgspec
 from sitter.clock import Clock, human
 from sitter.control.arbiter import DEEDS, Arbiter
 from sitter.control.joint import alike, everyone, joined, without
-from sitter.control.settings import RuleSetting, effective
+from sitter.control.ruleset.settings import RuleSetting, effective
 from sitter.model import EntryKind, Finding, Incident, Mode, Preset, Proposable, Proposal
 from sitter_wire.commands import Rollback
 

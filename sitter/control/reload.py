@@ -10,8 +10,8 @@ from sitter.control.dispatcher import Dispatcher
 from sitter.control.flow import Flow
 from sitter.control.incidents import Incidents
 from sitter.control.recall import past
-from sitter.control.rule_files import SOURCE
-from sitter.control.ruleset import build, files, parameters, rule_places
+from sitter.control.ruleset.build import build, files, parameters, rule_places
+from sitter.control.ruleset.rule_files import SOURCE
 from sitter.errors import ConfigError
 from sitter.rules.base import Rule
 from sitter.rules.engine import Engine

@@ -3,8 +3,8 @@
 import msgspec
 
 from sitter.control.dispatcher import Dispatcher
-from sitter.control.ruleset import parameters
-from sitter.control.settings import RuleSetting
+from sitter.control.ruleset.build import parameters
+from sitter.control.ruleset.settings import RuleSetting
 from sitter.model import Finding, Mode, RuleState
 from sitter.rules.base import Rule
 from sitter.rules.engine import is_switched_off

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from sitter.config import Config
 from sitter.control.dispatcher import Dispatcher
 from sitter.control.present import Present, Session
-from sitter.control.ruleset import build
+from sitter.control.ruleset.build import build
 from sitter.grammar import spelled
 from sitter.model import EntryKind, Finding, Mode, Severity, Struct
 from sitter.replay.story import Began, Machine, Story

@@ -3,7 +3,7 @@
 import pytest
 
 from sitter.config import Config, _lines, load, parse, parse_limit
-from sitter.control.ruleset import build
+from sitter.control.ruleset.build import build
 from sitter.errors import ConfigError
 
 

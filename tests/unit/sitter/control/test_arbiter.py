@@ -7,7 +7,7 @@ from sitter.config import parse
 from sitter.control.arbiter import WINDOW_S, opposite
 from sitter.control.dispatcher import COOL_DOWN_S, KEPT, Dispatcher
 from sitter.control.joint import alike
-from sitter.control.settings import RuleDefaults, settings
+from sitter.control.ruleset.settings import RuleDefaults, settings
 from sitter.model import EndAndRestart, Finding, Notification
 from sitter.testing.manual_clock import ManualClock
 from sitter_wire.commands import DropBatches, Pause, Rollback, SetKnob, Stop, TakeCheckpoint, Unpause

@@ -4,7 +4,7 @@ import pytest
 
 from sitter.config import parse
 from sitter.control.dispatcher import COOL_DOWN_S, Dispatcher
-from sitter.control.settings import RuleDefaults, settings
+from sitter.control.ruleset.settings import RuleDefaults, settings
 from sitter.errors import ConfigError
 from sitter.model import Finding
 from sitter.testing.manual_clock import ManualClock

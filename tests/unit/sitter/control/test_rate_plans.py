@@ -11,8 +11,8 @@ import pytest
 from sitter.config import load, parse
 from sitter.control.core import Core
 from sitter.control.demands import Reach
-from sitter.control.own_actions import own_actions
-from sitter.control.ruleset import build
+from sitter.control.ruleset.build import build
+from sitter.control.ruleset.own_actions import own_actions
 from sitter.control.verdicts import NO_CLAIM, POINTS
 from sitter.errors import ConfigError
 from sitter.paths import look

@@ -12,7 +12,7 @@ from sitter.clock import SystemClock
 from sitter.config import load, parse
 from sitter.control.core import Core
 from sitter.control.reload import Reload, reload
-from sitter.control.ruleset import build
+from sitter.control.ruleset.build import build
 from sitter.errors import ConfigError
 from sitter.paths import look
 from sitter.store.reader import Reader

@@ -1,7 +1,7 @@
 """What was done to one run, as rules for another."""
 
 from sitter.config import parse
-from sitter.control.ruleset import build
+from sitter.control.ruleset.build import build
 from sitter.report.interventions import interventions
 from sitter.report.repeat import toml
 from sitter.rules.own.schedule import Scheduled

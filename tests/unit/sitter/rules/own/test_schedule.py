@@ -6,7 +6,7 @@ import textwrap
 import pytest
 
 from sitter.config import parse
-from sitter.control.ruleset import build
+from sitter.control.ruleset.build import build
 from sitter.errors import ConfigError
 from sitter.model import Finding
 from sitter.rules.engine import Engine

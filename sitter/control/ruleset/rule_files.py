@@ -10,7 +10,7 @@ from types import ModuleType
 from typing import get_args
 
 from sitter.config import Config, parse_limit, seconds
-from sitter.control.careful import bounded, limited
+from sitter.control.ruleset.careful import bounded, limited
 from sitter.errors import ConfigError
 from sitter.model import Mode
 from sitter.rules.base import Rule, RuleParams

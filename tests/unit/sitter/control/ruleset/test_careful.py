@@ -7,7 +7,7 @@ import pytest
 
 from sitter.config import parse
 from sitter.control import careful
-from sitter.control.ruleset import build
+from sitter.control.ruleset.build import build
 from sitter.model import Finding
 from sitter.rules.engine import Engine
 from sitter.rules.view import RunView, Sample

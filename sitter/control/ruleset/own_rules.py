@@ -8,7 +8,7 @@ from typing import TypeVar
 import msgspec
 
 from sitter.config import RULE_KEYS, TOP_LEVEL, Config, RuleConfig, mistyped, unknown
-from sitter.control.own_actions import own_actions
+from sitter.control.ruleset.own_actions import own_actions
 from sitter.errors import ConfigError, UsageError
 from sitter.rules.base import Rule, RuleParams
 from sitter.rules.own.expression import ExpressionError, check_names

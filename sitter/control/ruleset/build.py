@@ -5,9 +5,9 @@ from pathlib import Path
 
 from sitter.actions.notify.catalogue import make as make_notifier
 from sitter.config import Config
-from sitter.control.own_rules import is_own, kind_of, own, parameters_of, stranger
-from sitter.control.rule_files import found, kinds, made
-from sitter.control.settings import RuleDefaults, RuleSetting, settings
+from sitter.control.ruleset.own_rules import is_own, kind_of, own, parameters_of, stranger
+from sitter.control.ruleset.rule_files import found, kinds, made
+from sitter.control.ruleset.settings import RuleDefaults, RuleSetting, settings
 from sitter.errors import ConfigError
 from sitter.rules.base import Rule
 from sitter.rules.catalogue import RULES

@@ -1,0 +1,1 @@
+"""The rules of a run: from the catalogue, from Python files, from ``sitter.toml``; and what each of them may do."""
