@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from sitter.config import parse
-from sitter.control import careful
+from sitter.control.ruleset import careful
 from sitter.control.ruleset.build import build
 from sitter.model import Finding
 from sitter.rules.engine import Engine
