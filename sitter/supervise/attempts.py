@@ -10,14 +10,12 @@ restart is being prepared. It speaks of the present only while parent.pid is loc
 """
 
 import json
-import os
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 ATTEMPTS = "attempts.json"
-AGENT_LOCK = "agent.lock"
 
 FIRST_S, CAP_S = 5.0, 300.0
 """The driver needs a moment to give back a dead process's memory; a full disk or a lost mount is looked at every five minutes."""
@@ -25,8 +23,6 @@ WITHOUT = 3
 """Attempts in a row that came no further."""
 LIVED_S = 60.0
 MOST_KEPT = 100
-KILLED_S = 2.0
-"""What is inside a driver call dies of SIGKILL when that returns; it is not waited for longer than this."""
 
 
 def in_words(seconds: float) -> str:
@@ -142,49 +138,3 @@ def oom_kills() -> int | None:
             except (OSError, ValueError, KeyError):
                 continue
     return None
-
-
-def last_session(run: Path) -> str:
-    """Which session had the agent's lock last; empty where it names none."""
-    try:
-        fd = os.open(run / AGENT_LOCK, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        try:
-            return str(json.loads(os.read(fd, 4096))["session"])
-        finally:
-            os.close(fd)
-    except (OSError, ValueError, TypeError, KeyError):
-        return ""
-
-
-def clear_group(group: int, patience_s: float = 3.0) -> None:
-    """End what a dead training left of its process group: SIGTERM, ``patience_s``, SIGKILL. Its leader must not have been reaped yet, so
-    that the group's number still is its own."""
-    for number, seconds in ((15, patience_s), (9, KILLED_S)):
-        deadline = time.monotonic() + seconds
-        if not _others(group):
-            return
-        _send(group, number)
-        while _others(group) and time.monotonic() < deadline:
-            time.sleep(0.05)
-
-
-def _send(group: int, number: int) -> None:
-    try:
-        os.killpg(group, number)
-    except OSError:
-        pass
-
-
-def _others(group: int) -> bool:
-    try:
-        found = [p.name for p in Path("/proc").iterdir() if p.name.isdigit() and int(p.name) != group]
-    except OSError:
-        return True  # no /proc: they are asked, and killed, in any case
-    for pid in found:
-        try:
-            fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
-            if int(fields[2]) == group and fields[0] not in (b"Z", b"X"):
-                return True
-        except (OSError, ValueError, IndexError):
-            continue
-    return False

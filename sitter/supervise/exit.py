@@ -5,7 +5,7 @@ import json
 import msgspec
 
 from sitter.model import ExitNow
-from sitter.supervise.parent import boot_id
+from sitter.supervise.identity import boot_id
 from sitter_wire.places import RunDir, small_file
 
 

@@ -39,8 +39,10 @@ from typing import Any, NoReturn
 if __name__ == "__main__":
     sys.path.append(str(Path(__file__).resolve().parents[2]))  # last: it adds names, and hides none of the standard library's
 
-from sitter.supervise.attempts import ATTEMPTS, CAP_S, FIRST_S, Attempts, clear_group, last_session, oom_kills
+from sitter.supervise.attempts import ATTEMPTS, CAP_S, FIRST_S, Attempts, oom_kills
 from sitter.supervise.exit_file import EXIT, ExitFile, last_words
+from sitter.supervise.group import clear_group, last_agent, let_finish
+from sitter.supervise.identity import boot_id, identity
 
 PARENT_PID, TRAIN_PID, LOG = "parent.pid", "train.pid", "train.log"
 
@@ -57,28 +59,6 @@ LEAVING_S = 10.0
 CTRL_C = 130
 NOT_FOUND, NOT_EXECUTABLE, BUSY = 127, 126, 125
 """Codes in exit.json where nothing could be started; the first two as a shell has them."""
-
-
-def start_ticks(pid: int) -> int | None:
-    """When ``pid`` was started, in clock ticks since boot: pid, this and the boot id name one process for ever. Linux only."""
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_bytes()
-        return int(stat.rpartition(b")")[2].split()[19])
-    except (OSError, ValueError, IndexError):
-        return None
-
-
-def boot_id() -> str | None:
-    """Differs after every boot."""
-    try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    except OSError:
-        return None
-
-
-def identity(pid: int, started: float) -> dict[str, Any]:
-    """What a pid file says: enough never to take a reused pid for this process."""
-    return {"pid": pid, "started": started, "ticks": start_ticks(pid), "boot": boot_id()}
 
 
 def why_not_started(command: list[str], e: OSError) -> tuple[int, str]:
@@ -160,7 +140,7 @@ class Parent:
     def _once(self, log: int, resume: str) -> dict[str, Any]:
         """One attempt; how it ended, as exit.json has it. Raises OverError where it was called off just as it was made."""
         since, started, kills = os.fstat(log).st_size, time.time(), oom_kills()
-        self._mono, self._before = time.monotonic(), last_session(self._run)
+        self._mono, self._before = time.monotonic(), last_agent(self._run)[1]
         try:
             child = subprocess.Popen(self._command, env=self._environment(resume), process_group=0)
         except OSError as e:
@@ -178,11 +158,13 @@ class Parent:
         for number in self._early:
             self._heard(number, None)
         self._early.clear()
-        self._pid_file(TRAIN_PID, identity(child.pid, started))
+        self._pid_file(TRAIN_PID, identity(child.pid, started, self._run))
         self._attempts.began(child.pid, started, since, resume)
         self._say(parent=os.getpid(), pid=child.pid, started=started)
-        os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+        seen = os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
         self._between = True
+        if self._told or (seen is not None and seen.si_code == os.CLD_KILLED and seen.si_status in FORWARDED):
+            let_finish(child.pid, self._run)
         if self._attempts.most:
             clear_group(child.pid)  # what it left behind may hold the GPU's memory, or a port, that the next one needs
         status = child.wait()
@@ -288,7 +270,7 @@ class Parent:
                     return None
                 time.sleep(0.01)
         os.ftruncate(fd, 0)
-        os.pwrite(fd, json.dumps(identity(os.getpid(), time.time())).encode() + b"\n", 0)
+        os.pwrite(fd, json.dumps(identity(os.getpid(), time.time(), self._run)).encode() + b"\n", 0)
         return fd
 
     def _environment(self, resume: str) -> dict[str, str]:

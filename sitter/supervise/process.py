@@ -4,11 +4,14 @@ import json
 import os
 import signal
 import time
+from pathlib import Path
 from typing import Literal
 
 import psutil
 
-from sitter.supervise.parent import TRAIN_PID, boot_id, start_ticks
+from sitter.supervise.group import last_agent
+from sitter.supervise.identity import boot_id, start_ticks
+from sitter.supervise.parent import TRAIN_PID
 from sitter_wire.places import RunDir, small_file
 
 ProcessState = Literal["running", "sleeping", "uninterruptible", "stopped", "zombie", "gone"]
@@ -30,15 +33,18 @@ _STATES: dict[str, ProcessState] = {
 class TrainingProcess:
     """One process, told from any later one with the same pid by its start time."""
 
-    def __init__(self, pid: int, process: psutil.Process | None, started: float | None = None) -> None:
+    def __init__(
+        self, pid: int, process: psutil.Process | None, started: float | None = None, run: RunDir | None = None
+    ) -> None:
         self.pid = pid
         self.started = started
         """Unix seconds, as its parent wrote them into train.pid and exit.json; None where it had no parent."""
-        self._process = process
+        self._process, self._run = process, run
 
     @classmethod
     def find(cls, run: RunDir) -> "TrainingProcess | None":
-        """The one that the run's parent started last, alive or not; None where there was no parent."""
+        """The one that the run's parent started last, alive or not; None where there was no parent. That of the run from which this one is
+        a copy is not alive here."""
         try:
             told = json.loads(small_file(run.path / TRAIN_PID))
             pid, started = int(told["pid"]), float(told["started"])
@@ -52,7 +58,9 @@ class TrainingProcess:
             same = ticks == start_ticks(pid) and boot == boot_id()
         else:
             same = found._process is not None and abs(found._process.create_time() - started) < 5.0
-        return cls(pid, found._process if same else None, started)
+        if same and _is_copy(run, told):
+            same = False
+        return cls(pid, found._process if same else None, started, run)
 
     @classmethod
     def of(cls, pid: int) -> "TrainingProcess":
@@ -88,7 +96,7 @@ class TrainingProcess:
         members = self._members()
         self._send(signal.SIGTERM, members)
         self._send(signal.SIGCONT, members)  # a stopped process would sit on the SIGTERM
-        by_term = self._wait([self._process], grace_s)
+        by_term = self._wait([self._process, *self._agent(members)], grace_s)
         if by_term and self._wait(members, LEFTOVERS_S):
             return "SIGTERM"
         members = {*members, *self._members()}
@@ -121,6 +129,11 @@ class TrainingProcess:
                 pass  # it ended in between
         return found
 
+    def _agent(self, members: "set[psutil.Process]") -> "list[psutil.Process]":
+        """The one of them that trains, where a shell script was started: it has as long for its last checkpoint."""
+        pid = last_agent(self._run.path)[0] if self._run is not None else 0
+        return [process for process in members if process.pid == pid]
+
     def _send(self, number: int, members: "set[psutil.Process]") -> None:
         for process in members:
             try:
@@ -136,6 +149,17 @@ class TrainingProcess:
                 return False
             time.sleep(LOOK_S)
         return True
+
+
+def _is_copy(run: RunDir, told: dict[str, object]) -> bool:
+    """Whether the pid file came here with a copy: it names another directory, which says the same."""
+    home = told.get("run")
+    if not isinstance(home, str) or not home:
+        return False
+    try:
+        return not run.path.samefile(home) and small_file(Path(home) / TRAIN_PID) == small_file(run.path / TRAIN_PID)
+    except (OSError, ValueError):
+        return False
 
 
 def _lives(process: psutil.Process) -> bool:

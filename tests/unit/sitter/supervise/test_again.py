@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from sitter.cli.again import Past
-from sitter.supervise.attempts import last_session
+from sitter.supervise.group import last_agent
 
 WALL, MONO = 10_000.0, 500.0
 
@@ -35,9 +35,9 @@ def test_a_session_is_the_dead_processs_where_it_is_new_and_began_after_it(
 
 def test_the_newest_session_is_what_the_agents_lock_names(tmp_path: Path) -> None:
     lock = tmp_path / "agent.lock"
-    assert last_session(tmp_path) == ""
+    assert last_agent(tmp_path) == (0, "")
     for damaged in ("", "[1]", "{", '{"pid": 7}'):
         lock.write_text(damaged)
-        assert last_session(tmp_path) == ""
+        assert last_agent(tmp_path) == (0, "")
     lock.write_text(json.dumps({"pid": 7, "session": "s"}))
-    assert last_session(tmp_path) == "s"
+    assert last_agent(tmp_path) == (7, "s")

@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -63,7 +64,7 @@ def test_a_pid_that_is_nobodys() -> None:
 
 def test_a_reused_pid_is_not_taken_for_the_training(run: RunDir) -> None:
     with started(SLEEPS) as somebody:
-        right = identity(somebody.pid, 0.0)
+        right = identity(somebody.pid, 0.0, run.path)
         (run.path / TRAIN_PID).write_text(json.dumps(right))
         found = TrainingProcess.find(run)
         assert found is not None
@@ -81,6 +82,40 @@ def test_a_reused_pid_is_not_taken_for_the_training(run: RunDir) -> None:
             found = TrainingProcess.find(run)
             assert found is not None
             assert found.alive() is alive
+
+
+def test_a_copy_of_a_run_has_no_training_to_be_shown_or_ended(run: RunDir, tmp_path: Path) -> None:
+    with started(SLEEPS) as training:
+        (run.path / TRAIN_PID).write_text(json.dumps(identity(training.pid, 0.0, run.path)))
+        copy, moved = RunDir(tmp_path / "copy"), RunDir(tmp_path / "moved")
+        shutil.copytree(run.path, copy.path)
+        there, here = TrainingProcess.find(run), TrainingProcess.find(copy)
+        assert there is not None
+        assert here is not None
+        assert (there.alive(), here.alive()) == (True, False)
+        here.terminate_group()
+        assert training.poll() is None
+        run.path.rename(moved.path)
+        found = TrainingProcess.find(moved)
+        assert found is not None
+        assert found.alive(), "it was moved under the training's feet, and is its run still"
+
+
+def test_the_training_in_a_shell_has_as_long_for_its_last_checkpoint(run: RunDir, until: Until, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The shell dies of the SIGTERM at once; its workers have less time than the training in it."""
+    monkeypatch.setattr("sitter.supervise.process.LEFTOVERS_S", 0.0)
+    saves = (
+        "import json, os, pathlib, signal, sys, time\nrun = pathlib.Path(os.environ['SITTER_RUN'])\n"
+        "def told(*_): time.sleep(0.5); (run / 'saved').touch(); sys.exit(0)\nsignal.signal(15, told)\n"
+        "(run / 'agent.lock').write_text(json.dumps({'pid': os.getpid(), 'session': 's'}))\nprint('up', flush=True)\nsignal.pause()"
+    )
+    (run.path / "train.py").write_text(saves)
+    launch(run, ["sh", "-c", f"{sys.executable} '{run.path}/train.py'; exit 7"], grace_s=0)
+    until(lambda: "up" in run.train_log.read_text())
+    found = TrainingProcess.find(run)
+    assert found is not None
+    assert found.terminate_group() == "SIGTERM"
+    assert (run.path / "saved").exists()
 
 
 @pytest.mark.parametrize("text", ["", "{}", "[]", "null", '{"pid": "x", "started": 1}', '{"pid": 9}'])

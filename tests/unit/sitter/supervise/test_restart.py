@@ -217,6 +217,22 @@ def test_a_notice_that_ends_what_does_not_know_it_is_no_crash(run: RunDir, until
     assert (ended.signal, ended.attempts, ended.told) == (signal.SIGUSR1, 1, "SIGUSR1")
 
 
+def test_a_training_in_a_shell_has_written_its_checkpoint_before_its_end_is_told(run: RunDir, until: Until) -> None:
+    """The shell dies of the notice at once. Who waits for exit.json may take the machine away then."""
+    saves = (
+        "import json, os, pathlib, signal, sys, time\nrun = pathlib.Path(os.environ['SITTER_RUN'])\n"
+        "def told(*_): time.sleep(0.5); (run / 'saved').touch(); sys.exit(0)\nsignal.signal(15, told)\n"
+        "(run / 'agent.lock').write_text(json.dumps({'pid': os.getpid(), 'session': 's'}))\nprint('up', flush=True)\nsignal.pause()"
+    )
+    (run.path / "train.py").write_text(saves)
+    started = launch(run, ["sh", "-c", f"{sys.executable} '{run.path}/train.py'; exit 7"], grace_s=0)
+    until(lambda: "up" in run.train_log.read_text(), 60)
+    os.kill(started.parent_pid, signal.SIGTERM)
+    ended = until(lambda: read_exit(run), 60)
+    assert (run.path / "saved").exists()
+    assert (ended.signal, ended.told) == (signal.SIGTERM, "SIGTERM")
+
+
 def test_the_next_parent_waits_for_the_last_one_to_be_gone(run: RunDir, until: Until) -> None:
     """It has said its last word, and holds its lock for some microseconds yet."""
     launch(run, python("pass"), grace_s=0)
