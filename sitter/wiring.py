@@ -45,6 +45,10 @@ NO_ROOM_MS = 100
 """While the history takes nothing more, it is looked so often whether it does."""
 DAMAGED_S = 10
 """So long a history that was found damaged is tried again; then this daemon leaves, and the agent starts another."""
+GONE_S = 2
+"""The same for one that was deleted: should this daemon be killed meanwhile, it is lost."""
+PUT_BACK = "the history was deleted or replaced while it was in use; it was put back, with all that it held"
+"""Stored in what is put back, and nowhere else."""
 
 
 class Daemon:
@@ -118,7 +122,7 @@ class Daemon:
         self.clients = ClientLink(self.context, places, clock, self.early)
         self.core.trouble.garbage = [self.link.garbage, self.clients.garbage]
         self.stopping = False
-        self._damaged_for = 0
+        self._unfit_for = 0
 
     def serve(self) -> None:
         """Until the training has ended, all is committed and no client is here, or SIGTERM."""
@@ -144,8 +148,9 @@ class Daemon:
         self.inbox.run()  # what could not be sent any more is written down
         self.history.close()
         self.clients.close()
-        self.writer.close()
-        if self._damaged:
+        gone = self.writer.gone
+        self.writer.close()  # where it is gone, this puts it back
+        if self._damaged and not gone:
             place = set_aside(self.run.history, self.clock.wall())
             log.error("the damaged history is moved aside to %s; the next daemon begins a new one", place)
         self.heart.ack(force=True)
@@ -185,8 +190,12 @@ class Daemon:
     def _leave(self) -> None:
         looking = self.clients.present() > 0
         self.writer.leisure(not looking)
-        self._damaged_for = self._damaged_for + 1 if self._damaged else 0
-        if self._damaged_for > DAMAGED_S:
+        self._unfit_for = self._unfit_for + 1 if self._damaged or self.writer.gone else 0
+        if self.writer.gone and self._unfit_for > GONE_S:
+            log.error("the history stays gone: leaving, so that it is put back and the next daemon goes on with it")
+            self.core.log_entry("note", step=self.core.present.step, branch=self.core.present.branch, status="warning", detail=PUT_BACK)
+            self.stopping = True
+        elif self._unfit_for > DAMAGED_S:
             log.error("the history stays damaged: leaving, so that it is moved aside and the next daemon begins a new one")
             self.stopping = True
         if self.writer.ended:

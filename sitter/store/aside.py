@@ -4,16 +4,16 @@ import datetime
 from pathlib import Path
 
 
-def set_aside(history: Path, now: float) -> Path:
-    """Where it lies from now on: beside its old place, with what belongs to it, under a name that SQLite opens as it was. ``now`` in unix
-    seconds. Raises OSError.
+def set_aside(history: Path, now: float, why: str = "damaged") -> Path:
+    """Where it lies from now on: beside its old place, with what belongs to it, under a name that SQLite opens as it was and that has
+    ``why`` in it. ``now`` in unix seconds. Raises OSError.
 
     The file itself goes last: should this be cut short, what is left is still the damaged history, and is set aside by whoever comes next.
     """
     real = history.resolve()  # a link, where the run lies on a network file system
     stamp = datetime.datetime.fromtimestamp(now, datetime.UTC).strftime("%Y%m%dT%H%M%S")
     for n in range(1, 1000):
-        aside = real.with_name(f"{real.name}.damaged-{stamp}" + (f"-{n}" if n > 1 else ""))
+        aside = real.with_name(f"{real.name}.{why}-{stamp}" + (f"-{n}" if n > 1 else ""))
         if not aside.exists():
             break
     for suffix in ("-wal", "-shm", ""):

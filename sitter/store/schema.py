@@ -75,6 +75,10 @@ DAMAGE = ("malformed", "not a database", "corrupt", "no such table", "no such co
 """In what SQLite says: the file will not become better by trying again."""
 
 
+GONE = "the file was deleted or replaced"
+"""Said as SQLite would say it, which does not notice."""
+
+
 def store_error(error: Exception, path: Path) -> StoreError:
     """What SQLite said, as the error that a person sees."""
     return (DamagedError if any(sign in str(error) for sign in DAMAGE) else StoreError)(told(error, path))
@@ -87,6 +91,8 @@ def told(error: Exception, path: Path) -> str:
         return f"the history {path} is locked by another process: expected to be its only writer; end the other one"
     if "full" in text:
         return f"the disk under {path} is full: nothing more can be written; free some space"
+    if GONE in text:
+        return f"the history {path} was deleted or replaced while it was in use: it is put back, and the next daemon goes on with it"
     if any(sign in text for sign in DAMAGE):
         return f"the history {path} is damaged ({text}): the next daemon moves it aside and begins a new one; `sitter attach` starts one"
     if "unable to open" in text or "readonly" in text or "disk I/O" in text:

@@ -23,8 +23,10 @@ from sitter.store.growing import Growing, Statement
 from sitter.store.happenings import Happenings
 from sitter.store.known_session import KnownSession
 from sitter.store.pace import Pace
+from sitter.store.place import Place
 from sitter.store.promises import Promises
-from sitter.store.schema import open_writer, store_error
+from sitter.store.schema import GONE, open_writer, store_error
+from sitter.store.statements import execute
 from sitter_wire.records import Happening, Point, Record
 
 log = logging.getLogger(__name__)
@@ -84,11 +86,13 @@ class Writer:
         self._words: list[Statement] = []
         self._advanced: set[str] = set()
         self._taken = 0
-        self._happenings = Happenings()
+        self._happenings, self._place = Happenings(), Place(path)
         self._thread = threading.Thread(target=self._run, name="sitter-store", daemon=True)
         self.trouble: str | None = None
         self.damaged = False
         """Whether ``trouble`` is one that no trying again will mend."""
+        self.gone = False
+        """Whether the file was deleted or replaced; ``close`` puts it back."""
         self.dropped = 0
         self.at_leisure = False
         """Whether the commit that ``on_commit`` tells of is one that nobody waits for."""
@@ -243,13 +247,15 @@ class Writer:
                 retry = 0.0 if self._commit() else min(max(2 * retry, _RETRY_FIRST), _RETRY_LAST)
                 if closing:
                     ending = ending or time.monotonic() + _CLOSE_WITHIN / 2
-                    if not (retry or self._queue) or time.monotonic() > ending:
+                    if not (retry or self._queue) or self.gone or time.monotonic() > ending:
                         break
         except BaseException:
             self.trouble = "the history's thread ended by an error of its own: nothing is stored any more; see daemon.log, and start again"
             log.exception("sitter-store ended")
             raise
         finally:
+            if self._place.lost():
+                self._place.put_back(self._connection, self._commit, self._clock.wall())
             self._connection.close()
             with self._changed:
                 self._ended = True
@@ -337,10 +343,10 @@ class Writer:
         """One transaction with everything that is kept; False if it has to be tried again."""
         connection = self._connection
         try:
+            self._place.check()
             self._apply_all()
             connection.execute("BEGIN IMMEDIATE")
-            self._write(self._derived)
-            self._write(self._words)
+            self.dropped += execute(connection, self._derived) + execute(connection, self._words)
             self._growing.write()
             ends = [(self._sessions[s].last, self._sessions[s].number) for s in self._advanced]
             connection.executemany("UPDATE sessions SET last_seq = ? WHERE id = ?", ends)
@@ -348,12 +354,13 @@ class Writer:
         except sqlite3.Error as e:
             self._failed(e)
             return False
+        self._place.take()
         self._growing.committed()
         self._derived.clear()
         self._words.clear()
         if self.trouble:
             log.warning("the history is written again")
-            self.trouble, self.damaged = None, False
+            self.trouble, self.damaged, self.gone = None, False, False
         advanced = {session: self._sessions[session].last for session in self._advanced}
         self._advanced.clear()
         with self._changed:
@@ -375,7 +382,7 @@ class Writer:
             log.warning("rolling back: %s", e)
         found = store_error(error, self._path)
         sentence = str(found)
-        self.damaged = isinstance(found, DamagedError)
+        self.damaged, self.gone = isinstance(found, DamagedError), GONE in str(error)
         if sentence != self.trouble:
             log.error("%s; kept, and tried again", sentence)
         self.trouble = sentence
@@ -384,16 +391,3 @@ class Writer:
             del self._words[:excess]
             self.dropped += excess
         self._promises.broken()
-
-    def _write(self, statements: list[Statement]) -> None:
-        """In order. One that can never be stored (a lone surrogate, a number too large) is given up, not tried for ever."""
-        bad: list[int] = []
-        for i, (statement, parameters) in enumerate(statements):
-            try:
-                self._connection.execute(statement, parameters)
-            except (OverflowError, ValueError, sqlite3.IntegrityError, sqlite3.ProgrammingError, sqlite3.InterfaceError) as e:
-                bad.append(i)
-                self.dropped += 1
-                log.error("not stored (%s…): %s", statement[:40], e)
-        for i in reversed(bad):
-            del statements[i]

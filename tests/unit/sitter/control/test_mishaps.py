@@ -16,7 +16,7 @@ from sitter_wire import codec
 from sitter_wire.messages import Ping, ShipmentHeader
 from sitter_wire.places import Endpoints
 
-SECOND = ("held", "heart", "slept", "core", "stops", "ending", "succession")
+SECOND = ("early", "heart", "slept", "core", "stops", "ending", "succession")
 """Parts of the daemon, in the order of their turns."""
 
 
