@@ -27,7 +27,7 @@ from sitter_agent.notices import Notices, rescue
 from sitter_agent.recorder import Recorder
 from sitter_agent.resuming import take_up
 from sitter_agent.safe_point import SafePoint
-from sitter_agent.say import in_words, say
+from sitter_agent.say import in_words, say, uncaught
 from sitter_agent.session import Session, claim
 from sitter_agent.snapshots import Ring
 from sitter_agent.stacks import StackFile
@@ -125,7 +125,8 @@ class Opened:
     def _good_bye(self) -> None:
         p = self.core.progress
         done = p.total is not None and p.done >= p.total - (1 if p.given else 0)
-        self.safe_point.good_bye("total" if done else "left early" if p.managed else "closed")
+        why = "" if p.stopping else uncaught()
+        self.safe_point.good_bye("crashed" if why else "total" if done else "left early" if p.managed else "closed", why)
 
     def _close_adapter(self) -> None:
         self.safe_point.closed = True

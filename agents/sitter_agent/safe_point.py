@@ -23,7 +23,9 @@ GIVE_UP_AFTER = 3
 HEARD_S = 3.0
 """A daemon that pings each second and was heard so recently is there."""
 PAUSE_LOOK_S = 0.25
+"""Between two looks around in a pause, where no command comes."""
 FILES_LOOK_S = 1.0
+"""Between two looks for the files that end a held pause without a daemon."""
 KNOBS_S = 30.0
 """So often what the knobs stand at is told."""
 MOST_KNOWN = 16
@@ -41,19 +43,27 @@ class SafePoint(Counting):
         super().__init__(core.adapter, core.progress)
         self.core, self.commands, self.notices = core, commands, notices
         self._ended = core.clock()
+        """Monotonic seconds at which the last safe point was over: ``step_time`` is counted from there."""
         self._waited = 0.0
+        """Seconds for which this step has waited for data."""
         self._dry = 0
+        """Turns since the last step …"""
         self._usual = 1
+        """… and how many one step took last."""
         self._cleared: tuple[int, int] | None = None
         self._interrupted = False
+        """The KeyboardInterrupt of a stop was raised: once is enough."""
         self._uncopied = 0
+        """Snapshots that failed."""
         self._aftermath = Aftermath()
         self._told = False
+        """The loop's length was told."""
         self._epochs_total = 0
         self._workers: int | None = None
         self._knobs_due = 0.0
         self._known: dict[tuple[str, ...], Known] = {}
         self._last = UNKNOWN
+        """The one that was used last, nearly always the one that is needed next."""
         self.said_goodbye = ""
         self.closed = False
         """The session was ended, or this is a forked child: a loop that still runs only counts."""
@@ -123,11 +133,11 @@ class SafePoint(Counting):
             self.core.pending.poll()
             self.good_bye(how)
 
-    def good_bye(self, how: str) -> None:
-        """Once per loop."""
-        if not self.said_goodbye and how in ("total", "stopped", "left early", "closed"):
+    def good_bye(self, how: str, why: str = "") -> None:
+        """Once per loop; and where an exception ends the script, for the last time."""
+        if how == "crashed" or (not self.said_goodbye and how in ("total", "stopped", "left early", "closed")):
             self.said_goodbye = how
-            self.core.event(GoodBye(how=how))  # type: ignore[arg-type]
+            self.core.event(GoodBye(how=how, why=why))  # type: ignore[arg-type]
 
     # -- a loop of the script's own ----------------------------------------------------------------------------------------
 

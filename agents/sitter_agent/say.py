@@ -4,6 +4,8 @@ import sys
 
 from sitter_agent.handlers import raised_by_handler
 
+MOST_WORDS = 300
+
 
 def say(text: str) -> None:
     """Write ``sitter: text`` to stderr. A closed or missing stderr is nobody's fault."""
@@ -36,3 +38,12 @@ def in_words(error: BaseException) -> str:
         return f"{type(error).__name__}: {error}"
     except Exception:  # noqa: BLE001 — a foreign __str__ may raise anything
         return type(error).__name__
+
+
+def uncaught() -> str:
+    """The exception that has just ended the script, in words; empty where none has. Python keeps it from printing its traceback until the
+    process is gone. At a prompt or in a notebook it is one that the user has long seen; and Ctrl-C is the user's own."""
+    error = getattr(sys, "last_exc", None) or getattr(sys, "last_value", None)
+    if not isinstance(error, Exception) or hasattr(sys, "ps1"):
+        return ""
+    return in_words(error).split("\n")[0][:MOST_WORDS]

@@ -183,9 +183,11 @@ class Preempted(Event, frozen=True, tag="preempted"):
 
 
 class GoodBye(Event, frozen=True, tag="goodbye"):
-    """The loop ended: ``total`` reached it, ``stopped`` by command, ``left early`` otherwise (break or exception)."""
+    """The loop ended: ``total`` reached it, ``stopped`` by command, ``left early`` otherwise (break or exception). ``crashed``: the script
+    ended by an exception, and ``why`` names it; this comes last, whatever was said before."""
 
-    how: Literal["total", "stopped", "left early", "closed"]
+    how: Literal["total", "stopped", "left early", "closed", "crashed"]
+    why: str = ""
 
 
 AnyEvent = (

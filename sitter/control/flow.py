@@ -215,7 +215,8 @@ class Flow:
         self._log("note", step=h.step, branch=h.branch, status=event.level, detail=event.text, time=self._when(h, late))
 
     def _goodbye(self, h: Happening, event: events.GoodBye, late: bool) -> None:
-        self._log("note", step=h.step, branch=h.branch, status="loop ended", detail=event.how, time=self._when(h, late))
+        detail = f"{event.how}: {event.why}" if event.why else event.how
+        self._log("note", step=h.step, branch=h.branch, status="loop ended", detail=detail, time=self._when(h, late))
 
     def _preempted(self, h: Happening, event: events.Preempted, late: bool) -> None:
         detail = f"{event.signal}: {event.text}"

@@ -142,7 +142,7 @@ class Life:
             if goodbye == "stopped" and (self.exit.code in INTERRUPTED or self.exit.signal == signal.SIGINT):
                 return "stopped"
             if self.exit.code == 0:
-                return "finished"
+                return "finished" if goodbye != "crashed" else "crashed"  # a shell script that it was started by says all is well
             return "preempted" if self.exit.told in NOTICES else "crashed"
         endings: dict[str | None, State] = {
             "total": "finished",

@@ -1,5 +1,7 @@
 """What the logbook says when the training died: why, its last words, and what follows."""
 
+import msgspec
+
 from sitter.clock import Clock
 from sitter.control.core import Core
 from sitter.model import ExitNow, State
@@ -17,6 +19,8 @@ LOOK_S = 10.0
 XID_S = 300.0
 """A GPU error so long before the end is named beside it."""
 KEPT_ALARMS = 20
+BY_EXCEPTION = "an exception ended it"
+ALL_WELL = "though the command that it was started by ended with exit code 0, and so it is not started again"
 
 
 class Obituary:
@@ -78,10 +82,13 @@ class Obituary:
             how = f", {in_words(exit_.code, exit_.signal)}" if exit_.time is not None else ""
             core.log_entry("note", step=step, branch=core.present.branch, status=state, detail=f"{began}{how}{why}")
             return began + how + why
+        died = core.present.session.why if core.present.session is not None else ""
         death = examine(
             core.run.train_log, code=exit_.code, number=exit_.signal, pid=exit_.pid, ended=exit_.time, span=exit_.log,
-            oom_kills=exit_.oom_kills, error=exit_.error,
+            oom_kills=exit_.oom_kills, error=exit_.error or died,
         )  # fmt: skip
+        if died and exit_.signal is None and not exit_.code:
+            death = msgspec.structs.replace(death, how=BY_EXCEPTION if exit_.code is None else f"{BY_EXCEPTION}, {ALL_WELL}")
         text = f"{began}, {self._with_xids(death, exit_.time)}{why}"
         self._write(text, death, step=step, time=None)
         return text

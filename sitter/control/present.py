@@ -33,7 +33,9 @@ class Session(msgspec.Struct, kw_only=True):
     start: events.SessionStart | None = None
     """None until its record has come."""
     goodbye: str | None = None
-    """How it ended, as it said itself: ``total``, ``closed``, ``stopped``, ``left early``; None where it has not."""
+    """How it ended, as it said itself: ``total``, ``closed``, ``stopped``, ``left early``, ``crashed``; None where it has not."""
+    why: str = ""
+    """The exception that ended its script."""
     preempted: bool = False
     """It was told that the machine is taken away, and may still be writing its checkpoint."""
     preempted_at: float = 0.0
@@ -138,7 +140,7 @@ class Present:
         elif isinstance(event, events.CheckpointRemoved):
             self.checkpoints.pop(event.path, None)
         elif isinstance(event, events.GoodBye) and self.session:
-            self.session.goodbye = event.how
+            self.session.goodbye, self.session.why = event.how, event.why
         elif isinstance(event, events.Preempted) and self.session:
             self.session.preempted, self.session.preempted_at = True, h.time / 1e9
         if h.branch == self.branch and self.step is not None:

@@ -332,8 +332,17 @@ def test_an_exception_of_the_script_ends_it_as_ever(tmp_path):
     )
     assert done.returncode == 1
     assert done.stderr.rstrip().endswith("ZeroDivisionError: division by zero")
-    assert run.events(GoodBye) == [GoodBye(how="left early")]
+    assert run.events(GoodBye) == [GoodBye(how="left early"), GoodBye(how="crashed", why="ZeroDivisionError: division by zero")]
     assert run.values("loss") == [(0, 1.0)]
+
+
+@pytest.mark.parametrize(("end", "last"), [
+    ("1 / 0", "crashed"), ("sys.exit()", ""), ("sys.exit(1)", ""), ("raise KeyboardInterrupt", ""),
+    ("try: 1 / 0\nexcept ZeroDivisionError: pass", ""),
+])
+def test_what_comes_after_the_loop_may_be_an_exception_too(tmp_path, end, last):
+    _, run = run_script(tmp_path, f"a = sitter_agent.start(daemon=False)\nfor s in a.steps(5): a.log(loss=1.0)\n{end}")
+    assert [e.how for e in run.events(GoodBye)] == ["total", *([last] if last else [])]
 
 
 def test_what_was_logged_survives_a_kill(tmp_path):

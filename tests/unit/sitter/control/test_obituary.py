@@ -87,3 +87,16 @@ def test_a_process_that_told_no_step_is_said_to_have_told_none(run):
     with daemon(run) as obituary:
         told = obituary.last("crashed", how, None)
     assert told == "t: crashed before it told a step, the training ended at once (after 2.1 s) with exit code 3: no such file"
+
+
+@pytest.mark.parametrize(("how", "says"), [
+    (None, "t: crashed at step 7, an exception ended it: ValueError: no"),
+    (ExitNow(code=0, signal=None, time=10.0), "t: crashed at step 7, an exception ended it, though the command that it was started by "
+     "ended with exit code 0, and so it is not started again: ValueError: no"),
+    (ExitNow(code=1, signal=None, time=10.0), "t: crashed at step 7, exit code 1: ValueError: no"),
+])  # fmt: skip
+def test_an_exception_that_the_good_bye_names_is_the_cause(run, how, says):
+    with daemon(run) as obituary:
+        session = obituary._core.flow.session("s", (1.0, 1.0), 7)
+        session.goodbye, session.why = "crashed", "ValueError: no"
+        assert obituary.last("crashed", how, 7) == says
