@@ -5,6 +5,7 @@ import logging
 from sitter.clock import Clock
 from sitter.control.agent_link import AgentLink
 from sitter.control.core import Core
+from sitter.vitals import Stood
 from sitter_wire.commands import Command, Outcome, Rollback
 from sitter_wire.messages import Ack, Answer, AnyMessage, Hello, Order, Ping, Pong, ShipmentHeader, Stacks
 
@@ -106,12 +107,14 @@ class Heart:
     def _stacks(self, stacks: Stacks) -> None:
         """Answered by the control thread at once: no safe point is needed, and where none comes this is how one learns why."""
         core, present = self._core, self._core.present
-        if not core.orders.waits_for(stacks.id):
-            return
-        stood = core.stillness.heard(stacks)
-        told = f"the training stands at {stood.where or 'an unknown line'}; the stacks of {stood.threads} threads are in the logbook"
-        told += f" and in {stood.path}" if stood.path else ""
-        core.flow.outcome(Outcome(id=stacks.id, status="applied", step=present.step or 0, branch=present.branch or 0, text=told))
+
+        def told(stood: Stood) -> None:
+            text = f"the training stands at {stood.where or 'an unknown line'}; the stacks of {stood.threads} threads are in the logbook"
+            text += f" and in {stood.path}" if stood.path else ""
+            core.flow.outcome(Outcome(id=stacks.id, status="applied", step=present.step or 0, branch=present.branch or 0, text=text))
+
+        if core.orders.waits_for(stacks.id):
+            core.stillness.heard(stacks.text, told)
 
     def _hello(self, hello: Hello) -> None:
         """A session speaks for the first time to this daemon: what earlier ones left in files comes before its records."""

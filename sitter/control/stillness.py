@@ -1,6 +1,5 @@
 """Looks at the training process while nothing comes from it, and takes the stacks of all its threads when a rule wants to know."""
 
-import contextlib
 import logging
 import threading
 from collections import deque
@@ -10,11 +9,12 @@ from sitter.clock import Clock
 from sitter.control.life import Life
 from sitter.control.orders import Orders
 from sitter.control.present import Present
+from sitter.control.stack_reports import StackReports, Stacks
 from sitter.rules.view import RunView
 from sitter.supervise import stack_text, vitals, witness
 from sitter.vitals import Stood
 from sitter_wire.commands import DumpStacks
-from sitter_wire.messages import Pong, Stacks
+from sitter_wire.messages import Pong
 from sitter_wire.phases import CONTROL
 from sitter_wire.places import RunDir
 
@@ -29,14 +29,13 @@ WINDOW_S = 10.0
 """Over which CPU and I/O are told: a tick of the kernel's clock in it is 0.1 % of a core."""
 ANSWER_S = 5.0
 """The control thread answers in a millisecond; after so long it is looked from outside."""
-MOST_REPORTS = 50
-"""Stack reports of a run that are kept."""
 MOST_LOGGED = 20_000
 """Characters of a dump in the logbook; the report has all."""
 
 
 class Stillness:
-    """On the loop's thread, but for looks from outside, which may take seconds and are made in a thread of their own."""
+    """On the loop's thread, but for looks from outside, which may take seconds, and reports, which a disk may keep for hours: those have
+    threads of their own."""
 
     def __init__(
         self, run: RunDir, clock: Clock, present: Present, life: Life, orders: Orders, view: RunView, *,
@@ -50,12 +49,14 @@ class Stillness:
         self._seen_at, self._tid = 0.0, 0
         self._asked_at: float | None = None
         self._asked = ""
-        self._outside = False
+        self._outside = self._reporting = False
+        self._reports = StackReports(run, clock, post)
 
     # -- the process -------------------------------------------------------------------------------------------------------
 
     def look(self) -> None:
         """Once a second, before the rules: keeps ``view.vitals``, ``view.phase`` and ``view.stood`` true."""
+        self._reports.tick()
         view, now, pid = self._view, self._clock.monotonic(), self._life.pid
         session = self._present.session.id if self._present.session else ""
         if session != self._session:
@@ -105,7 +106,7 @@ class Stillness:
     def take(self) -> None:
         """The stacks are wanted: by the control thread where it answers, else from outside. Called every second until they are there."""
         now, session = self._clock.monotonic(), self._present.session
-        if self._outside:
+        if self._outside or self._reporting:
             return
         silent = self._view.agent_age
         if session is not None and self._asked_at is None and silent is not None and silent < SILENT_S:
@@ -115,9 +116,9 @@ class Stillness:
             self._asked_at = now
             self._from_outside()
 
-    def heard(self, stacks: Stacks) -> Stood:
-        """The control thread's answer, to a rule or to the operator."""
-        return self._stood(stacks.text, "its control thread", "")
+    def heard(self, text: str, told: Callable[[Stood], None]) -> None:
+        """The control thread's answer, to a rule or to the operator; ``told`` is called with what it says once it is written down."""
+        self._report(text, "its control thread", "", told)
 
     def _from_outside(self) -> None:
         pid, session = self._life.pid, self._session
@@ -147,40 +148,29 @@ class Stillness:
     def _came(self, session: str, text: str, how: str, kernel: str) -> None:
         self._outside = False
         if session == self._session:
-            self._stood(text, how, kernel)
+            self._report(text, how, kernel, lambda stood: None)
 
-    def _stood(self, text: str, how: str, kernel: str) -> Stood:
-        """Write the report, find the line, tell the logbook and the rules."""
-        present, now = self._present, self._clock.monotonic()
-        threads = stack_text.parse(text)
-        began = present.session.clock[0] if present.session and present.session.clock else None
-        where = stack_text.where(threads, began)
-        step = present.step or 0
-        head = f"session {self._session}, step {step}, taken by {how}\n" + (f"it stands at {where}\n" if where else "")
-        path = self._write(step, head + "\n" + text + (f"\n\nthreads, as the kernel sees them\n{kernel}\n" if kernel else "\n"))
-        stood = Stood(
-            at=now, session=self._session, step=step, how=how, path=path, where=where, innermost=stack_text.innermost(threads),
-            threads=len(threads),
+    def _report(self, text: str, how: str, kernel: str, told: Callable[[Stood], None]) -> None:
+        """Have the report written and the line found; then tell the logbook and the rules."""
+        present = self._present
+        stacks = Stacks(
+            at=self._clock.monotonic(), session=self._session, step=present.step or 0, how=how, text=text, kernel=kernel,
+            began=present.session.clock[0] if present.session and present.session.clock else None,
         )  # fmt: skip
-        self._view.stood = stood
-        self._asked_at = None
-        told = f"the training stands at {where}" if where else f"where the training stands is not known: {how}"
-        told += f"; the stacks of {len(threads)} threads, by {how}" if threads else ""
-        told += f", are in {path}" if path and threads else ""
-        self._log("note", step=present.step, branch=present.branch, status="stacks", detail=f"{told}\n{text[:MOST_LOGGED]}".strip())
-        return stood
 
-    def _write(self, step: int, text: str) -> str:
-        """The report's path in the run directory; empty where it could not be written."""
-        name = f"stacks-{step}-{int(self._clock.wall())}.txt"
-        try:
-            self._run.reports.mkdir(exist_ok=True)
-            (self._run.reports / name).write_text(text, encoding="utf-8", errors="replace")
-        except OSError as e:
-            log.warning("cannot write %s: %s", name, e)
-            return ""
-        reports = [p for p in self._run.reports.glob("stacks-*-*.txt") if p.name.count("-") == 2 and p.stem.split("-")[1].isdigit()]
-        for old in sorted(reports, key=lambda p: p.stem.split("-")[2])[:-MOST_REPORTS]:
-            with contextlib.suppress(OSError):
-                old.unlink()
-        return f"reports/{name}"
+        def stood(stood: Stood) -> None:
+            self._reporting = False
+            self._stood(stood, stacks)
+            told(stood)
+
+        self._reporting = True
+        self._reports.take(stacks, stood)
+
+    def _stood(self, stood: Stood, stacks: Stacks) -> None:
+        if stood.session == self._session:
+            self._view.stood, self._asked_at = stood, None
+        told = f"the training stands at {stood.where}" if stood.where else f"where the training stands is not known: {stood.how}"
+        told += f"; the stacks of {stood.threads} threads, by {stood.how}" if stood.threads else ""
+        told += f", are in {stood.path}" if stood.path and stood.threads else ""
+        detail = f"{told}\n{stacks.text[:MOST_LOGGED]}".strip()
+        self._log("note", step=stood.step, branch=self._present.branch, status="stacks", detail=detail)

@@ -58,17 +58,17 @@ def main_thread(threads: list[Thread]) -> Thread | None:
     return next(iter(named or modules or threads[-1:]), None)
 
 
-def where(threads: list[Thread], began: float | None = None) -> str:
+def where(threads: list[Thread], began: float | None = None, *, quote: bool = True) -> str:
     """The innermost line of the script, and the library call it waits in: ``train.py:41 in evaluate: `x = q.get()`, inside
     threading.py:324 wait``. Empty where there are no frames. ``began``: unix seconds of the session's start: a file that was changed
-    since is not quoted, since the line may be another one by now."""
+    since is not quoted, since the line may be another one by now. ``quote`` False: no file is read."""
     main = main_thread(threads)
     if main is None:
         return ""
     frames = [f for f in main.frames if f.file.endswith(DRILL) or not any(ours in f.file for ours in OURS)] or main.frames
     own = next((f for f in frames if not is_library(f.file)), frames[0])
     text = f"{short(own.file)}:{own.line} in {own.function}"
-    quoted = _line(own, began)
+    quoted = _line(own, began) if quote else ""
     text += f": `{quoted}`" if quoted else ""
     inner = frames[0]
     return text if inner is own else f"{text}, inside {short(inner.file)}:{inner.line} {inner.function}"
