@@ -4,10 +4,11 @@ import math
 from dataclasses import dataclass
 
 from sitter.model import Curve, Incident, LogEntry
+from sitter.report.course import course
 from sitter.report.interventions import MOST_LOG, Intervention, first_start, interventions
 from sitter.report.totals import Totals, totals
 from sitter.store.reader import Reader
-from sitter_wire.events import SessionStart
+from sitter_wire.events import LoopStart, SessionStart
 from sitter_wire.rundir import RunInfo
 
 
@@ -22,7 +23,7 @@ class Ends:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """Of one run. ``ends``: of loss and goal. ``left``: steps at which branches were abandoned."""
+    """Of one run. ``total``: the steps that it was to do; ``ends``: of loss and goal."""
 
     info: RunInfo
     state: str
@@ -31,6 +32,7 @@ class Facts:
     interventions: list[Intervention]
     incidents: list[Incident]
     log: list[LogEntry]
+    total: int | None
     ends: dict[str, Ends]
     goal: str | None
     better: str
@@ -39,7 +41,8 @@ class Facts:
 def gather(reader: Reader, info: RunInfo, state: str) -> Facts:
     """Raises StoreError."""
     log = reader.logbook(limit=MOST_LOG)
-    done = interventions(reader, log)
+    made = course(reader)
+    done = interventions(reader, log, made)
     start = first_start(reader)
     goal = start.goal if start is not None else None
     better = start.better if start is not None else "lower"
@@ -49,9 +52,19 @@ def gather(reader: Reader, info: RunInfo, state: str) -> Facts:
         if found is not None:
             ends[name] = found
     return Facts(
-        info=info, state=state, start=start, totals=totals(reader, done, log), interventions=done, incidents=reader.incidents(), log=log,
-        ends=ends, goal=goal, better=better,
+        info=info, state=state, start=start, totals=totals(reader, made, log), interventions=done, incidents=reader.incidents(), log=log,
+        total=_total(reader, start), ends=ends, goal=goal, better=better,
     )  # fmt: skip
+
+
+def _total(reader: Reader, start: SessionStart | None) -> int | None:
+    """Of all steps that it was to do, as was said last."""
+    total = start.total if start is not None else None
+    for stored in reader.events(["loop"]):
+        event = stored.happening.event
+        if isinstance(event, LoopStart) and event.total is not None:
+            total = event.total
+    return total
 
 
 def _ends(reader: Reader, name: str, better: str) -> Ends | None:

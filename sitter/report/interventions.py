@@ -3,6 +3,7 @@
 import msgspec
 
 from sitter.model import LogEntry, Struct
+from sitter.report.course import Course, course
 from sitter.store.reader import Reader
 from sitter_wire.events import Done, KnobChanged, SessionStart
 
@@ -16,7 +17,9 @@ Detail = dict[str, float | int | str | bool | list[str] | None]
 class Intervention(Struct, frozen=True):
     """One. ``step`` is where it was applied, on ``branch``; ``time`` unix seconds; ``who``: ``operator`` or a rule's name.
 
-    ``before`` and ``after``: of a knob its effective values, of a rollback the steps. ``dropped``: batches. ``lost``: steps."""
+    ``before`` and ``after``: of a knob its effective values, of a rollback or a restart the steps. ``dropped``: batches. ``lost``: steps.
+    ``replayed``: of a rollback, whether the same batches came again. ``left``: it was done before a restart from an earlier state, so that
+    nothing of it is in the run any more."""
 
     step: int
     branch: int
@@ -29,6 +32,8 @@ class Intervention(Struct, frozen=True):
     after: float | None = None
     dropped: int | None = None
     lost: int | None = None
+    replayed: bool = False
+    left: bool = False
 
     @property
     def verb(self) -> str:
@@ -36,9 +41,11 @@ class Intervention(Struct, frozen=True):
         return self.action.split()[0]
 
 
-def interventions(reader: Reader, log: "list[LogEntry] | None" = None) -> list[Intervention]:
+def interventions(reader: Reader, log: "list[LogEntry] | None" = None, made: "Course | None" = None) -> list[Intervention]:
     """Those that were applied, in order; a restart is one, since its process began anew. Raises StoreError."""
     log = reader.logbook(limit=MOST_LOG) if log is None else log
+    made = course(reader) if made is None else made
+    ended, asked = "", False
     details = _details(reader)
     found: list[Intervention] = []
     why: dict[str, str] = {}
@@ -49,9 +56,32 @@ def interventions(reader: Reader, log: "list[LogEntry] | None" = None) -> list[I
             why[f"{entry.rule}: {entry.action}"] = entry.detail.removeprefix(f"{entry.action}: ")
         elif entry.kind == "outcome" and entry.status == "applied" and _verb(entry) in CHANGING:
             found.append(_applied(entry, why, details))
+        elif entry.kind == "incident" and entry.status == "crashed":
+            ended = entry.detail
+        elif entry.kind == "restart" and entry.status == "restarting":
+            asked = True
         elif entry.kind == "restart" and entry.status == "started":
-            found.append(_one(entry, "restart", who="sitter", why=entry.detail, text="the training was started again"))
-    return sorted([*found, *_with_others(reader, found)], key=lambda i: i.time)
+            found.append(_restart(entry, ended or entry.detail, made, who="sitter" if asked else "operator"))
+            ended, asked = "", False
+    done = sorted([*found, *_with_others(reader, found)], key=lambda i: i.time)
+    return [msgspec.structs.replace(i, left=True) if i.verb != "restart" and _left(i, made) else i for i in done]
+
+
+def _restart(entry: LogEntry, why: str, made: Course, *, who: str) -> Intervention:
+    """Where the process before it had come to, where this one went on, and how much of that is done again."""
+    _, resumed = made.resumed.get(entry.branch or 0, (None, None))
+    thrown = [t for t in made.thrown if t.next_branch == entry.branch]
+    came = max((t.to for t in thrown), default=resumed)
+    return _one(
+        entry, "restart", who=who, why=why, text="the training was started again", before=came, after=resumed,
+        lost=sum(t.to - t.after for t in thrown),
+    )  # fmt: skip
+
+
+def _left(one: Intervention, made: Course) -> bool:
+    if one.verb == "rollback" and one.before is not None:
+        return made.left_by_restart(one.branch, one.step + 1)  # what it opened
+    return made.left_by_restart(one.branch, one.step)
 
 
 def _with_others(reader: Reader, found: list[Intervention]) -> list[Intervention]:
@@ -77,7 +107,7 @@ def _applied(entry: LogEntry, why: dict[str, str], details: dict[tuple[int, int,
     return _one(
         entry, entry.action or "", who=rule or "operator", why=_reason(entry, why), text=entry.detail,
         before=_number(before), after=_number(after), dropped=_whole(detail.get("count")) if verb == "drop" else None,
-        lost=_whole(detail.get("lost")),
+        lost=_whole(detail.get("lost")), replayed=detail.get("replay") is True and "data go on" not in entry.detail,
     )  # fmt: skip
 
 

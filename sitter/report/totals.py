@@ -3,11 +3,12 @@
 import math
 from collections.abc import Iterator
 from itertools import pairwise
+from typing import get_args
 
 from sitter.model import LogEntry, Struct
-from sitter.report.interventions import Intervention
+from sitter.report.course import Cause, Course, Thrown
 from sitter.store.reader import Reader
-from sitter_wire.events import Paused, Restored
+from sitter_wire.events import Paused
 
 LONGEST_S = 60.0
 """Between two samples of a GPU's power; over a longer gap nothing is known of it."""
@@ -16,8 +17,8 @@ LONGEST_S = 60.0
 class Totals(Struct, frozen=True):
     """Seconds but where said. None: unknown.
 
-    ``trained``: from each process's first record to its last. ``lost`` by cause: ``rollbacks`` (the steps that were thrown away),
-    ``pauses``, ``stalls``, ``between processes`` (crashes and restarts)."""
+    ``trained``: from each process's first record to its last. ``lost`` by cause: ``rollbacks`` and ``restarts`` (the steps that they have
+    thrown away), ``pauses``, ``stalls``, ``between processes``. ``steps_lost``: by rollbacks and by restarts, by the same names."""
 
     steps: int
     began: float | None
@@ -26,92 +27,63 @@ class Totals(Struct, frozen=True):
     gpus: int | None
     gpu_hours: float | None
     lost: dict[str, float]
-    steps_lost: int
+    steps_lost: dict[str, int]
     energy_kwh: float | None
     restarts: int
     checkpoints: int
     incidents: int
 
 
-def totals(reader: Reader, done: list[Intervention], log: list[LogEntry]) -> Totals:
+def totals(reader: Reader, made: Course, log: list[LogEntry]) -> Totals:
     """Raises StoreError."""
-    spans = _spans(reader)
+    spans = made.processes
     trained = sum(end - begin for begin, end in spans)
-    steps, _, _ = reader.points("loss")
     gpus = _gpus(reader)
-    lost = {
-        "rollbacks": _rollbacks(reader),
-        "pauses": _pauses(reader),
-        "stalls": sum(_stalls(log)),
+    pauses = list(_pauses(reader))
+    stalls = list(_stalls(log))
+    lost = {f"{cause}s": sum(_without(t, [*pauses, *stalls]) for t in made.thrown if t.cause == cause) for cause in get_args(Cause)}
+    lost |= {
+        "pauses": sum(end - begin for begin, end in pauses),
+        "stalls": sum(end - begin for begin, end in stalls),
         "between processes": sum(max(0.0, later - end) for (_, end), (later, _) in pairwise(spans)),
     }
+    steps = {f"{cause}s": sum(t.to - t.after for t in made.thrown if t.cause == cause) for cause in get_args(Cause)}
     return Totals(
-        steps=int(steps[-1]) + 1 if len(steps) else 0, began=spans[0][0] if spans else None, ended=spans[-1][1] if spans else None,
+        steps=made.steps, began=spans[0][0] if spans else None, ended=spans[-1][1] if spans else None,
         trained=trained, gpus=gpus or None, gpu_hours=trained * gpus / 3600.0 if gpus else None,
-        lost={cause: seconds for cause, seconds in lost.items() if seconds > 0},
-        steps_lost=sum(i.lost or 0 for i in done), energy_kwh=_energy(reader), restarts=max(0, len(spans) - 1),
+        lost={cause: seconds for cause, seconds in lost.items() if seconds > 0 or steps.get(cause)},
+        steps_lost={cause: n for cause, n in steps.items() if n}, energy_kwh=_energy(reader), restarts=max(0, len(spans) - 1),
         checkpoints=sum(e.kind == "checkpoint" and e.status in ("verified", "written") for e in log), incidents=len(reader.incidents()),
     )  # fmt: skip
 
 
-def _spans(reader: Reader) -> list[tuple[float, float]]:
-    """Of each process, its first record's and its last one's wall time."""
-    clocks = reader.clocks()
-    found: dict[int, tuple[float, float]] = {}
-
-    def seen(session: int, time: float) -> None:
-        lo, hi = found.get(session, (time, time))
-        found[session] = min(lo, time), max(hi, time)
-
-    for group in reader.groups():
-        if not group.host:
-            for rows in reader.rows(group):
-                if rows.time:
-                    seen(rows.session, clocks.wall(rows.session, min(rows.time)))
-                    seen(rows.session, clocks.wall(rows.session, max(rows.time)))
-    numbers = {name: number for number, name in clocks.names.items()}
-    for stored in reader.events():
-        number = numbers.get(stored.session)
-        if number is not None:
-            seen(number, clocks.wall(number, stored.happening.time // 1000))
-    return sorted(found.values())
+def _without(thrown: Thrown, others: list[tuple[float, float]]) -> float:
+    """How long it took, without what is counted as a pause or a stall."""
+    within = sum(max(0.0, min(thrown.ended, end) - max(thrown.began, begin)) for begin, end in others)
+    return max(0.0, thrown.ended - thrown.began - within)
 
 
-def _rollbacks(reader: Reader) -> float:
-    """Seconds spent on steps that a restore threw away: between the first of them and the restore."""
-    clocks, lost = reader.clocks(), 0.0
-    numbers = {name: number for number, name in clocks.names.items()}
-    for stored in reader.events(["restored"]):
+def _pauses(reader: Reader) -> Iterator[tuple[float, float]]:
+    """From when to when. One in which the process ended is over with it."""
+    since: tuple[float, str] | None = None
+    for stored in reader.events(["paused", "start"]):
         event = stored.happening.event
-        if isinstance(event, Restored) and event.left > event.step:
-            _, times, _ = reader.points("loss", [(event.from_branch, event.step, event.left)])
-            at = clocks.wall(numbers.get(stored.session, 0), stored.happening.time // 1000)
-            if len(times):
-                lost += max(0.0, at - float(times[0]))
-    return lost
+        if isinstance(event, Paused) and event.paused:
+            since = stored.wall, stored.session
+        elif since is not None:
+            if isinstance(event, Paused) and stored.session == since[1]:
+                yield since[0], max(since[0], stored.wall)
+            since = None
 
 
-def _pauses(reader: Reader) -> float:
-    total, since = 0.0, None
-    for stored in reader.events(["paused"]):
-        event = stored.happening.event
-        if isinstance(event, Paused):
-            if event.paused:
-                since = stored.wall
-            elif since is not None and stored.wall is not None:
-                total += max(0.0, stored.wall - since)
-                since = None
-    return total
-
-
-def _stalls(log: list[LogEntry]) -> Iterator[float]:
+def _stalls(log: list[LogEntry]) -> Iterator[tuple[float, float]]:
     """From the finding to the end of its incident."""
     since: float | None = None
     for entry in log:
         if entry.rule == "stalled" and entry.kind == "finding" and entry.status in ("warning", "critical"):
             since = entry.time if since is None else since
         elif entry.rule == "stalled" and entry.kind == "incident" and entry.status not in ("open", None) and since is not None:
-            yield max(0.0, entry.time - since)
+            yield since, max(since, entry.time)
             since = None
 
 

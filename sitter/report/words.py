@@ -24,7 +24,7 @@ def head(facts: Facts) -> list[tuple[str, str]]:
         rows.append(("versions", ", ".join(f"{name} {version}" for name, version in start.versions.items())))
     if t.began is not None and t.ended is not None:
         rows.append(("time", f"{iso(t.began)} to {iso(t.ended)}, {human(t.ended - t.began)}"))
-    total = f" of {start.total:,}" if start is not None and start.total else ""
+    total = f" of {facts.total:,}" if facts.total else ""
     rows.append(("steps", f"{t.steps:,}{total}"))
     for name, ends in facts.ends.items():
         (first_at, first), (_, last), (best_at, best) = ends.first, ends.last, ends.best
@@ -36,12 +36,12 @@ def head(facts: Facts) -> list[tuple[str, str]]:
 def sums(facts: Facts) -> list[tuple[str, str]]:
     """The totals."""
     t = facts.totals
-    lost = "; ".join(f"{cause} {human(seconds)}" for cause, seconds in t.lost.items()) or "none"
-    steps = f" ({t.steps_lost:,} steps)" if t.steps_lost else ""
+    steps = {cause: f" ({n:,} steps thrown away)" for cause, n in t.steps_lost.items()}
+    lost = "; ".join(f"{cause} {human(seconds)}{steps.get(cause, '')}" for cause, seconds in t.lost.items()) or "none"
     return [
         ("hours of training", f"{t.trained / 3600:.2f}"),
         ("GPU hours", "unknown: no GPU was seen" if t.gpu_hours is None else f"{t.gpu_hours:.2f} ({t.gpus} GPU{'s' * (t.gpus != 1)})"),
-        ("hours lost", lost + steps),
+        ("time lost", lost),
         ("energy of the GPUs", "unknown" if t.energy_kwh is None else f"{t.energy_kwh:.2f} kWh"),
         ("restarts", f"{t.restarts}"),
         ("checkpoints written", f"{t.checkpoints}"),
@@ -53,13 +53,22 @@ def sums(facts: Facts) -> list[tuple[str, str]]:
 def row(one: Intervention) -> tuple[str, ...]:
     """Of the table of interventions."""
     change = ""
-    if one.before is not None and one.after is not None:
+    if one.verb in ("rollback", "restart") and one.before is not None:
+        to = "the start" if one.after is None else f"{one.after:,.0f}"
+        change = f"step {one.before:,.0f} → {to}, {one.lost or 0:,} steps lost"
+    elif one.before is not None and one.after is not None:
         change = f"{one.before:g} → {one.after:g}"
-        if one.lost is not None:
-            change = f"step {one.before:,.0f} → {one.after:,.0f}, {one.lost:,} steps lost"
     dropped = "" if one.dropped is None else f"{one.dropped:,}"
+    if one.verb == "rollback" and not one.replayed and one.lost:
+        dropped = f"those of {one.lost:,} steps"
     why = one.why or ("by hand" if one.who == "operator" else "")
-    return f"{one.step:,}", iso(one.time), one.who, one.action, change, why, dropped
+    left = "; left behind by a later restart" if one.left else ""
+    return f"{at(one):,}", iso(one.time), one.who, one.action, change, why + left, dropped
+
+
+def at(one: Intervention) -> int:
+    """The step that had been reached when it was done."""
+    return int(one.before) if one.verb in ("rollback", "restart") and one.before is not None else one.step
 
 
 def incident_row(one: Incident) -> tuple[str, ...]:
@@ -76,16 +85,18 @@ def methods(facts: Facts) -> str:
     """A sentence to paste into a paper."""
     if not facts.interventions:
         return f"Training was watched by sitter {VERSION}; {UNTOUCHED}."
-    parts = "; ".join(_told(one) for one in facts.interventions[:20])
-    more = len(facts.interventions) - 20
+    done = [one for one in facts.interventions if not one.left]
+    parts = "; ".join(_told(one) for one in done[:20])
+    more, left, n = len(done) - 20, len(facts.interventions) - len(done), len(done)
     rest = f"; and {more:,} more, listed in the report" if more > 0 else ""
-    n = len(facts.interventions)
+    if left:
+        rest += f" ({left:,} earlier {'ones belong' if left != 1 else 'one belongs'} to steps that were done again from before)"
     return f"Training was watched by sitter {VERSION}, and {n:,} intervention{'s were' if n != 1 else ' was'} made: {parts}{rest}."
 
 
 def _told(one: Intervention) -> str:
-    by = "by hand" if one.who == "operator" else f"by rule {one.who}" if one.who != "sitter" else "after the process had ended"
-    why = f", since {one.why}" if one.why and one.who not in ("operator", "sitter") else ""
+    by = "by hand" if one.who == "operator" else f"by rule {one.who}" if one.who != "sitter" else "by sitter"
+    why = f", since {one.why}" if one.why and (one.who != "operator" or one.verb == "restart") else ""
     match one.verb:
         case "set":
             what = f"{one.action.removeprefix('set ').partition('=')[0]} was changed from {one.before:g} to {one.after:g}" if (
@@ -93,10 +104,11 @@ def _told(one: Intervention) -> str:
             ) else f"`{one.action}` was applied"  # fmt: skip
         case "rollback":
             what = "the state was put back" if one.after is None else f"the state was put back to that of step {one.after:,.0f}"
+            what += ", and the same batches came again" if one.replayed else ", and the batches in between were left out"
         case "drop":
             what = f"{one.dropped or 0:,} batches were left out"
         case "restart":
-            what = "the training was started again"
+            what = f"the training was started again from {'the start' if one.after is None else f'step {one.after:,.0f}'}"
         case other:
             what = {"pause": "it was paused", "unpause": "it went on", "stop": "it was stopped"}.get(other, f"`{one.action}` was applied")
-    return f"at step {one.step:,} {what} ({by}{why})"
+    return f"at step {at(one):,} {what} ({by}{why})"

@@ -98,6 +98,8 @@ def troubled(past: Past) -> Past:
     past.event(Restored(branch=1, step=399, from_branch=0, left=419, source="snapshot"), 399, 1)
     past.outcome(399, 1, "rollback", "back from step 419 to 399", rule="guard", **{"from": 419, "step": 399, "lost": 20})
     past.steps(400, 600, 1)
+    past.line("incident", step=599, branch=1, status="crashed", detail="x: crashed at step 599, killed by SIGKILL")
+    past.line("restart", step=599, branch=1, status="restarting", detail="restarting in 0:05 (1 of 5)")
     past.begin("b", SessionStart(pid=2, host="box", branch=2, goal="val_loss", resumed=(1, 599)), after_s=120.0)
     past.line("restart", step=599, branch=2, status="started", detail="process 2 on box, goes on from step 599 of branch 1")
     past.steps(600, 700, 2)

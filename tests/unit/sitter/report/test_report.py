@@ -12,6 +12,8 @@ from sitter.report.markdown import markdown
 from sitter.report.page import page
 from sitter.report.pictures import pictures
 from sitter.report.words import UNTOUCHED, methods
+from sitter_wire.events import Restored, SessionStart
+from sitter_wire.records import Point
 from tests.unit.sitter.report.conftest import INFO, Past
 
 
@@ -66,12 +68,41 @@ def test_the_sums(troubled: Past) -> None:
     assert t.steps == 700
     assert t.restarts == 1
     assert t.incidents == 1
-    assert t.steps_lost == 20
+    assert t.steps_lost == {"rollbacks": 20}
     assert t.lost["pauses"] == pytest.approx(60.0, abs=1.0)
     assert t.lost["rollbacks"] == pytest.approx(10.0, abs=1.0)  # 20 steps of half a second
     assert t.lost["between processes"] == pytest.approx(120.0, abs=1.0)
     assert t.trained == pytest.approx((300 + 120 + 200 + 100) / 2 + 60, abs=2.0)
     assert (t.gpu_hours, t.energy_kwh) == (None, None)
+
+
+def test_what_a_restart_does_again_is_lost_and_what_was_done_before_is_not_in_the_run_any_more(troubled: Past) -> None:
+    """From the start: 399 steps of branch 0, 199 of branch 1 and 100 of branch 2 are gone, and with them all that was done."""
+    troubled.begin("c", SessionStart(pid=3, host="box", branch=3, goal="val_loss"), after_s=60.0)
+    troubled.line("restart", step=0, branch=3, status="started", detail="process 3 on box")
+    troubled.steps(0, 50, 3)
+    troubled.outcome(49, 3, "set lr=2x", "lr 0.001 → 0.002", old=0.001, new=0.002)
+    found = facts(troubled)
+    t = found.totals
+    assert t.steps == 50
+    assert t.steps_lost == {"rollbacks": 20, "restarts": 700}
+    assert t.lost["restarts"] == pytest.approx((400 + 200 + 100) / 2, abs=2.0)  # without the minute's pause
+    assert [i.verb for i in found.interventions if not i.left] == ["restart", "restart", "set"]
+    said = methods(found)
+    assert "3 interventions were made" in said
+    assert "started again from the start (by hand" in said
+    assert "5 earlier ones belong to steps that were done again from before" in said
+    assert "left behind by a later restart" in markdown(found, [])
+
+
+def test_a_run_whose_loss_has_another_name_is_as_long(past: Past) -> None:
+    points = [Point(past.seq + 1 + step, step, 0, past.time + step * 10**9, ("loss_g",), (1.0,)) for step in range(200)]
+    assert past.writer.records("a", points)
+    past.seq += 200
+    past.event(Restored(branch=1, step=149, from_branch=0, left=199, source="snapshot"), 149, 1)
+    t = facts(past).totals
+    assert t.steps == 150
+    assert (t.steps_lost, round(t.lost["rollbacks"])) == ({"rollbacks": 50}, 50)
 
 
 def test_gpu_hours_and_energy_are_those_of_the_runs_gpus(past: Past) -> None:
@@ -95,7 +126,8 @@ def test_the_methods_sentence_tells_all_that_was_done(troubled: Past) -> None:
     said = methods(facts(troubled))
     for part in (
         "6 interventions were made", "at step 299 lr was changed from 0.001 to 0.0005 (by hand)", "3 batches were left out",
-        "the state was put back to that of step 399 (by rule guard, since loss 11 ×", "the training was started again",
+        "at step 419 the state was put back to that of step 399, and the batches in between were left out (by rule guard, since loss 11 ×",
+        "at step 599 the training was started again from step 599 (by sitter, since x: crashed at step 599, killed by SIGKILL)",
     ):  # fmt: skip
         assert part in said
 
