@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from sitter_agent.frameworks import torch_kept
 from sitter_agent.frameworks.torch import TorchAdapter
-from sitter_agent.frameworks.torch_layer_meter import COST_SHARE, EVERY, FIRST, LayerMeter
+from sitter_agent.frameworks.torch_layer_meter import COST_SHARE, EVERY, FIRST, UNTIMED, LayerMeter
 from sitter_agent.frameworks.torch_scale import StepHooks
 
 
@@ -112,8 +112,8 @@ def test_looks_are_rarer_where_they_are_dear(share: float, monkeypatch: pytest.M
             found.append(i)
     assert found[: len(FIRST)] == list(FIRST)
     assert paid <= COST_SHARE * clock.now + share
-    usual = max(EVERY, share / COST_SHARE)
-    assert len(found) == pytest.approx(len(FIRST) + 20_000 / usual, rel=0.2)
+    affordable = COST_SHARE * 20_000 / (UNTIMED * share)
+    assert len(found) == pytest.approx(min(len(FIRST) + 20_000 / EVERY, affordable), rel=0.2)
 
 
 def test_layers_take_turns_where_all_are_too_much_to_copy(monkeypatch: pytest.MonkeyPatch) -> None:
