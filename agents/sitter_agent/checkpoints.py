@@ -36,6 +36,7 @@ DISK_SHARE = 0.4
 ASIDE = 64 << 20
 """Bytes that are left free beside what a checkpoint takes."""
 MOST_WAITING = 2
+"""Checkpoints handed over and not yet written: each keeps a snapshot from being overwritten."""
 LOOK_S = 0.1
 """Between two looks, while the last one is waited for, at whether the operator waits no longer."""
 
@@ -46,10 +47,13 @@ class Job:
 
     snapshot: Snapshot
     meta: dict[str, object]
+    """What is written beside the captured state, in plain values."""
     line: list[tuple[int, int]]
+    """Of branches, as in the sidecar."""
     why: str
     pinned: bool
     full_check: bool
+    """All of it is read back, not samples."""
     goal: float | None
     done: list[Callable[[Sidecar | None, str], None]] = field(default_factory=list)
 

@@ -9,7 +9,7 @@ from sitter_agent.core import Core
 from sitter_agent.handlers import raised_by_handler
 from sitter_agent.knobs import check_expected
 from sitter_agent.parking import Parking
-from sitter_agent.rollback import Refused, roll_back
+from sitter_agent.rollback import Detail, Refused, roll_back
 from sitter_agent.state_copy import copy_for_checkpoint
 from sitter_wire import commands as wire
 from sitter_wire.events import Done, KnobChanged, Paused
@@ -17,7 +17,9 @@ from sitter_wire.events import Done, KnobChanged, Paused
 REMEMBERED = 10_000
 """Answers kept for repeats; each a few hundred bytes."""
 
-Detail = dict[str, float | int | str | bool | list[str] | None]
+LAST_CHECKPOINT_S = 600.0
+"""So long a stop waits for its checkpoint, which a slow disk may well need: the training ends here, nothing waits for it."""
+
 Said = tuple[str, Detail]
 """What was done, in a sentence and in numbers."""
 
@@ -314,8 +316,8 @@ class Commands:
             done=lambda side, why: told.append((side, why)),
         )
         if refused is None:
-            self._core.vault.wait(600.0)
-        side, reason = told[0] if told else (None, refused or "it was not written within 10 minutes")
+            self._core.vault.wait(LAST_CHECKPOINT_S)
+        side, reason = told[0] if told else (None, refused or f"it was not written within {LAST_CHECKPOINT_S / 60:.0f} minutes")
         detail["checkpoint"] = None if side is None else str(self._core.run.checkpoints / side.file)
         return f"; no checkpoint: {reason}" if side is None else f"; checkpoint {side.file} written and read back"
 

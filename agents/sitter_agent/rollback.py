@@ -15,6 +15,7 @@ from sitter_wire.commands import Rollback
 from sitter_wire.events import Restored
 
 Detail = dict[str, float | int | str | bool | list[str] | None]
+"""What an outcome says beside its sentence, by name."""
 
 
 class Refused(Exception):  # noqa: N818 — it is an answer, not an error
@@ -30,15 +31,19 @@ class Source:
     """A state to go back to, from memory or disk."""
 
     captured: object
+    """The adapter's."""
     branch: int
     step: int
     micro: int
     rng: dict[str, Any]
+    """What ``sitter_agent.rng.capture`` gave; empty where it is not known."""
     position: Position | None
     scales: dict[str, float]
+    """Of all knobs; the framework's are put back with ``captured``."""
     epoch: int | None
     snapshot: Snapshot | None
     text: str
+    """What it is, for people."""
     no_position: str = "there was no loader, or it did not say"
     """Why ``position`` is None, where it is."""
 

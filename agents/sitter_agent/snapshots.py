@@ -18,6 +18,7 @@ TIME_SHARE = 0.01
 MEMORY_SHARE = 0.25
 """Of what the cgroup or host leaves at start (DESIGN §6)."""
 MOST_SLOTS = 8
+"""More would only lie closer together: from seconds to ``HORIZON_S`` they are spread out on a log scale."""
 BIG = 2 << 30
 """Bytes above which there are at most two."""
 SPACING_S, SPACING_STEPS = 1.0, 20
@@ -27,23 +28,30 @@ HORIZON_S = 900.0
 SUSPICION_S, SUSPICION_POINTS = 2.0, 10
 """A daemon that is there and has not cleared a snapshot after so long and so many logged points (3 suffice) suspects something."""
 PRESSURE_EVERY_S = 10.0
+"""Between two looks at how much memory is left: each reads files of the kernel."""
 
 
 @dataclass(slots=True, eq=False)
 class Snapshot:
-    """The state of (branch, step) in memory slot ``slot``. ``busy`` counts who is writing or restoring it just now."""
+    """The state of (branch, step) in memory slot ``slot``."""
 
     slot: int
     captured: object
+    """The adapter's copy, in memory that the slot keeps when the snapshot goes."""
     branch: int
     step: int
     micro: int
     at: float
+    """Monotonic seconds at which it was begun."""
     points: int
+    """Steps that had been logged by then: a daemon that is there has had time to judge once enough followed."""
     nbytes: int = 0
     seconds: float = 0.0
+    """Of the training thread, for the copy."""
     cleared: bool = False
+    """The daemon vouches for it: healthy steps followed."""
     busy: int = 0
+    """How many are writing or restoring it just now."""
     rng: dict[str, Any] = field(default_factory=dict)
     position: Position | None = None
     scales: dict[str, float] = field(default_factory=dict)
