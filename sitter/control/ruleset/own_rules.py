@@ -11,8 +11,9 @@ from sitter.config import RULE_KEYS, TOP_LEVEL, Config, RuleConfig, mistyped, un
 from sitter.control.ruleset.own_actions import own_actions
 from sitter.errors import ConfigError, UsageError
 from sitter.rules.base import Rule, RuleParams
+from sitter.rules.own.afterwards import afterwards
 from sitter.rules.own.expression import ExpressionError, check_names
-from sitter.rules.own.rule import Own, OwnParams, afterwards, make
+from sitter.rules.own.rule import Own, OwnParams, make
 from sitter.rules.own.schedule import Scheduled, ScheduleParams
 from sitter.rules.own.schedule import make as make_scheduled
 
@@ -77,7 +78,9 @@ def _scheduled(name: str, config: Config, where: str) -> Rule:
     try:
         make_scheduled(name, params, [])
         key = "do"
-        return make_scheduled(name, params, own_actions(params.do))
+        actions = own_actions(params.do)
+        afterwards(params, actions)
+        return make_scheduled(name, params, actions)
     except (ExpressionError, UsageError) as e:
         raise _wrong(name, key, config, where, e) from e
 

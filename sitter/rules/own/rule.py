@@ -10,9 +10,10 @@ import msgspec
 from sitter.clock import duration, human
 from sitter.model import Afterwards, Finding, Notification, Proposable, Severity
 from sitter.rules.base import RECOVERED, Rule, RuleParams
+from sitter.rules.own.afterwards import afterwards
 from sitter.rules.own.expression import Expression, ExpressionError, Memory, Value
 from sitter.rules.view import RunView, Sample
-from sitter_wire.commands import Rollback, SetKnob
+from sitter_wire.commands import Rollback
 
 GONE_POINTS = 10
 """So many judgements it must be false before it can be found again: what flutters around a bound is one trouble."""
@@ -67,27 +68,6 @@ def lasting(text: str) -> Lasting:
         said = f"for = {text!r}: expected steps, points or a length of time, such as '100 steps', '20 points' or '10m'"
         raise ExpressionError(said, "for")
     return Lasting(seconds, "seconds")
-
-
-def steps_of(name: str, text: str) -> int:
-    """``200 steps``; 0 for nothing. Raises ExpressionError: what ``name`` is not."""
-    words = text.replace(",", "").split()
-    if not words:
-        return 0
-    if len(words) == 2 and words[1] in ("step", "steps") and words[0].isdigit() and 0 < int(words[0]) <= 10**12:
-        return int(words[0])
-    raise ExpressionError(f"{name} = {text!r}: expected steps, such as '200 steps'", name)
-
-
-def afterwards(params: OwnParams, actions: list[Proposable]) -> Afterwards | None:
-    """What follows a change of a knob. Raises ExpressionError: what is no number of steps, or follows nothing."""
-    follows = Afterwards(warmup=steps_of("warmup", params.warmup), back_after=steps_of("back_after", params.back_after))
-    if follows == Afterwards():
-        return None
-    if not any(isinstance(action, SetKnob) for action in actions):
-        name = "warmup" if follows.warmup else "back_after"
-        raise ExpressionError(f"{name}: expected beside a change of a knob, such as do = 'lr=0.5x'; found do = {params.do!r}", name)
-    return follows
 
 
 @dataclass(slots=True)

@@ -8,8 +8,9 @@ from typing import ClassVar, Literal
 import msgspec
 
 from sitter.clock import duration, human
-from sitter.model import Finding, Notification, Proposable, Severity
+from sitter.model import Afterwards, Finding, Notification, Proposable, Severity
 from sitter.rules.base import Rule, RuleParams
+from sitter.rules.own.afterwards import afterwards
 from sitter.rules.own.expression import ExpressionError
 from sitter.rules.view import RunView, Sample
 
@@ -35,6 +36,10 @@ class ScheduleParams(Rule.Params, frozen=True):
     """With a step: only on this branch."""
     do: str | list[str] = ""
     """What is proposed, as of every rule of your own."""
+    warmup: str = ""
+    """Of a knob that ``do`` changes: ``200 steps`` in which it goes from a tenth of its new value up to it."""
+    back_after: str = ""
+    """``2000 steps``: after so many healthy ones in a row what ``do`` changed on a knob is given back; empty: it stays."""
     severity: Severity = "info"
     """``info``, ``warning`` or ``critical``."""
     text: str = ""
@@ -94,6 +99,7 @@ class Scheduled(Rule):
     default_mode = "ask"
     default_limit: ClassVar[str] = ""
     actions: ClassVar[tuple[Proposable, ...]] = ()
+    afterwards: ClassVar[Afterwards | None] = None
     Params = ScheduleParams
 
     def __init__(self, params: RuleParams | None = None) -> None:
@@ -108,7 +114,10 @@ class Scheduled(Rule):
             else msgspec.structs.replace(a, why=text) if getattr(a, "why", None) == "" else a
             for a in self.actions
         ]  # fmt: skip
-        found = self.found(self.params.severity, text, step=step, branch=branch, actions=actions, key=f"{self.name}:{self._times}")
+        found = self.found(
+            self.params.severity, text, step=step, branch=branch, actions=actions, key=f"{self.name}:{self._times}",
+            afterwards=self.afterwards,
+        )  # fmt: skip
         return found if at is None else msgspec.structs.replace(found, at=at)
 
 
@@ -191,7 +200,9 @@ def make(name: str, params: ScheduleParams, actions: list[Proposable]) -> Schedu
     if params.branch is not None and base is not _AtStep:
         raise ExpressionError("branch: expected only beside a step in `at`", "branch")
     page = f"{title}\n\n    A rule of your own, from sitter.toml."
-    kind: type[Scheduled] = type("Scheduled", (base,), {**its, "name": name, "title": title, "__doc__": page, "actions": tuple(actions)})
+    its |= {"name": name, "title": title, "__doc__": page, "actions": tuple(actions)}
+    its["afterwards"] = afterwards(params, actions) if actions else None
+    kind: type[Scheduled] = type("Scheduled", (base,), its)
     return kind(params)
 
 

@@ -8,7 +8,7 @@ import pytest
 from sitter.config import parse
 from sitter.control.ruleset.build import build
 from sitter.errors import ConfigError
-from sitter.model import Finding
+from sitter.model import Afterwards, Finding
 from sitter.rules.engine import Engine
 from sitter.rules.own.schedule import Moment, Scheduled
 from sitter.rules.view import RunView, Sample
@@ -98,6 +98,14 @@ def test_at_a_step_it_is_sent_before_and_meant_for_that_step() -> None:
     assert (found.step, found.at) == (500, 1000)
 
 
+@pytest.mark.parametrize("when", ["at = 1000", 'every = "900 steps"'])
+def test_what_follows_a_change_of_the_rate_goes_with_it(when: str) -> None:
+    (found, *_) = Told(f'{when}\ndo = "lr=0.5x"\nwarmup = "200 steps"\nback_after = "2,000 steps"').steps(0, 1200)
+    assert found.afterwards == Afterwards(warmup=200, back_after=2000)
+    (found, *_) = Told(f'{when}\ndo = "lr=0.5x"').steps(0, 1200)
+    assert found.afterwards is None
+
+
 def test_a_step_that_is_past_is_past_and_another_branch_is_another() -> None:
     assert Told('at = 100\ndo = "lr=0.5x"').steps(101, 300) == []
     told = Told('at = 100\nbranch = 1\ndo = "lr=0.5x"')
@@ -120,6 +128,9 @@ def test_a_step_that_is_past_is_past_and_another_branch_is_another() -> None:
         ('every = "5 steps"\nbranch = 1', "branch: expected only beside a step"),
         ('at = 100\ndo = "rolback"', "(line 3): do = 'rolback'"),
         ('at = 100\nfro = "x"', "has no parameter 'fro' (line 3)"),
+        ('at = 100\ndo = "lr=0.5x"\nwarmup = "200"', "(line 4): warmup = '200': expected steps"),
+        ('at = 100\nwarmup = "200 steps"', "(line 3): warmup: expected beside a change of a knob"),
+        ('every = "1h"\ndo = "checkpoint"\nback_after = "200 steps"', "(line 4): back_after: expected beside a change of a knob"),
         ('when = "loss > 1"\nat = 100', "(line 3): expected one of `when`, `every` and `at`"),
     ],
 )
