@@ -52,6 +52,10 @@ class Parking:
         if self.begun:
             answer(False, "that was asked for before: the GPU's memory is being freed, or is free", {})
             return
+        if why := self._no_room():
+            step = self._core.progress.done
+            answer(True, f"paused at step {step}; nothing was freed, and no checkpoint was taken for it: {why}", {"freed": 0, "moved": 0})
+            return
         self._told, self._answer, self._held = [], answer, paused
         told = self._told
 
@@ -68,6 +72,18 @@ class Parking:
             refused = in_words(e)
         if refused is not None:
             told.append((None, refused))
+
+    def _no_room(self) -> str:
+        """Known before anything is copied: a host that swaps, or kills for want of memory, is worse than a GPU that is not free. Where
+        there are no snapshots the checkpoint takes a copy of its own; it is gone before the state moves."""
+        core = self._core
+        try:
+            parked, _ = core.adapter.park()
+            return parked.no_room(0 if core.ring.slots else core.adapter.nbytes()) if parked is not None else ""
+        except Exception as e:  # told where it is really done
+            if raised_by_handler(e):
+                raise
+            return ""
 
     def look(self) -> bool:
         """Often, while paused: once the checkpoint is written the state goes. False where the pause is to end, since there is none."""

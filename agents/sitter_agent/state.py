@@ -39,6 +39,10 @@ class Parked(Protocol):
     nbytes: int
     freed: int
 
+    def no_room(self, need: int = 0) -> str:
+        """Why the host cannot take it, or ``need`` bytes where that is more; empty where it can."""
+        ...
+
     def go(self) -> None:
         """Move it. Raises MemoryError where the host has no room; then nothing was moved."""
         ...

@@ -40,11 +40,17 @@ class Parked:
         self._host: dict[int, Tensor] = {}
         self.freed = 0
 
+    def no_room(self, need: int = 0) -> str:
+        """Why the host cannot take it, or ``need`` bytes where that is more; empty where it can."""
+        need, left = max(need, self.nbytes), memory_left()
+        if left is None or left >= need + MARGIN:
+            return ""
+        return f"{size(need)} of state do not fit into the host's memory, of which {size(left)} are left"
+
     def go(self) -> None:
         """Move it. Raises MemoryError where the host has no room; then nothing was moved. After whatever else, ``back`` puts it right."""
-        left = memory_left()
-        if left is not None and left < self.nbytes + MARGIN:
-            raise MemoryError(f"{size(self.nbytes)} of state do not fit into the host's memory, of which {size(left)} are left")
+        if why := self.no_room():
+            raise MemoryError(why)
         self._settle()
         before = self._held()
         copies: dict[int, Tensor] = {}

@@ -275,6 +275,37 @@ def test_without_a_checkpoint_it_is_not_paused(training, cpu):
     assert not t.d.core.progress.paused
 
 
+@pytest.mark.parametrize("slots", ["snapshots", "none"])
+def test_a_host_without_room_is_told_at_once_nothing_is_copied_and_the_pause_remains(training, cpu, monkeypatch, slots):
+    t = training()
+    t.turn(2)
+    adapter = t.d.core.adapter
+    left = adapter.park()[0].nbytes + torch_parked.MARGIN - 1
+    order = t.d.order(Pause(free=True, hold=True))
+
+    def drive():
+        outcome, paused = t.d.outcome(order), t.d.core.progress.paused
+        t.d.order(Unpause())
+        return outcome, paused
+
+    with monkeypatch.context() as patched:
+        if slots == "none":  # then the checkpoint would take a copy of its own, of more than what lies on the GPU
+            patched.setattr(t.d.core.ring, "slots", 0)
+            patched.setattr(adapter, "nbytes", lambda: 1 << 40)
+            left = 1 << 39
+        patched.setattr(torch_parked, "memory_left", lambda: left)
+        patched.setattr(adapter, "capture", lambda *a: pytest.fail("it was copied"))
+        outcome, paused = t.meanwhile(drive)
+    assert paused
+    assert (outcome.status, outcome.detail) == ("applied", {"freed": 0, "moved": 0})
+    assert outcome.text.startswith("paused at step 3; nothing was freed, and no checkpoint was taken for it: ")
+    assert "do not fit into the host's memory, of which" in outcome.text
+    assert t.away == ""
+    assert t.run.events(CheckpointWritten) == []
+    t.turn(7)
+    assert t.losses == reference(10)
+
+
 def test_an_unpause_while_the_checkpoint_is_written_moves_nothing(training, cpu, monkeypatch):
     t = training()
     go = threading.Event()
