@@ -7,6 +7,7 @@ from typing import Literal, NamedTuple
 
 from sitter.store.lines import Stretch, line
 from sitter.store.reader import Reader
+from sitter_wire.events import Restored
 
 Cause = Literal["rollback", "restart"]
 
@@ -79,6 +80,8 @@ def _thrown_away(reader: Reader, made: Course) -> None:
     """What each new branch has left of the line before it."""
     parents: dict[int, tuple[int | None, int | None]] = {}
     session: str | None = None
+    restored = (stored.happening.event for stored in reader.events(["restored"]))
+    done = {event.branch: event.left for event in restored if isinstance(event, Restored)}  # the last of them may not have been logged
     for row in reader.branches():
         before = line(parents)
         parents[row.branch] = row.parent_branch, row.parent_step
@@ -87,7 +90,7 @@ def _thrown_away(reader: Reader, made: Course) -> None:
             made.resumed[row.branch] = row.parent_branch, row.parent_step
         session = row.session
         for left in _left(before, line(parents)):
-            last = made.last.get(left.branch, left.after) if left.to is None else left.to
+            last = max(made.last.get(left.branch, left.after), done.get(row.branch, -1)) if left.to is None else left.to
             if last > left.after:
                 times = _times(reader, made, left.branch, left.after, last)
                 made.thrown.append(Thrown("restart" if restart else "rollback", row.branch, left.branch, left.after, last, *times))

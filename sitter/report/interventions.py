@@ -57,7 +57,7 @@ def interventions(reader: Reader, log: "list[LogEntry] | None" = None, made: "Co
         elif entry.kind == "outcome" and entry.status == "applied" and _verb(entry) in CHANGING:
             found.append(_applied(entry, why, details))
         elif entry.kind == "incident" and entry.status == "crashed":
-            ended = entry.detail
+            ended = entry.detail.partition(": ")[2] if ": crashed at step" in entry.detail else entry.detail
         elif entry.kind == "restart" and entry.status == "restarting":
             asked = True
         elif entry.kind == "restart" and entry.status == "started":

@@ -18,11 +18,11 @@ body { margin: 2rem auto; max-width: 62rem; padding: 0 1rem; font: 15px/1.5 Inte
 h1 { font-size: 1.6rem; margin-bottom: 0.3rem; } h2 { font-size: 1.15rem; margin-top: 2.2rem; }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: 0.2rem 1.2rem; }
 dt { color: var(--muted); } dd { margin: 0; overflow-wrap: anywhere; }
-figure { margin: 1.6rem 0; } figure svg { width: 100%; height: auto; }
+figure { margin: 1.6rem 0; overflow-x: auto; } figure svg { width: 100%; min-width: 42rem; height: auto; }
 .wide { overflow-x: auto; }
 table { border-collapse: collapse; width: 100%; font-size: 0.9rem; } caption { text-align: left; color: var(--muted); }
 th, td { text-align: left; vertical-align: top; padding: 0.35rem 0.7rem 0.35rem 0; border-bottom: 1px solid var(--line); }
-th { color: var(--muted); font-weight: 600; } td:first-child { font-variant-numeric: tabular-nums; white-space: nowrap; }
+th { color: var(--muted); font-weight: 600; } td:nth-child(-n+2) { font-variant-numeric: tabular-nums; white-space: nowrap; }
 blockquote { margin: 0; padding: 0.8rem 1rem; background: var(--pale); border-left: 3px solid var(--muted); }
 footer { margin-top: 3rem; color: var(--muted); font-size: 0.85rem; }
 """

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from statistics import median
 from typing import Literal
 
 from sitter.errors import UsageError
@@ -20,6 +21,8 @@ MARKED = ("incident", "restore", "knob", "note")
 NOISY = ("loss", "grad_norm")
 SMOOTHED = 300
 """Columns from which on a noisy signal is drawn as a band with its mean."""
+WIDE = 20.0
+"""What reaches so many times higher than its median is drawn on a log scale: else the rest of the run is one flat line."""
 MOST_MARKS = 40
 """More of them would hide the curve."""
 
@@ -76,7 +79,7 @@ def _drawn(wanted: Wanted, data: Curves, x_label: str, across: Callable[[float],
     own = [_series(curve, labels[curve.signal], across, color) for curve, color in zip(present, COLORS, strict=False)]
     marks = [_moved(mark, across) for mark in data.markers if mark.kind in MARKED][-MOST_MARKS:]
     bounds = [y for s in own for y in s.y if math.isfinite(y)]
-    log_y = wanted.log_y and bool(bounds) and min(bounds) > 0
+    log_y = bool(bounds) and min(bounds) > 0 and (wanted.log_y or max(bounds) > WIDE * median(bounds))
     signs = [Marker(x=mark.x, kind=mark.kind) for mark in marks]  # what they say stands in the table
     return svg([*grey, *own], signs, wanted.title, x_label=x_label, log_y=log_y, y_max=_ceiling(own, log_y))
 

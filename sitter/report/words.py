@@ -63,7 +63,12 @@ def row(one: Intervention) -> tuple[str, ...]:
         dropped = f"those of {one.lost:,} steps"
     why = one.why or ("by hand" if one.who == "operator" else "")
     left = "; left behind by a later restart" if one.left else ""
-    return f"{at(one):,}", iso(one.time), one.who, one.action, change, why + left, dropped
+    return f"{at(one):,}", _when(one.time), one.who, one.action, change, why + left, dropped
+
+
+def _when(time: float) -> str:
+    """In the zone that stands at the top of the report."""
+    return iso(time)[:19].replace("T", " ")
 
 
 def at(one: Intervention) -> int:
@@ -75,7 +80,7 @@ def incident_row(one: Incident) -> tuple[str, ...]:
     """Of the table of incidents."""
     ended = one.verdict or ("still open" if one.ended is None else "over")
     lost = "" if one.steps_lost is None else f"{one.steps_lost:,}"
-    return f"{one.onset:,}", iso(one.began), one.rule, one.text, ended, lost
+    return f"{one.onset:,}", _when(one.began), one.rule, one.text, ended, lost
 
 
 INCIDENT_ROW = ("onset", "when", "rule", "what was seen", "how it ended", "steps lost")
@@ -90,7 +95,7 @@ def methods(facts: Facts) -> str:
     more, left, n = len(done) - 20, len(facts.interventions) - len(done), len(done)
     rest = f"; and {more:,} more, listed in the report" if more > 0 else ""
     if left:
-        rest += f" ({left:,} earlier {'ones belong' if left != 1 else 'one belongs'} to steps that were done again from before)"
+        rest += f"; {left:,} earlier {'ones belong' if left != 1 else 'one belongs'} to steps that were done again from before"
     return f"Training was watched by sitter {VERSION}, and {n:,} intervention{'s were' if n != 1 else ' was'} made: {parts}{rest}."
 
 

@@ -127,7 +127,7 @@ def test_the_methods_sentence_tells_all_that_was_done(troubled: Past) -> None:
     for part in (
         "6 interventions were made", "at step 299 lr was changed from 0.001 to 0.0005 (by hand)", "3 batches were left out",
         "at step 419 the state was put back to that of step 399, and the batches in between were left out (by rule guard, since loss 11 ×",
-        "at step 599 the training was started again from step 599 (by sitter, since x: crashed at step 599, killed by SIGKILL)",
+        "at step 599 the training was started again from step 599 (by sitter, since crashed at step 599, killed by SIGKILL)",
     ):  # fmt: skip
         assert part in said
 
