@@ -7,26 +7,31 @@ from sitter.model import Finding
 from sitter.rules import inside_cases
 from sitter.rules.base import RuleParams
 from sitter.rules.layers import GRAD_NORM, LayerRule, called
-from sitter.rules.robust import median
+from sitter.rules.robust import MAD_TO_SIGMA, median, middle_distance
 from sitter.rules.view import RunView, Sample
 
-RECENT = 3
+RECENT = 4
 """Samples of a layer that must all stand high."""
 
 NEAR = math.log(2.0)
 """So near their usual level the other layers are at theirs; further down the whole is clipped. The layer itself has risen by more."""
+
+SIGMAS = 3.0
+"""Standard deviations of its own noise, by which it has risen too."""
 
 
 class ExplodingGradients(LayerRule):
     """One layer's gradient norm stands 10 times above its usual level while the others stand at theirs, or the gradient grows a hundredfold
     on its way back through the layers. It says which layer.
 
-    A layer is compared with its own median, and that with what the others do at the same time: three samples in a row, each 10 times as
+    A layer is compared with its own median, and that with what the others do at the same time: four samples in a row, each 10 times as
     far above its usual as the middle layer is above its own. So a batch in which all gradients are large is no matter of this rule
-    (``guard`` and ``spike`` look at those), and clipping the whole, which makes the others small, does not hide it. 10 samples of each
-    layer are needed. For growth the medians over the first and last third of the layers are compared, as in ``vanishing_gradients``, the
-    other way round, and it is no more than worth knowing. BatchNorm without residual connections grows by about 1.2 with each layer by
-    nature (Yang et al., "A mean field theory of batch normalization", 2019); healthy runs in our trials stayed below 6 in all.
+    (``guard`` and ``spike`` look at those), and clipping the whole, which makes the others small, does not hide it. That must
+    also be 3 of the layer's own standard deviations; 12 samples of each layer are needed.
+
+    For growth the medians over the first and last third of the layers are compared, as in ``vanishing_gradients``, the other way round, and
+    it is no more than worth knowing. BatchNorm without residual connections grows by about 1.2 with each layer by nature (Yang et al., "A
+    mean field theory of batch normalization", 2019); healthy runs in our trials stayed below 6 in all.
 
     It proposes nothing: look at that layer's initialisation, at a normalisation with hardly any variance, at attention logits that grow,
     at a factor in the loss. It says when the layer is back.
@@ -37,7 +42,7 @@ class ExplodingGradients(LayerRule):
     default_mode = "watch"
     signals = (f"{GRAD_NORM}*",)
     prefix = GRAD_NORM
-    keep = 16
+    keep = 24
     FIRES = inside_cases.EXPLODING_FIRES
     QUIET = inside_cases.EXPLODING_QUIET
 
@@ -46,7 +51,7 @@ class ExplodingGradients(LayerRule):
 
         factor: float = 10.0
         """Times its usual, over what the others are above theirs."""
-        samples: int = 10
+        samples: int = 12
         """Of each layer."""
         growth: float = 100.0
         """From the last layers to the first."""
@@ -68,7 +73,7 @@ class ExplodingGradients(LayerRule):
             return self._back(rises.get(self._layer, middle) - middle, sample)
         if len(rises) >= p.layers:
             name = max(rises, key=lambda name: rises[name])
-            if rises[name] - middle >= math.log(p.factor) and rises[name] >= NEAR:
+            if rises[name] >= NEAR and rises[name] - middle >= max(math.log(p.factor), self._by_chance(name)):
                 return self._one(name, middle, sample)
         return self._growth(sample)
 
@@ -76,6 +81,11 @@ class ExplodingGradients(LayerRule):
         """How far the lowest of each layer's last samples stands above its median before them, on a log scale."""
         known = {name: logs for name, logs in self.memory.of.items() if len(logs) >= self.params.samples}
         return {name: min(logs[-RECENT:]) - median(sorted(logs[:-RECENT])) for name, logs in known.items()}
+
+    def _by_chance(self, name: str) -> float:
+        """How far a layer rises by its own noise."""
+        before = sorted(self.memory.of[name][:-RECENT])
+        return SIGMAS * MAD_TO_SIGMA * middle_distance(before, median(before))
 
     def _one(self, name: str, others: float, sample: Sample) -> Finding:
         logs = self.memory.of[name]

@@ -104,8 +104,8 @@ def _one(i: int, step: int) -> float:
 
 EXPLODING_FIRES = (
     Case("one layer, the others as usual", inside(_one), says="the gradient of blocks.2 rose to", acts=False),
-    Case("all is clipped: the others become small", inside(lambda i, step: _one(i, step) * (0.3 if step > 2000 else 1.0)),
-         says="and those of the other layers to 0.2"),
+    Case("all is clipped: the others become small", inside(lambda i, step: _one(i, step) * (0.4 if step > 2000 else 1.0), noise=0.1),
+         says="and those of the other layers to 0.25 ×"),
     Case("each value by itself", inside(_one, singly=True), says="blocks.2"),
     Case("it comes back", inside(lambda i, step: _one(i, step if step < 2600 else 0)), says="the gradient of blocks.2 is back at 0.26"),
     Case("it grows from layer to layer", inside(lambda i, step: 8.0 ** (7 - i)), says="grow on the way back from head to embed"),
@@ -198,13 +198,17 @@ def _halved(step: int) -> float:
     return _search(step) if step < 1000 else 512.0 * 0.5 ** min(12, (step - 1000) // 7)
 
 
+def _recovers(step: int) -> float:
+    return 2.0 ** (16 if step < 100 else max(4, 116 - step) if step < 3000 else 5 + (step - 3000) // 500)
+
+
 SCALE_FIRES = (
     Case("halved every seventh step, in the middle of the run", scales(_halved), says="by 8 halvings within", acts=False),
     Case("down to 1 at the start", scales(lambda s: max(2.0**-10, 2.0 ** (16 - s)), until=100), says="fell to 1, by 16 halvings"),
     Case("a floor of 1", scales(lambda s: max(1.0, 2.0 ** (16 - s)), until=100), says="fell to 1"),
     Case("seen every hundredth step", scales(lambda s: 2.0**16 if s < 2000 else 2.0 ** max(2, 16 - (s - 2000) // 100), every=100),
          says="halvings within"),
-    Case("it rises again", scales(lambda s: 2.0**16 if s < 100 else 2.0 ** max(4, 116 - s) if s < 3000 else 32.0), says="rises again"),
+    Case("it rises again", scales(_recovers), says="rises again"),
 )  # fmt: skip
 SCALE_QUIET = (
     Case("the search at the start, and doubling every 2,000 steps", scales(_search, until=20_000)),

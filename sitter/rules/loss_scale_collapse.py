@@ -11,6 +11,9 @@ from sitter.rules.memory import Memory
 from sitter.rules.trouble import TroubleRule
 from sitter.rules.view import RunView, Sample
 
+BACK = 4.0
+"""Times its lowest it has risen: one doubling is tried every so many steps whatever comes of it."""
+
 
 class _Memory(Memory):
     """Of this line of branches."""
@@ -20,7 +23,7 @@ class _Memory(Memory):
         self.changed = 0  # step of the newest change
         self.searching = True  # for the level to work at, from the one that it was given
         self.changes: deque[tuple[int, float]] = deque()  # step, doublings (negative: halvings)
-        self.highest = 0.0
+        self.lowest = math.inf  # since it collapsed
 
 
 class LossScaleCollapse(TroubleRule):
@@ -34,7 +37,7 @@ class LossScaleCollapse(TroubleRule):
 
     It proposes nothing, since what helps is in your script: bfloat16 where the GPU has it, a lower rate, clipping (after ``unscale_``), or
     the operation that overflows done in float32. Where the loss itself is no longer finite, the guard says so. It says when the scale
-    rises again. A scaler that is switched off (a scale of 1 from the first step on) is nothing to speak of.
+    has risen to 4 times its lowest. A scaler that is switched off (a scale of 1 from the first step on) is nothing to speak of.
     """
 
     name: ClassVar[str] = "loss_scale_collapse"
@@ -67,25 +70,25 @@ class LossScaleCollapse(TroubleRule):
         before = m.scale
         if scale == before:
             if m.searching and sample.step - m.changed >= p.found:
-                m.searching, m.highest = False, scale
+                m.searching = False
                 m.changes.clear()
             return None
         if not 0.0 < scale < math.inf:
             return None
         m.scale, m.changed = scale, sample.step
         if before is None:
-            m.highest = scale
             return None
         doublings, changes = math.log2(scale / before), m.changes
         changes.append((sample.step, doublings))
         while changes[0][0] <= sample.step - p.steps:
             changes.popleft()
+        m.lowest = min(m.lowest, scale)
         if doublings > 0.0:
-            return self.ends(f"loss scale rises again at step {sample.step:,}: {before:,.5g} → {scale:,.5g}", sample)
+            return self._rises(m, sample)
         halvings = -sum(change for _, change in changes)
         if self.trouble or not (scale <= p.least or (not m.searching and halvings >= p.halvings)):
             return None
-        began = changes[0][0]
+        began, m.lowest = changes[0][0], scale
         over = sample.step - began
         return self.says(
             "warning",
@@ -93,3 +96,9 @@ class LossScaleCollapse(TroubleRule):
             "and each such step is skipped",
             sample, onset=began, evidence={"loss_scale": scale, "halvings": halvings, "steps": over},
         )  # fmt: skip
+
+    def _rises(self, m: _Memory, sample: Sample) -> Finding | None:
+        if not self.trouble or m.lowest * BACK > sample.values["loss_scale"]:
+            return None
+        m.changes.clear()  # that was one trouble; another begins from here
+        return self.ends(f"loss scale rises again: {m.lowest:,.5g} → {m.scale:,.5g} at step {sample.step:,}", sample)

@@ -1,0 +1,132 @@
+"""Layers: in which order, and whether what was learned of them survives; and the rules on models that are really trained."""
+
+import math
+import random
+
+import pytest
+
+from sitter.rules.base import wants
+from sitter.rules.engine import Engine
+from sitter.rules.exploding_gradients import ExplodingGradients
+from sitter.rules.inside_cases import LAYERS, inside, vanished
+from sitter.rules.layers import slope, towers
+from sitter.rules.loss_scale_collapse import LossScaleCollapse
+from sitter.rules.poor_initialisation import PoorInitialisation
+from sitter.rules.stuck_at_start import StuckAtStart
+from sitter.rules.update_ratio import UpdateRatio
+from sitter.rules.vanishing_gradients import VanishingGradients
+from sitter.rules.view import RunView, Sample
+from sitter_wire.commands import SetKnob
+
+
+def told(rule, story, view=None):
+    view = view or RunView(scales={"lr": 1.0})
+    found = [rule.observe(sample, view) for sample in story()]
+    return [f for f in found if f is not None]
+
+
+@pytest.mark.parametrize(("rule", "names", "wanted"), [
+    (VanishingGradients(), ("grad_norm.head",), True),
+    (VanishingGradients(), ("loss", "grad_norm.blocks.0", "lr"), True),
+    (VanishingGradients(), ("loss", "grad_norm", "grad_norm/D"), False),
+    (VanishingGradients(), ("update_ratio.head",), False),
+    (StuckAtStart(), ("loss",), True),
+    (StuckAtStart(), ("loss.a",), False),
+])  # fmt: skip
+def test_a_rule_wants_all_signals_that_begin_as_it_says(rule, names, wanted):
+    assert wants(rule, names) is wanted
+
+
+def test_points_without_such_signals_cost_the_rules_about_layers_nothing():
+    rule, asked = VanishingGradients(), []
+    rule.observe = lambda sample, view: asked.append(sample.step)
+    engine = Engine([rule], RunView())
+    for step in range(200):
+        engine.observe(Sample(step, 0, float(step), {"loss": 2.0, "grad_norm": 1.0} | ({"grad_norm.head": 1.0} if step % 100 == 7 else {})))
+    assert asked == [7, 107]
+    engine.warm([rule], [Sample(step, 0, float(step), {"loss": 2.0} | ({"grad_norm.head": 1.0} if step == 3 else {})) for step in range(9)])
+    assert asked == [7, 107, 3]
+
+
+def test_the_next_daemon_is_told_the_layers_order():
+    """It looks back at points that begin anywhere: in the middle of a step whose values are logged one by one."""
+    first = VanishingGradients()
+    told(first, inside(vanished))
+    assert first.order == list(LAYERS)
+    second = VanishingGradients()
+    second.know(first.knowledge())
+    half = [sample for sample in inside(vanished, singly=True)() if sample.step >= 100][5:]
+    (found,) = told(second, lambda: half)
+    assert "from head to embed" in found.text
+    assert second.order == list(LAYERS)
+
+
+def test_a_schedule_that_ends_at_nothing_is_known_to_the_next_daemon():
+    first = UpdateRatio()
+    told(first, inside(None, lambda i, step: 1e-3, until=1000))
+    ended = inside(None, lambda i, step: 1e-9)
+    assert "far too low" in told(UpdateRatio(), ended)[0].text
+    second = UpdateRatio()
+    second.know(first.knowledge())
+    assert told(second, ended) == []
+
+
+def test_a_lower_rate_is_proposed_only_where_it_can_be_set_and_at_present():
+    high = inside(None, lambda i, step: 0.2)
+    (found,) = told(UpdateRatio(), high)
+    assert found.actions == [SetKnob(knob="lr", op="scale", amount=0.3)]
+    assert (found.severity, UpdateRatio.default_mode) == ("warning", "ask")
+    assert [f.actions for f in told(UpdateRatio(), high, RunView())] == [[]]
+    assert [f.actions for f in told(UpdateRatio(), high, RunView(scales={"lr": 1.0}, late=True))] == [[]]
+
+
+def test_the_loss_is_looked_at_only_where_the_number_of_classes_is_told():
+    assert not wants(PoorInitialisation(), ("loss",))
+    assert wants(PoorInitialisation(PoorInitialisation.Params(classes=10)), ("loss",))
+
+
+def test_two_models_are_two_towers():
+    assert towers(["embed", "blocks.0", "head"]) == [["embed", "blocks.0", "head"]]
+    assert towers(["G.0", "G.1", "D.0"]) == [["G.0", "G.1"], ["D.0"]]
+
+
+def test_a_slope_is_that_from_layer_to_layer():
+    found = slope({str(i): i * math.log(2.0) for i in range(12)})
+    assert math.exp(found.each) == pytest.approx(2.0)
+    assert math.exp(found.gain) == pytest.approx(2.0**8)
+    assert found.steady == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_chance_alone_explodes_no_layer(seed):
+    rng = random.Random(seed)
+    noise = {name: rng.uniform(0.1, 0.8) for name in LAYERS}
+    points = [
+        Sample(100 * i, 0, float(i), {f"grad_norm.{name}": math.exp(rng.gauss(0.0, noise[name]) + rng.gauss(0.0, 0.5)) for name in LAYERS})
+        for i in range(1, 400)
+    ]
+    assert told(ExplodingGradients(), lambda: points) == []
+
+
+@pytest.mark.slow
+def test_the_scaler_of_torch_on_a_healthy_run_and_on_one_that_overflows():
+    import torch
+
+    def scale_of(overflows, steps):
+        scaler = torch.amp.GradScaler("cpu", growth_interval=50)
+        weight = torch.nn.Parameter(torch.ones(1))
+        optimizer = torch.optim.SGD([weight], 0.0)
+        for step in range(steps):
+            yield Sample(step, 0, float(step), {"loss_scale": scaler.get_scale()})
+            scaler.scale(weight.sum()).backward()
+            if overflows(step, scaler.get_scale()):
+                weight.grad.fill_(math.inf)
+            scaler.step(optimizer)
+            scaler.update()
+            optimizer.zero_grad()
+
+    assert told(LossScaleCollapse(), lambda: scale_of(lambda step, scale: scale > 512.0, 400)) == []
+    found = told(LossScaleCollapse(), lambda: scale_of(lambda step, scale: scale > 512.0 or 200 <= step < 230, 400))
+    assert [f.severity for f in found] == ["warning", "info"]
+    assert "halvings" in found[0].text
+    assert "rises again" in found[1].text
