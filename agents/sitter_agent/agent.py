@@ -16,7 +16,7 @@ from sitter_agent.held_back import HeldBack
 from sitter_agent.knobs import FreeKnob, Scale
 from sitter_agent.memory import steady_heap
 from sitter_agent.names import Names
-from sitter_agent.opening import Opened, open_session
+from sitter_agent.opening import Given, Opened, open_session
 from sitter_agent.progress import Progress
 from sitter_agent.quick import Put
 from sitter_agent.safe_point import SafePoint
@@ -66,31 +66,24 @@ def start(
     """
     try:
         with HeldBack():
-            return _begun(
-                model, optimizer, scheduler, scaler, extra, goal=goal, better=better, kind=kind, name=name, total=total, step=step,
-                daemon=daemon, pause_gives_way_s=pause_gives_way_s,
-            )  # fmt: skip
+            return _begun(Given(
+                model=model, optimizer=optimizer, scheduler=scheduler, scaler=scaler, extra=extra, goal=goal, better=better, kind=kind,
+                name=name, total=total, step=step, daemon=daemon, pause_gives_way_s=pause_gives_way_s,
+            ))  # fmt: skip
     except BaseException:  # what a handler of the script raised: its Ctrl-C, mostly
         if _current is not None:
             _current.close()
         raise
 
 
-def _begun(
-    model: Any, optimizer: Any, scheduler: Any, scaler: Any, extra: dict[str, Any] | None, *, goal: str | None,
-    better: Literal["lower", "higher"], kind: str, name: str | None, total: int | None, step: int | None, daemon: bool,
-    pause_gives_way_s: float,
-) -> "Agent":  # fmt: skip
+def _begun(given: Given) -> "Agent":
     global _current
     if _current is not None:
         _current.close()
     opened: Opened | None = None
     adapter, text = None, ""
     try:
-        opened, adapter, text = open_session(
-            model, optimizer, scheduler, scaler, extra, goal=goal, better=better, kind=kind, name=name, total=total, step=step,
-            daemon=daemon, pause_gives_way_s=pause_gives_way_s,
-        )  # fmt: skip
+        opened, adapter, text = open_session(given)
         if opened is not None:
             steady_heap()
     except Exception as e:  # nothing of ours escapes into training
@@ -98,7 +91,7 @@ def _begun(
             raise
         text = f"recording nothing, nobody is watching: {type(e).__name__}: {e}"
     say(text)
-    _current = Agent(opened, adapter, total, step or 0)
+    _current = Agent(opened, adapter, given.total, given.step or 0)
     atexit.register(_current.close)
     return _current
 

@@ -9,6 +9,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -43,6 +44,25 @@ try:
     VERSION = importlib.metadata.version("train-sitter")
 except importlib.metadata.PackageNotFoundError:
     VERSION = "0+unknown"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Given:
+    """What the script gave to ``start``, which says what each of it is."""
+
+    model: Any
+    optimizer: Any
+    scheduler: Any
+    scaler: Any
+    extra: dict[str, Any] | None
+    goal: str | None
+    better: Literal["lower", "higher"]
+    kind: str
+    name: str | None
+    total: int | None
+    step: int | None
+    daemon: bool
+    pause_gives_way_s: float
 
 
 class Opened:
@@ -136,36 +156,25 @@ class Opened:
             self.core.adapter.close()
 
 
-def open_session(
-    model: Any, optimizer: Any, scheduler: Any, scaler: Any, extra: dict[str, Any] | None, *, goal: str | None,
-    better: Literal["lower", "higher"], kind: str, name: str | None, total: int | None, step: int | None, daemon: bool,
-    pause_gives_way_s: float,
-) -> tuple[Opened | None, Adapter | None, str]:  # fmt: skip
+def open_session(given: Given) -> tuple[Opened | None, Adapter | None, str]:
     """The session (None: nothing is recorded), the framework's adapter, and the one line that says how it stands. Where it raises, nothing
     of it is left but the run directory."""
     with contextlib.ExitStack() as undo:
-        found = _open(
-            undo, model, optimizer, scheduler, scaler, extra, goal=goal, better=better, kind=kind, name=name, total=total, step=step,
-            daemon=daemon, pause_gives_way_s=pause_gives_way_s,
-        )  # fmt: skip
+        found = _open(undo, given)
         undo.pop_all()
     return found
 
 
-def _open(
-    undo: contextlib.ExitStack, model: Any, optimizer: Any, scheduler: Any, scaler: Any, extra: dict[str, Any] | None, *,
-    goal: str | None, better: Literal["lower", "higher"], kind: str, name: str | None, total: int | None, step: int | None, daemon: bool,
-    pause_gives_way_s: float,
-) -> tuple[Opened | None, Adapter | None, str]:  # fmt: skip
+def _open(undo: contextlib.ExitStack, given: Given) -> tuple[Opened | None, Adapter | None, str]:
     """``undo`` learns how what is there by then is ended, should the rest fail or be interrupted."""
-    adapter, doubts = framework(model, optimizer, scheduler, scaler, extra)
+    adapter, doubts = framework(given)
     if adapter is not None:
         undo.callback(adapter.close)
     not_here = _not_the_agent()
     if not_here:
         return None, adapter, f"recording nothing here: {not_here}"
     try:
-        run, info = launching.open_run(name, VERSION)
+        run, info = launching.open_run(given.name, VERSION)
     except OSError as e:
         return None, adapter, f"recording nothing, nobody is watching: {e}"
     session, why = claim(run)
@@ -178,22 +187,22 @@ def _open(
     undo.callback(recorder.close)
     rail = GuardRail()
     ring = Ring()
-    vault = Vault(run, session.id, recorder.event, ring.release, better=better)  # type: ignore[arg-type]
+    vault = Vault(run, session.id, recorder.event, ring.release, better=given.better)  # type: ignore[arg-type]
     core = Core(
         run=run, session=session.id, recorder=recorder, rail=rail, new_branch=session.new_branch, branch=branch, vault=vault, ring=ring,
-        pause_gives_way_s=pause_gives_way_s,
+        pause_gives_way_s=given.pause_gives_way_s,
     )  # fmt: skip
     vault.good_after = launching.healthy_steps(run) or vault.good_after
     rail.remark = lambda text: core.remark(text, "warning")
     p = core.progress
-    p.total = total
+    p.total = given.total
     if side is not None:
         p.line, p.done, p.current = [*side.line, (branch, side.step)], side.step, side.step
-    elif step is not None:
-        p.done = p.current = max(0, int(step))
+    elif given.step is not None:
+        p.done = p.current = max(0, int(given.step))
     if adapter is not None:
         core.adapter = adapter
-    core.goal = canonical(goal) if goal else None
+    core.goal = canonical(given.goal) if given.goal else None
     vault.clear_step = lambda b, s: _followed(core, b, s)
     vault.keep_line = list(p.line)
     stacks = StackFile(run.reports / f"stacks-{session.id}.txt")
@@ -202,7 +211,7 @@ def _open(
     core.event(
         SessionStart(
             pid=os.getpid(), host=socket.gethostname(), branch=branch, argv=list(sys.argv), versions=_versions(),
-            goal=core.goal, better=better, kind=kind, total=total, gpus=_gpus(model),
+            goal=core.goal, better=given.better, kind=given.kind, total=given.total, gpus=_gpus(given.model),
             resumed=(side.branch, side.step) if side is not None else None, clips=bool(getattr(adapter, "clips", False)),
             stacks_signal=stacks.signal(),
         )
@@ -220,7 +229,7 @@ def _open(
     )
     safe_point = _safe_point(core, commands, notices)
     if not why:
-        why = _declined(daemon) or launcher.start()
+        why = _declined(given.daemon) or launcher.start()
     # After the daemon: a socket that finds nobody there tries again only after 0.1 to 0.2 s, in which a short run is half over.
     if places is not None:
         core.link = link = _link(core, session, recorder, commands, places, stacks, launcher)
@@ -229,7 +238,7 @@ def _open(
     notices.install()
     opened = Opened(
         core, session, recorder, link, launcher, safe_point, notices, stacks,
-        (resume, side) if resume and side else None, step,
+        (resume, side) if resume and side else None, given.step,
     )
     opened.resume()
     if why:
@@ -251,11 +260,9 @@ def _say_doubts(core: Core, adapter: Adapter | None, elsewhere: str, doubts: lis
         core.remark(text, "warning")
 
 
-def framework(
-    model: Any, optimizer: Any, scheduler: Any, scaler: Any, extra: dict[str, Any] | None
-) -> tuple[Adapter | None, list[str]]:
+def framework(given: Given) -> tuple[Adapter | None, list[str]]:
     """The adapter for what was given, None where nothing was; and what has to be said about it."""
-    if model is None and optimizer is None:
+    if given.model is None and given.optimizer is None:
         return None, []
     if "torch" not in sys.modules:
         return None, [
@@ -264,7 +271,7 @@ def framework(
     try:
         from sitter_agent.frameworks.torch import TorchAdapter
 
-        return TorchAdapter(model, optimizer, scheduler, scaler, extra), []
+        return TorchAdapter(given.model, given.optimizer, given.scheduler, given.scaler, given.extra), []
     except Exception as e:  # noqa: BLE001 — a model of a kind we do not know is recorded all the same
         return None, [f"the training state is NOT covered ({type(e).__name__}: {e}): nothing can be rolled back"]
 
