@@ -6,17 +6,12 @@ import sys
 
 import pytest
 
-from sitter.clock import SystemClock
-from sitter.config import load
-from sitter.control.core import Core
 from sitter.control.spent import delete_spent
 from sitter.ingest import files
-from sitter.paths import look
 from sitter.store.reader import Reader
-from sitter.store.writer import Writer
 from sitter_agent.recorder import Recorder
-from sitter_wire import rundir
 from sitter_wire.records import DROPPED
+from tests.unit.sitter.control.conftest import opened
 
 STEPS = 2000
 HOLD = """
@@ -30,11 +25,6 @@ sys.stdin.read()
 """
 
 
-@pytest.fixture
-def run(tmp_path):
-    return rundir.create(tmp_path, "t", command=["x"], supervised=False, sockets="", version="0")
-
-
 def record(run, session: str, branch: int = 0, start: int = 0) -> None:
     recorder = Recorder(run.recorder, session, segment_bytes=16 * 1024)
     for step in range(start, start + STEPS):
@@ -44,16 +34,8 @@ def record(run, session: str, branch: int = 0, start: int = 0) -> None:
 
 def take_in(run) -> None:
     """A daemon's life, as far as the files are concerned."""
-    writer = Writer(run.history, on_commit=lambda _: None, clock=SystemClock())
-    writer.start()
-    reader = Reader(run.history)
-    core = Core(
-        run=run, info=look(run).info, config=load(run.sitter_toml), preset="guard", clock=SystemClock(), writer=writer, reader=reader,
-        send=lambda _: True, notify=lambda *_: None, on_gone=lambda: None,
-    )  # fmt: skip
-    assert core.read_files()
-    writer.close()
-    reader.close()
+    with opened(run) as core:
+        assert core.read_files()
 
 
 def losses(run) -> int:
