@@ -128,6 +128,24 @@ class Daemon:
         self.context.destroy(linger=0)
 
 
+class Draws:
+    """A stateful loader, as torchdata's: says where it stands and goes on from there. Without end, from a generator of its own, whose
+    numbers are wider than 64 bits."""
+
+    def __init__(self) -> None:
+        self.rng = np.random.default_rng(5)
+
+    def __iter__(self) -> Iterator[Any]:
+        while True:
+            yield self.rng.normal(size=32)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"rng": self.rng.bit_generator.state}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.rng.bit_generator.state = state["rng"]
+
+
 class Quadratic:
     """A training that is all arithmetic: batches from a seeded generator, momentum, a rate. Its end is a bit pattern."""
 

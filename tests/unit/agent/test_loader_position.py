@@ -8,26 +8,9 @@ from torch import nn
 from sitter_agent.loader_position import foreign
 from sitter_wire.commands import Rollback, TakeCheckpoint
 from sitter_wire.events import Remark
-from tests.unit.agent.conftest import Quadratic, Run
+from tests.unit.agent.conftest import Draws, Quadratic, Run
 
 TOTAL, AT = 40, 23
-
-
-class Draws:
-    """Without end, from a generator of its own, whose numbers are wider than 64 bits."""
-
-    def __init__(self):
-        self.rng = np.random.default_rng(5)
-
-    def __iter__(self):
-        while True:
-            yield self.rng.normal(size=32)
-
-    def state_dict(self):
-        return {"rng": self.rng.bit_generator.state}
-
-    def load_state_dict(self, state):
-        self.rng.bit_generator.state = state["rng"]
 
 
 class Shuffled:

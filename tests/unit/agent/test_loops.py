@@ -10,7 +10,7 @@ import pytest
 from sitter_agent.feed import Feed
 from sitter_wire.commands import DropBatches, Rollback, Stop
 from sitter_wire.events import GoodBye, LoopStart, Restored, SnapshotTaken
-from tests.unit.agent.conftest import Quadratic, Run
+from tests.unit.agent.conftest import Draws, Quadratic, Run
 
 
 def test_steps_are_numbered_as_range_would(begin):
@@ -247,24 +247,7 @@ def test_replay_puts_back_the_random_numbers_of_loader_and_model(begin, daemon):
     assert faulted.w.tobytes() == clean.w.tobytes()
 
 
-class Stateful:
-    """As torchdata's: says where it stands and goes on from there."""
-
-    def __init__(self, seed=3):
-        self.rng = np.random.default_rng(seed)
-
-    def __iter__(self):
-        while True:
-            yield self.rng.normal(size=32)
-
-    def state_dict(self):
-        return {"rng": self.rng.bit_generator.state}
-
-    def load_state_dict(self, state):
-        self.rng.bit_generator.state = state["rng"]
-
-
-@pytest.mark.parametrize("loader", [Stateful, lambda: PrivateGenerator()], ids=["state_dict", "private generator"])
+@pytest.mark.parametrize("loader", [Draws, lambda: PrivateGenerator()], ids=["state_dict", "private generator"])
 def test_replay_with_a_loader_that_has_its_own_state(begin, daemon, loader):
     agent = begin()
     clean, *_ = finish(agent, None, loader(), 60, fault_at=None, action=None)
