@@ -19,8 +19,9 @@ from sitter.errors import SitterError
 from sitter.locks import holder
 from sitter.model import Answered, ExitNow
 from sitter.paths import look
+from sitter.supervise.death import in_words
 from sitter.supervise.exit import read_exit
-from sitter.supervise.pending import parent_pid
+from sitter.supervise.pending import parent_pid, read_attempts
 from sitter.supervise.process import TrainingProcess
 from sitter_wire.commands import Stop
 from sitter_wire.places import RunDir
@@ -59,7 +60,7 @@ def follow(run: RunDir, interrupts: Interrupts) -> int:
     code 130). Where the training and its parent are gone and nobody has written down how it ended, that is said, and the code is 1.
     """
     stopping: threading.Thread | None = None
-    next_look = time.monotonic() + ALONE_S
+    next_look, told = time.monotonic() + ALONE_S, set[float]()
     try:
         with run.train_log.open("rb") as log:
             while True:
@@ -67,6 +68,9 @@ def follow(run: RunDir, interrupts: Interrupts) -> int:
                 _copy(log.read())
                 if ended is not None:
                     _copy(log.read())
+                    _tell_restarts(run, told)
+                    if ended.given_up:
+                        click.echo(f"sitter: {run.name}: {in_words(ended.code, ended.signal)}; {ended.given_up}", err=True)
                     if stopping is not None:
                         stopping.join(2.0)  # what became of the stop is about to be said
                     return exit_code(ended)
@@ -80,6 +84,7 @@ def follow(run: RunDir, interrupts: Interrupts) -> int:
                     stopping = threading.Thread(target=_ask_to_stop, args=(run,), daemon=True)
                     stopping.start()
                 if time.monotonic() >= next_look:
+                    _tell_restarts(run, told)
                     if _nobody_is_left(run):
                         _copy(log.read())
                         click.echo(f"sitter: {run.name} is gone, and its parent with it: nobody saw how it ended", err=True)
@@ -116,6 +121,15 @@ def _pass_on(run: RunDir, number: int) -> None:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, number)
         click.echo(f"sitter: {signal.Signals(number).name} is passed on to {run.name}", err=True)
+
+
+def _tell_restarts(run: RunDir, told: set[float]) -> None:
+    """A line for each end that is followed by another start; the training's own words are of the one or the other. ``told``: when those
+    attempts began of which it was said."""
+    for attempt in read_attempts(run).attempts:
+        if attempt.then and attempt.started not in told:
+            told.add(attempt.started)
+            click.echo(f"sitter: {run.name}: {in_words(attempt.code, attempt.signal)}; {attempt.then}", err=True)
 
 
 def _nobody_is_left(run: RunDir) -> bool:

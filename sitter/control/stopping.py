@@ -208,7 +208,8 @@ def _living(run: RunDir) -> TrainingProcess | None:
     if process is not None and process.alive():
         return process
     pid = holder(run.agent_lock)
-    return TrainingProcess.of(pid) if pid is not None else None
+    agent = TrainingProcess.of(pid) if pid is not None else None
+    return agent if agent is not None and agent.alive() else None  # its lock is held until the last of its threads has ended
 
 
 def _called_off(run: RunDir) -> bool:

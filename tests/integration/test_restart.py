@@ -163,6 +163,9 @@ def test_three_deaths_without_a_step_further_give_up_and_then_then_runs(sitter, 
         "run", "--no-ui", "--name", "x", "--restart", "50", "--then", f"echo over >> {tmp_path}/over", "--", sys.executable, path
     )
     assert done.returncode == 1
+    said = [line for line in done.stderr.splitlines() if line.startswith("sitter: x: exit code 1; ")]
+    assert ["restarting in" in line for line in said] == [True, True, False], done.stderr
+    assert said[2].endswith("given up: 3 attempts in a row did not get to a first step")
     status = sitter.until(lambda s: s["state"] == "crashed" and (tmp_path / "over").exists())
     assert status["exit"]["attempts"] == 3
     assert "did not get to a first step" in status["exit"]["given_up"]

@@ -11,7 +11,8 @@ import time
 import pytest
 
 from sitter.offline import Offline
-from sitter.supervise.parent import TRAIN_PID, boot_id, identity
+from sitter.supervise.identity import boot_id, identity
+from sitter.supervise.parent import TRAIN_PID
 from sitter_wire import rundir
 from sitter_wire.queries import GetStatus
 
@@ -27,7 +28,7 @@ def state(run):
 
 
 def started(run, pid, **other):
-    (run.path / TRAIN_PID).write_text(json.dumps({**identity(pid, time.time()), **other}))
+    (run.path / TRAIN_PID).write_text(json.dumps({**identity(pid, time.time(), run.path), **other}))
 
 
 def test_a_script_without_an_agent_that_a_power_cut_ended_has_crashed(run):

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -11,12 +12,14 @@ import pytest
 
 from sitter.actions.notify.notifier import Notifications
 from sitter.clock import SystemClock
+from sitter.control import stopping as stopping_module
 from sitter.control.ending import Ending
 from sitter.control.inbox import Inbox
 from sitter.control.stopping import Stopping
 from sitter.model import EndAndRestart, Finding
 from sitter.store.reader import Reader
-from sitter.supervise.parent import TRAIN_PID, boot_id, start_ticks
+from sitter.supervise.identity import boot_id, start_ticks
+from sitter.supervise.parent import TRAIN_PID
 from sitter.supervise.pending import CALLED_OFF
 from sitter.supervise.process import TrainingProcess
 from sitter_wire import rundir
@@ -230,3 +233,13 @@ def test_a_rule_that_cannot_end_a_training_says_so_to_everybody(core, training, 
     core.writer.flush()
     with contextlib.closing(Reader(core.run.history)) as reader:
         assert [e.status for e in reader.logbook() if e.rule == "stalled"] == ["sent", "rejected"]
+
+
+def test_a_dead_process_whose_threads_still_hold_the_lock_is_not_ended_once_more(core, monkeypatch):
+    """Its leader is a zombie some milliseconds before its files are closed; what had ended it must not be forgotten for that."""
+    with subprocess.Popen(["sleep", "600"]) as process:
+        monkeypatch.setattr("sitter.control.stopping.holder", lambda path: process.pid)
+        assert stopping_module._living(core.run) is not None
+        process.kill()
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        assert stopping_module._living(core.run) is None

@@ -17,8 +17,8 @@ import pytest
 from sitter.errors import LaunchError, UsageError
 from sitter.supervise import parent as parent_module
 from sitter.supervise.exit import read_exit
+from sitter.supervise.identity import boot_id
 from sitter.supervise.launch import launch
-from sitter.supervise.parent import boot_id
 from sitter.supervise.process import TrainingProcess
 from sitter_wire.places import RunDir
 

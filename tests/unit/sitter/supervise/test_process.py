@@ -12,8 +12,9 @@ from typing import Any
 import psutil
 import pytest
 
+from sitter.supervise.identity import identity
 from sitter.supervise.launch import launch
-from sitter.supervise.parent import TRAIN_PID, identity
+from sitter.supervise.parent import TRAIN_PID
 from sitter.supervise.process import TrainingProcess
 from sitter_wire.places import RunDir
 
