@@ -25,6 +25,7 @@ from sitter.control.rate_plans import RATE_PLANS, RatePlans
 from sitter.control.recall import Recall
 from sitter.control.ruleset.build import build, rule_places
 from sitter.control.sight import Sight
+from sitter.control.spent_budgets import SpentBudgets
 from sitter.control.stillness import Stillness
 from sitter.control.tally import Tally
 from sitter.control.troubles import Troubles
@@ -41,7 +42,7 @@ from sitter.rules.view import RunView
 from sitter.store.reader import Reader
 from sitter.store.writer import Writer
 from sitter_wire.codec import GarbageError
-from sitter_wire.commands import AnyAction, Command, Outcome, Rollback, TakeCheckpoint
+from sitter_wire.commands import AnyAction, Command, Outcome, Rollback
 from sitter_wire.events import Done, Restored
 from sitter_wire.messages import ShipmentHeader
 from sitter_wire.places import RunDir
@@ -105,6 +106,7 @@ class Core:
         self._sight = Sight(self.view, self.present, self.board, self.life, clock)
         self.stillness = Stillness(run, clock, self.present, self.life, self.orders, self.view, post=post, log_entry=self.log_entry)
         self._tally = Tally(self.rules, self.dispatcher)
+        self._spent = SpentBudgets(run.name, self.rules, self.dispatcher, self.present, self.life, self.orders, notify)
         self.rate_plans = RatePlans(
             present=self.present, engine=self.engine, dispatcher=self.dispatcher, orders=self.orders, life=self.life,
             acted=lambda finding, action: partial(self._acted, finding, action), log_entry=self.log_entry, keep=self.keep,
@@ -309,6 +311,7 @@ class Core:
     def act(self, finding: Finding, by: str) -> None:
         """Carry out a finding's actions, in order."""
         self._learned.keep(at_once=True)
+        self._spent.acts(finding.rule)
         for action in finding.actions:
             if isinstance(action, Notification):
                 self._notify(action.event, action.text, finding.key)
@@ -366,15 +369,8 @@ class Core:
         return self.rules[finding.rule].spends(finding)
 
     def budget_spent(self, finding: Finding) -> None:
-        """The guard gives up for now: what is there is saved, somebody is told, and it goes on watching (DESIGN §7)."""
-        if not self.rules[finding.rule].guard:
-            return
-        setting = self.dispatcher.settings[finding.rule]
-        text = f"{self.run.name}: {finding.text}; the budget of {setting.limit_text} is spent, so nothing more is done unasked"
-        self._notify("gave_up", text, f"{finding.key} gave up")
-        if self.life.alive and self.present.session is not None:
-            saved = TakeCheckpoint(why="the guard's budget is spent", cleared=True, pinned=True)
-            self.orders.give(saved, session=self.present.session.id, by=f"rule:{finding.rule}")
+        """It only watches from now on."""
+        self._spent.spent(finding)
 
     def log(self, kind: EntryKind, finding: Finding, status: str, detail: str) -> None:
         """A line about a finding."""
