@@ -110,3 +110,16 @@ def start(tmp_path):
         if process.poll() is None:
             process.kill()
         process.communicate()
+
+
+def rolled_back_and_stopped(sitter: Shell, training: "subprocess.Popen[str]") -> None:
+    """From another terminal, a training whose framework runs the loop: its counter is not put back, and that is said; it ends by itself."""
+    done = sitter("rollback")
+    assert done.returncode == 0, done.stderr + done.stdout
+    assert "the script's own step counter" in done.stdout + done.stderr
+    sitter.until(lambda s: s["branch"] == 1)
+    done = sitter("stop")
+    assert done.returncode == 0, done.stderr + done.stdout
+    out, _ = training.communicate(timeout=60)
+    assert training.returncode == 0, out
+    assert "ended by itself at" in out

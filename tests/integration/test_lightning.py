@@ -19,6 +19,7 @@ from sitter_agent.frameworks.lightning import _total as length_of
 from sitter_agent.say import Once
 from sitter_wire.events import LoopStart, Remark, SnapshotTaken
 from sitter_wire.records import Happening, Point, read_segment_header, scan_segment
+from tests.integration.conftest import rolled_back_and_stopped
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
@@ -215,15 +216,7 @@ def test_it_is_steered_rolled_back_and_stopped_from_another_terminal(sitter: Any
     status = sitter.until(lambda s: s["knobs"]["lr"]["scale"] == 0.5 and s["checkpoints"])
     assert set(torch.load(status["checkpoints"][0]["path"], weights_only=True)["model"]) == {"layer.weight", "layer.bias"}
     sitter.until(lambda s: s["step"] > 200)
-    done = sitter("rollback")
-    assert done.returncode == 0, done.stderr + done.stdout
-    assert "the script's own step counter" in done.stdout + done.stderr
-    sitter.until(lambda s: s["branch"] == 1)
-    done = sitter("stop")
-    assert done.returncode == 0, done.stderr + done.stdout
-    out, _ = training.communicate(timeout=60)
-    assert training.returncode == 0, out
-    assert "ended by itself at" in out
+    rolled_back_and_stopped(sitter, training)
 
 
 class Broken:

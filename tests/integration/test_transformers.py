@@ -16,6 +16,7 @@ import sitter_agent
 from sitter_agent.frameworks.transformers import SitterCallback
 from sitter_wire.events import Remark, SnapshotTaken
 from sitter_wire.records import Happening, Point, read_segment_header, scan_segment
+from tests.integration.conftest import rolled_back_and_stopped
 
 pytestmark = [pytest.mark.filterwarnings("ignore::DeprecationWarning"), pytest.mark.filterwarnings("ignore::UserWarning")]
 
@@ -226,12 +227,4 @@ def test_a_tiny_gpt_is_steered_rolled_back_and_stopped_from_another_terminal(sit
     saved = torch.load(path, weights_only=True)
     assert "transformer.wte.weight" in saved["model"]
     sitter.until(lambda s: s["step"] > 100)
-    done = sitter("rollback")
-    assert done.returncode == 0, done.stderr + done.stdout
-    assert "the script's own step counter" in done.stdout + done.stderr
-    sitter.until(lambda s: s["branch"] == 1)
-    done = sitter("stop")
-    assert done.returncode == 0, done.stderr + done.stdout
-    out, _ = training.communicate(timeout=60)
-    assert training.returncode == 0, out
-    assert "ended by itself at" in out
+    rolled_back_and_stopped(sitter, training)
