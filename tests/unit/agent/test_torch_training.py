@@ -274,6 +274,17 @@ def test_a_new_process_goes_on_with_every_knob_as_it_was_commanded(begin, daemon
     assert all(torch.equal(v, then[k]) for k, v in model.state_dict().items())
 
 
+def ended_with_checkpoint(agent, monkeypatch):
+    """Its only one, once it is whole; whoever starts next goes on from there."""
+    agent._core.vault.wait(60)
+    (side,) = agent._core.vault.all()
+    path = agent._core.run.checkpoints / side.file
+    agent.close()
+    monkeypatch.setenv("SITTER_RUN", str(path.parents[1]))
+    monkeypatch.setenv("SITTER_RESUME", str(path))
+    return side
+
+
 def test_a_knob_that_cannot_be_taken_up_does_not_make_the_state_a_failure(begin, daemon, monkeypatch, capsys):
     model, optimizer = two_groups()
     agent = begin(model=model, optimizer=optimizer)
@@ -281,12 +292,7 @@ def test_a_knob_that_cannot_be_taken_up_does_not_make_the_state_a_failure(begin,
     for _ in agent.steps(2):
         optimizer.step()
     assert order
-    agent._core.vault.wait(60)
-    (side,) = agent._core.vault.all()
-    path = agent._core.run.checkpoints / side.file
-    agent.close()
-    monkeypatch.setenv("SITTER_RUN", str(path.parents[1]))
-    monkeypatch.setenv("SITTER_RESUME", str(path))
+    side = ended_with_checkpoint(agent, monkeypatch)
 
     def fails(self, settings):
         raise ValueError("not any more")
@@ -307,12 +313,7 @@ def test_a_checkpoint_of_another_kind_of_training_is_not_gone_on_from_and_steps_
     for _ in agent.steps(2):
         pass
     assert order
-    agent._core.vault.wait(60)
-    (side,) = agent._core.vault.all()
-    path = agent._core.run.checkpoints / side.file
-    agent.close()
-    monkeypatch.setenv("SITTER_RUN", str(path.parents[1]))
-    monkeypatch.setenv("SITTER_RESUME", str(path))
+    ended_with_checkpoint(agent, monkeypatch)
     capsys.readouterr()
     model, optimizer = two_groups()
     agent = begin(model=model, optimizer=optimizer)
