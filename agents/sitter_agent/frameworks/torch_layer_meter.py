@@ -37,7 +37,9 @@ PATIENCE = 20
 NEVER = 1 << 62
 
 Key = tuple[str, int]
-"""What a norm is of: ``grad``, ``moved`` or ``weight``, and the layer's number."""
+"""What a number is: the norm of ``grad``, ``moved`` or ``weight``, and of which layer. Or ``SKIPPED``."""
+SKIPPED: Key = "skipped", -1
+"""Not 0 where the step was none, which a fused optimizer under GradScaler leaves to the device to know."""
 
 
 class LayerLot:
@@ -68,6 +70,8 @@ class LayerLot:
         for keys, row in zip(self._keys, numbers, strict=True):
             for key, number in zip(keys, row, strict=True):
                 parts.setdefault(key, []).append(number)
+        if any(parts.pop(SKIPPED, [])):
+            return []
         total = {key: math.hypot(*norms) for key, norms in parts.items() if self._seen[key[1]] == self._holders[key[1]]}
         grads, updates = {}, {}
         for i, name in enumerate(self._names):
@@ -305,6 +309,9 @@ class Look:
             found += _norms([("weight", layer) for layer in self._layers], self._copies)
             torch._foreach_sub_(self._copies, self._live)
             found += _norms([("moved", layer) for layer in self._layers], self._copies)
+        skipped = vars(self._hooks.optimizer).get("found_inf")
+        if isinstance(skipped, Tensor):
+            found.append(([SKIPPED], skipped.detach().reshape(1)))
         lot.add(self._held, _together(found))
         return _on_device(grads) + 5 * _on_device(self._copies)
 

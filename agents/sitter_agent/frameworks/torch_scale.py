@@ -131,7 +131,7 @@ class Look(Protocol):
         ...
 
     def after(self) -> None:
-        """It was done, gradients still in place."""
+        """It was done, or only the device knows whether (``found_inf`` of the optimizer), gradients still in place."""
         ...
 
 
@@ -242,7 +242,7 @@ class StepHooks:
             self.steps += not skipped
             if skipped is False and self._after_step is not None:
                 self._after_step(optimizer)
-            if skipped is False and self.look is not None:
+            if not skipped and self.look is not None:
                 self.look.after()
         except Exception as e:  # noqa: BLE001 — as above
             self._break(e)

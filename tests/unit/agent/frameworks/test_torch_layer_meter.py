@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from sitter_agent.frameworks import torch_kept
+from sitter_agent.frameworks import torch_kept, torch_scale
 from sitter_agent.frameworks.torch import TorchAdapter
 from sitter_agent.frameworks.torch_layer_meter import COST_SHARE, EVERY, FIRST, UNTIMED, LayerMeter
 from sitter_agent.frameworks.torch_scale import StepHooks
@@ -229,6 +229,19 @@ def test_a_step_that_a_scaler_skips_is_not_the_one() -> None:
     assert found[0] == (None, 512.0)
     assert found[1][0] == pytest.approx(norm([p.grad for p in model[0].parameters()]), rel=1e-5)
     assert found[1][1] is None, "looked at every ten turns"
+
+
+@pytest.mark.parametrize("skipped", [False, True])
+def test_a_step_of_which_only_the_device_knows_is_told_if_it_was_one(skipped: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch_scale, "_skipped", lambda optimizer: None)
+    model = network()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.05, fused=True)
+    adapter = TorchAdapter(model, optimizer)
+    backward(model)
+    optimizer.grad_scale, optimizer.found_inf = None, torch.tensor(float(skipped))
+    optimizer.step()
+    found = seen(adapter)
+    assert found.keys() == (set() if skipped else {"grad_norm.0", "grad_norm.2", "update_ratio.0", "update_ratio.2"})
 
 
 def test_what_was_seen_before_a_restore_is_not_told_after_it() -> None:
