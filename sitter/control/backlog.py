@@ -13,7 +13,9 @@ from sitter.store.writer import Writer
 from sitter_wire.places import RunDir
 
 PATIENCE_S = 60.0
+"""A history that takes nothing for so long, and does not say why, is not waited for any longer."""
 FLUSH_S = 0.25
+"""Between two looks at whether it takes something again."""
 SLICE_S = 0.05
 """So long is read at a time: agent and clients have their turn in between."""
 AT_ONCE = 500
@@ -40,6 +42,7 @@ class Backlog:
         self.living: set[str] | None = None
         """The sessions that may still be written; None where it is not known which."""
         self.unreadable: list[str] = []
+        """A sentence for each segment that cannot be read: what may be in it is not waited for."""
 
     def begin(self, *, live: str | None = None) -> None:
         """All of it is to be read, from what is there now. ``live``: a session to leave to its agent's shipments."""

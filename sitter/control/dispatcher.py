@@ -68,8 +68,11 @@ class Dispatcher:
         """rule → until when (unix seconds), for people and for the next daemon; ``_wakes`` is what counts, by the monotonic clock."""
         self._wakes: dict[str, float] = {}
         self._acted: dict[str, deque[float]] = {name: deque() for name in settings}
+        """Of each rule: when it acted unasked, as far as that counts against its budget (unix seconds: a budget outlives the host)."""
         self._declined: dict[str, str] = {}
+        """Keys of findings that propose nothing any more, and why: ``veto`` or ``budget``."""
         self._due: dict[str, float] = {}
+        """Of each proposal with a delay: when it is carried out, monotonic seconds."""
         self._ended: dict[str, str] = {}
         """Proposals that are not open any more, and what became of them: whoever answers one late is told."""
         self._proposed = 0

@@ -50,6 +50,7 @@ class Flow:
         self._incidents, self._orders, self._log = incidents, orders, log_entry
         self._on_event, self._unknown = on_event, unknown
         self._late = False
+        """The newest record was of the past."""
         self.told: list[Callable[[Record], None]] = []
         """Who else is told of every record, after rules and dispatcher."""
 
