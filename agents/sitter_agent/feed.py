@@ -27,7 +27,10 @@ class Position:
         self.feed = weakref.ref(feed)
         self.passes, self.taken = passes, taken
         self.at_start, self.own_at_start, self.own = at_start, own_at_start, own
+        """Random states: the process's at the beginning of the pass (None: none had begun), those of the loader's own generators then,
+        and of these now."""
         self.loader_state = loader_state
+        """What the loader's ``state_dict`` said; None where it has none."""
 
 
 class Feed:
@@ -40,11 +43,15 @@ class Feed:
         self.loader = loader
         self.passes = 0
         self.taken = 0
+        """Batches of this pass."""
         self.drop = 0
+        """So many of the next batches are passed over."""
         self.dropped = 0
         self.at_pass_end = False
+        """The pass is over, and the loop has yet to be told."""
         self._it: Iterator[Any] | None = None
         self._one_shot = False
+        """The loader is its own iterator: begun again, it would go on."""
         self.stateful = _can_tell(loader)
         """Whether it can tell where it stands, and be put there."""
         self._unknown = False

@@ -31,8 +31,11 @@ class FreeKnob:
         self.held = False
         self._get, self._set = get, set
         self._pin: float | None = None
+        """What it is held at."""
         self._was: float | None = None
+        """Its value before the last change …"""
         self._watch = 0
+        """… and safe points for which the script is still watched for writing that back."""
 
     def scheduled(self) -> float:
         """The value without our scale."""

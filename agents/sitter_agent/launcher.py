@@ -24,9 +24,11 @@ START_S = 20.0
 SILENT_S = 5.0
 """A daemon pings once a second: so long without a word, its lock is looked at."""
 LOOK_S = 1.0
+"""Between two looks at when the daemon was heard."""
 WAIT_S = 0.1
 """Between two looks, while the daemon starts, at whether the operator waits no longer."""
 RESTARTS = 3
+"""Of the daemon: one that dies again and again dies of something that starting it does not mend."""
 MODES = ("watch", "guard", "act")
 ANOTHER = 3
 """Its exit code where another daemon has the run: then all is well."""

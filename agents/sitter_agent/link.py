@@ -42,7 +42,6 @@ TEND_MS = 2_000
 in an evaluation of an hour, or in a pause."""
 RESEND_NS = 1_000_000_000
 """Shipped longer ago than that and still wanted: sent again."""
-
 STACKS_S = 0.2
 """Stacks asked for again so soon are those from just before."""
 
@@ -101,14 +100,17 @@ class Link:
         self._once = Once()
         self._answers: deque[AnyMessage] = deque(maxlen=1000)
         self._cursor = 1
-        # Who has the cursor. Not a lock: an interrupt between a lock's acquire and the try behind it would keep it for
-        # ever. Test and set stand side by side without a call, and CPython lets neither a thread nor a handler come
-        # between.
+        # Who has the cursor. Not a lock: an interrupt between a lock's acquire and the try behind it would keep it for ever. Test and
+        # set stand side by side without a call, and CPython lets neither a thread nor a handler come between.
         self._busy = False
         self._acked_by = ""
+        """The daemon whose acknowledgement came last: another one may have lost what was sent."""
         self._stacks = (-STACKS_S, "")
+        """Monotonic seconds at which they were taken last, and what they were."""
         self._tried_at = self._sent_at = 0
+        """Monotonic nanoseconds: of the training thread's last try to ship, and of the last shipment that was taken."""
         self._catching_up = self._refused = False
+        """The control thread ships alone until little is left; nobody took the last shipment."""
         self._off = self._closing = False
         self._waker = Waker()
         self._context = quiet_context()
