@@ -11,82 +11,32 @@ from sitter.control.dispatcher import Dispatcher
 from sitter.control.life import Life
 from sitter.control.orders import Done, Orders
 from sitter.control.present import Present
+from sitter.control.rate_plan import BACK, CLOSE, FIRST_SHARE, STAGES, UNDO, Plan
 from sitter.grammar import spelled
 from sitter.model import Finding
 from sitter.rules.engine import Engine
 from sitter_wire.commands import AnyAction, Outcome, SetKnob
-from sitter_wire.events import KnobChanged, Restored, SessionStart
-from sitter_wire.records import Happening, Record
+from sitter_wire.events import KnobChanged, Restored
+from sitter_wire.records import Point, Record
 
 log = logging.getLogger(__name__)
 
 RATE_PLANS = "rate_plans"
 """What ``RatePlans`` keeps for the next daemon."""
-STAGES = 10
-"""Raises of a warm-up after its first, low one."""
-FIRST_SHARE = 0.1
-"""Of the new level, with which a warm-up begins; more where the knob's bound is higher."""
 LEAD_S = 2.0
 """So long before its step an order is sent, and waits in the training process, so that a quick run meets it there. Where the operator
 changes the knob meanwhile, it is taken back."""
-BACK, UNDO = -1, -2
-"""In place of a stage: what was changed is given back; what was on its way as the operator changed the knob is taken back."""
-
-
-class Plan(msgspec.Struct, kw_only=True):
-    """One change, and what is still to follow it. All that is done multiplies, so that what others do to the knob meanwhile stays."""
-
-    key: str
-    rule: str
-    knob: str
-    group: str | None
-    step: int
-    old: float
-    new: float
-    warmup: int
-    stages: int
-    first: float
-    stage: int = 0
-    """The next one of the warm-up to ask for; beyond ``stages``: all were."""
-    reached: int = -1
-    """The last one that was applied."""
-    anchor: int
-    """The step from which the warm-up's are counted."""
-    share: float = 1.0
-    """Of the new level, at which the knob stands."""
-    back_after: int
-    back: float
-    since: tuple[int, int]
-    """(branch, step) from which healthy steps are counted."""
-    asked: list[int] = []
-    """The stages that are on their way."""
-    moved: bool = False
-    """The training went back while they were: they will be rejected, and are asked for again."""
-    over: str = ""
-    """Why nothing more is to be done, once the answer to that is there."""
-    by_hand: bool = False
-    """It is over by the operator's hand, so what was on its way is taken back."""
-    outdone: bool = False
-
-    @property
-    def warming(self) -> bool:
-        """The warm-up is not over."""
-        return self.reached < self.stages
-
-    def due(self, stage: int) -> int:
-        """The step of a stage."""
-        return self.anchor + self.warmup * stage // max(1, self.stages)
-
-    def share_at(self, stage: int) -> float:
-        """Of the new level, linear over the stages."""
-        return self.first + (1.0 - self.first) * stage / max(1, self.stages)
+REMEMBERED = 8
+"""Finished plans that are remembered."""
 
 
 class RatePlans:
     """Told of every outcome of a rule's action and of every record; ``tick`` once a second. All on the loop's thread.
 
-    A plan ends when the operator changes its knob, when its rule may no longer act, and with its process. A restore does not put scales
-    back (DESIGN §6), so a warm-up goes on from where the restore led; what was cut before that state's time is not given back by itself.
+    A plan ends when the operator changes its knob, and when its rule may no longer act. A restore does not put scales back (DESIGN §6),
+    so a warm-up goes on from where the restore led; what was cut before that state's time is not given back by itself. Another process
+    has the knob as its checkpoint says: a plan goes on from there, also one that was finished after that checkpoint was written (the
+    rate would stay low for ever); where the checkpoint is of before the change, it ends, and the knob stands as it did then.
     """
 
     def __init__(
@@ -107,6 +57,7 @@ class RatePlans:
         self._plans: dict[str, Plan] = {}
         self._made = 0
         self._acts = False  # a command that only looks at a run never ticks, and orders nothing
+        self._stepped: str | None = None  # the session of which a step was seen: what its knobs are is known
 
     def restore(self, kept: list[Any] | None) -> None:
         """What an earlier daemon had still to do."""
@@ -128,7 +79,10 @@ class RatePlans:
 
     def record(self, record: Record) -> None:
         """Every record, in order."""
-        if not self._plans or not isinstance(record, Happening):
+        if not self._plans:
+            return
+        if isinstance(record, Point):
+            self._stepped = self._present.session.id if self._present.session else None
             return
         event = record.event
         for plan in list(self._plans.values()):
@@ -136,8 +90,6 @@ class RatePlans:
                 self._changed(plan, event)
             elif isinstance(event, Restored):
                 self._restored(plan, event)
-            elif isinstance(event, SessionStart):
-                self._end(plan, "another process has begun")
 
     def tick(self) -> None:
         """What is due."""
@@ -164,22 +116,31 @@ class RatePlans:
             knob=action.knob, group=action.group, step=outcome.step, old=old, new=new,
             warmup=after.warmup, stages=stages, reached=-1 if ramps else stages, first=first, anchor=outcome.step,
             back_after=after.back_after, back=base / now if now else 1.0, since=(outcome.branch, outcome.step),
+            session=self._present.session.id if self._present.session else "", scale=_number(outcome.detail.get("scale")),
         )  # fmt: skip
+        for other in [p for p in self._plans.values() if p.finished and (p.knob, p.group) == (plan.knob, plan.group)]:
+            self._drop(other)  # from here on the knob's scale tells nothing of it
         words = [f"a warm-up over {after.warmup:,} steps from {first:.0%} of {new:g} follows"] if ramps else []
         if after.warmup and not ramps:
             words.append("no warm-up: only a positive value that moves by factors, and is not at its lower bound, can have one")
         if after.back_after:
             words.append(f"what was changed is given back after {after.back_after:,} healthy steps in a row")
-        self._say(plan, "planned", f"{action.knob} {old:g} → {new:g}: {', and '.join(words)}")
+        self._say(plan, "planned", f"{plan.change}: {', and '.join(words)}")
         self._plans[plan.key] = plan
         self._go_on(plan)
         self._save()
 
     def _go_on(self, plan: Plan) -> None:
         """Ask for the next thing, where it is due and nothing is on its way."""
-        if not (self._acts and self._life.alive and self._life.speaks) or self._present.paused:
+        session = self._present.session
+        if not (self._acts and self._life.alive and self._life.speaks) or self._present.paused or session is None:
             return
-        if plan.over:
+        plan.session = plan.session or session.id  # kept by a version that did not know
+        if plan.session != session.id:
+            self._taken_up(plan, session.id)
+        elif plan.finished:
+            return
+        elif plan.over:
             self._end(plan, plan.over)
         elif self._dispatcher.mode_of(plan.rule) in ("off", "watch"):
             self._end(plan, f"rule {plan.rule} may not act any more")
@@ -192,7 +153,38 @@ class RatePlans:
         elif plan.back_after:
             self._give_back(plan)
         else:
+            self._finish(plan)
+
+    def _taken_up(self, plan: Plan, session: str) -> None:
+        """Another process lives: where its knob stands is known with its first step, once the orders of the one before have expired."""
+        if self._stepped != session or self._waits(plan):
+            return
+        present, plan.session = self._present, session
+        step, branch = present.step or 0, present.branch or 0
+        scale, held = present.scales.get(plan.knob, (None, False))
+        alone = [p for p in self._plans.values() if p.knob == plan.knob and not p.finished and p is not plan] == []
+        if plan.over or scale is None or held or plan.scale is None or plan.group is not None or not alone:
+            self._end(plan, "another process has begun")
+        elif plan.goes_on_at(scale / plan.scale, branch, step):
+            follows = "the warm-up goes on" if plan.warming else "what was changed is still to be given back" if plan.back_after else ""
+            if follows:
+                at = f"another process goes on at step {step:,} with {plan.share:.0%} of {plan.new:g}"
+                self._say(plan, "goes on", f"{plan.change} at step {plan.step:,}: {at}: {follows} from there")
+        elif plan.finished:
             self._drop(plan)
+        elif math.isclose(scale, plan.scale * plan.back, rel_tol=CLOSE):
+            self._end(plan, f"another process has begun from before that, and {plan.knob} stands as it did then", left=False)
+        else:
+            self._end(plan, f"another process has begun, in which {plan.knob} stands at {scale:g} × its schedule")
+        self._save()
+
+    def _finish(self, plan: Plan) -> None:
+        """All of it was done."""
+        plan.finished = True
+        done = [p.key for p in self._plans.values() if p.finished]
+        for key in done[:-REMEMBERED]:
+            del self._plans[key]
+        self._save()
 
     def _warm_up(self, plan: Plan) -> None:
         """Down at once; the way up is asked for once that was done, each stage a little before its step. What is late makes the rest
@@ -258,7 +250,7 @@ class RatePlans:
             self._applied(plan, stage, action.amount, outcome)
         elif plan.over:
             self._end(plan, plan.over)
-        elif again or (outcome.status == "expired" and stage in (0, BACK)):
+        elif again or outcome.status == "expired":
             plan.stage = min(plan.stage, plan.reached + 1)
         elif stage == 0:
             plan.reached, plan.stage = plan.stages, plan.stages + 1  # without the warm-up; what was cut may still be given back
@@ -273,7 +265,7 @@ class RatePlans:
             self._end(plan, plan.over)
             return
         if stage == BACK:
-            self._drop(plan)
+            self._finish(plan)
             return
         if stage == 0:
             plan.anchor = outcome.step
@@ -288,6 +280,8 @@ class RatePlans:
             self._end(plan, f"the operator set {plan.knob} to {event.new:g}")
 
     def _restored(self, plan: Plan, event: Restored) -> None:
+        if plan.finished:
+            return
         plan.moved = bool(plan.asked)
         plan.since = (event.branch, event.step)
         words = []
@@ -301,12 +295,16 @@ class RatePlans:
             self._say(plan, "went back", f"the training went back to step {event.step:,}: {', and '.join(words)}")
         self._save()
 
-    def _end(self, plan: Plan, why: str) -> None:
-        """Nothing more follows; said, with what is left undone. Where something is on its way its answer is waited for."""
+    def _end(self, plan: Plan, why: str, *, left: bool = True) -> None:
+        """Nothing more follows; said, with what is ``left`` undone. Where something is on its way its answer is waited for."""
+        if plan.finished:
+            self._drop(plan)
+            return
         if not plan.over:
-            plan.over, left = why, f"; {plan.knob} stays at {plan.share:.0%} of {plan.new:g}" if plan.warming and plan.share < 1.0 else ""
+            plan.over, left = why, left and plan.warming and plan.share < 1.0
             what = "the warm-up" if plan.warming else "giving it back"
-            self._say(plan, "ended", f"{what} after {plan.knob} {plan.old:g} → {plan.new:g} at step {plan.step:,} ends: {why}{left}")
+            stays = f"; {plan.knob} stays at {plan.share:.0%} of {plan.new:g}" if left else ""
+            self._say(plan, "ended", f"{what} after {plan.change} at step {plan.step:,} ends: {why}{stays}")
         if not self._waits(plan):
             self._drop(plan)
 

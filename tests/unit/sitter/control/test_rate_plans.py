@@ -48,6 +48,7 @@ class World:
         self.run = rundir.create(place, "t", command=["x"], supervised=False, sockets="", version="0")
         self.run.sitter_toml.write_text(text)
         self.seq = self.step = self.branch = 0
+        self.session = "s"
         self.rate, self.scale, self.low, self.high = 0.1, 1.0, 1e-6, 10.0
         self.rates: list[tuple[int, float]] = []
         self.inbox: list[Command] = []
@@ -67,7 +68,7 @@ class World:
         )  # fmt: skip
         self.core.life.pid = 1
         self.core.life.look = lambda: None
-        self.core.flow.session("s", (self.clock.ns(), self.clock.ns()))
+        self.core.flow.session(self.session, (self.clock.ns(), self.clock.ns()))
 
     def end(self) -> None:
         self.writer.flush()
@@ -84,7 +85,7 @@ class World:
 
     def _records(self, *records: object) -> None:
         self.seq += len(records)
-        self.core.flow.records("s", self.core.intake.take_read("s", list(records)))
+        self.core.flow.records(self.session, self.core.intake.take_read(self.session, list(records)))
 
     def steps(self, n: int, loss: float = 1.0, bad: int = 0) -> None:
         for _ in range(n):
@@ -130,6 +131,24 @@ class World:
         self.step = step
         self.take(Restored(branch=self.branch, from_branch=self.branch - 1, step=step, left=left, source="snapshot"))
 
+    def dies_and_resumes(self, step: int, scale: float) -> None:
+        """Another process goes on from a checkpoint, in which the knob's scale was this."""
+        self.inbox.clear()
+        self.session, self.seq, self.branch, self.step = f"s{self.branch + 1}", 0, self.branch + 1, step
+        self.core.flow.sessions_over({self.session})
+        self.core.flow.session(self.session, (self.clock.ns(), self.clock.ns()))
+        old, self.rate, self.scale = 0.1, 0.1 * scale, scale
+        self.take(
+            SessionStart(pid=2, host="h", branch=self.branch, resumed=(self.branch - 1, step)),
+            KnobDeclared(spec=KnobSpec(name="lr", low=self.low, high=self.high, scale="log")),
+            *([KnobChanged(knob="lr", old=old, new=self.rate, scale=scale, by="resume")] if scale != 1.0 else []),
+        )
+        self.core.life.pid = 2
+
+    @property
+    def unfinished(self) -> list[str]:
+        return [key for key, plan in self.core.rate_plans._plans.items() if not plan.finished]
+
     def logbook(self, status: str) -> list[str]:
         self.writer.flush()
         return [line.detail for line in self.reader.logbook() if line.status == status]
@@ -172,7 +191,7 @@ def test_a_warm_up_goes_to_a_tenth_and_linearly_up_to_the_new_level(begin) -> No
     table = interventions(world.reader)  # the report's: each with its own reason
     assert [row.why for row in table] == ["bad > 0 for 10 points: bad 1", *said]
     world.core.rate_plans.tick()
-    assert world.core.rate_plans._plans == {}
+    assert not world.unfinished
 
 
 def test_what_was_cut_is_given_back_after_healthy_steps_in_a_row(begin) -> None:
@@ -234,17 +253,95 @@ def test_a_restore_lets_the_warm_up_go_on_and_ends_the_giving_back_of_what_came_
     )
 
 
-def test_another_process_ends_it_and_says_where_the_rate_is_left(begin) -> None:
+def test_another_process_goes_on_with_the_warm_up_from_where_its_checkpoint_was(begin) -> None:
+    world = begin(WARM)
+    cut(world)
+    world.steps(90)  # the next stages lie in the process that dies
+    before = len(world.rates)
+    world.dies_and_resumes(100, 0.5 * 0.28)
+    world.steps(300)
+    assert [round(rate / 0.05, 3) for _, rate in world.rates[before:]] == [0.37, 0.46, 0.55, 0.64, 0.73, 0.82, 0.91, 1.0]
+    steps = [step for step, _ in world.rates[before:]]
+    assert min(b - a for a, b in pairwise(steps)) >= 15
+    assert world.logbook("goes on") == [
+        "lr 0.1 → 0.05 at step 70: another process goes on at step 104 with 28% of 0.05: the warm-up goes on from there"
+    ]
+    assert not world.logbook("ended")
+    assert not world.unfinished
+
+
+def test_a_warm_up_that_was_over_goes_on_where_the_checkpoint_is_of_before_its_end(begin) -> None:
+    world = begin(WARM)
+    cut(world)
+    world.steps(300)
+    assert not world.unfinished
+    world.dies_and_resumes(200, 0.5 * 0.64)
+    world.steps(200)
+    assert world.rate == pytest.approx(0.05)
+
+
+def test_what_was_given_back_is_given_back_again_where_the_checkpoint_is_of_before_that(begin) -> None:
+    world = begin(BACK)
+    cut(world)
+    world.steps(400)
+    assert world.rate == pytest.approx(0.1)
+    world.dies_and_resumes(200, 0.5)
+    world.steps(250)
+    assert world.rate == pytest.approx(0.05)
+    world.steps(100)
+    assert world.rate == pytest.approx(0.1)
+
+
+def test_a_process_that_begins_from_before_the_cut_ends_it_and_has_the_rate_of_then(begin) -> None:
     world = begin(WARM)
     cut(world)
     world.steps(50)
-    world.branch = 1
-    world.take(SessionStart(pid=2, host="h", branch=1))
-    (said,) = world.logbook("ended")
-    assert "another process has begun; lr stays at" in said
-    assert "of 0.05" in said
-    world.steps(50)
+    world.dies_and_resumes(40, 1.0)
+    world.steps(300)
+    assert world.rate == pytest.approx(0.1)
+    assert world.logbook("ended") == [
+        "the warm-up after lr 0.1 → 0.05 at step 70 ends: another process has begun from before that, and lr stands as it did then"
+    ]
     assert world.core.rate_plans._plans == {}
+
+
+def test_a_process_whose_rate_was_moved_by_somebody_else_ends_it_and_says_where_it_stands(begin) -> None:
+    world = begin(WARM)
+    cut(world)
+    world.steps(50)
+    world.dies_and_resumes(100, 0.2)
+    world.steps(50)
+    (said,) = world.logbook("ended")
+    assert "another process has begun, in which lr stands at 0.2 × its schedule" in said
+    assert world.rate == pytest.approx(0.02)
+
+
+def test_a_cut_whose_warm_up_had_not_begun_stands_in_the_next_process(begin) -> None:
+    world = begin(WARM)
+    world.steps(60)
+    world.speaks = False
+    world.steps(13, bad=1)
+    (order,) = world.inbox
+    world.inbox.clear()
+    world.set(order.action.amount, order.by, order)  # the cut, and its process dies before anything follows
+    world.speaks = True
+    world.dies_and_resumes(world.step, 0.5)
+    world.steps(300)
+    assert world.rate == pytest.approx(0.05)
+    assert not world.unfinished
+
+
+def test_daemon_and_process_die_together_and_the_next_two_go_on(begin) -> None:
+    world = begin(WARM)
+    cut(world)
+    world.steps(90)
+    world.end()
+    world.begin()
+    world.dies_and_resumes(100, 0.5 * 0.28)
+    world.steps(300)
+    assert world.rate == pytest.approx(0.05)
+    assert world.logbook("goes on")
+    assert not world.unfinished
 
 
 def test_the_next_daemon_goes_on_with_it_and_acts_on_no_finding_twice(begin) -> None:
