@@ -13,9 +13,10 @@ from sitter_agent.progress import Progress
 from sitter_agent.quick import Put
 from sitter_agent.snapshots import Ring
 from sitter_agent.state import Adapter, Knob, RestoreHook
-from sitter_agent.tensors import Pending
+from sitter_agent.tensors import Lot, Pending
 from sitter_wire.commands import Outcome
 from sitter_wire.events import AnyEvent, KnobDeclared, Remark
+from sitter_wire.layer_names import of_layer
 from sitter_wire.places import RunDir
 
 
@@ -90,6 +91,11 @@ class Core:
         """What came up in the midst of something that had to be whole first; raised when the command is answered."""
         self.away = ""
         """While the state lies in host memory (``parking``): the sentence that says so. Nothing may read or write it then."""
+
+    def lot(self, step: int, lot: Lot) -> None:
+        """What was seen of the layers, unless the script logs its own."""
+        if not any(map(of_layer, self.logged)):
+            self.pending.add_lot(step, self.progress.branch, lot)
 
     def _arrived(self, step: int, branch: int, values: dict[str, float]) -> None:
         """Values that had to come from a GPU."""

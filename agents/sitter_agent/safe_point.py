@@ -244,7 +244,7 @@ class SafePoint(Counting):
             elif on_gpu(value):
                 core.pending.add(step, p.branch, name, value)
             elif hasattr(value, "vectors"):
-                core.pending.add_lot(step, p.branch, value)
+                core.lot(step, value)
             else:
                 values[name] = value
         for name, knob in core.free_knobs.items():

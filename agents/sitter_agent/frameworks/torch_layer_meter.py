@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from sitter_agent.frameworks.torch_grad import DEVICE_BANDWIDTH, capturing, dense
 from sitter_agent.frameworks.torch_kept import Kept, limit_on
-from sitter_agent.frameworks.torch_layers import layers
+from sitter_agent.frameworks.torch_layers import counts, layers
 from sitter_agent.frameworks.torch_memory import nbytes
 from sitter_agent.frameworks.torch_scale import StepHooks
 from sitter_agent.handlers import raised_by_handler
@@ -233,7 +233,7 @@ class LayerMeter:
     def _look_for_new_ones(self) -> None:
         """Name the layers anew where an optimizer trains what none of them has: unfrozen, added to it, put in another's place."""
         held = (p for hooks in self._hooks for group in hooks.optimizer.param_groups for p in group["params"])
-        new = {id(p) for p in held if p.requires_grad and id(p) not in self._layer_of} - self._strangers
+        new = {id(p) for p in held if id(p) not in self._layer_of and counts(p)} - self._strangers
         if new:
             self._name_layers()
             self._strangers.update(new - self._layer_of.keys())

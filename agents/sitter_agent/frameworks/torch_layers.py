@@ -27,7 +27,7 @@ def layers(models: Mapping[str, nn.Module]) -> dict[str, list[Tensor]]:
         for path, module in model.named_modules():
             at = (*([name] if name else []), *(part for part in path.split(".") if part and part not in WRAPPED))
             for own, p in module._parameters.items():
-                if p is None or id(p) in seen or not _counts(p):
+                if p is None or id(p) in seen or not counts(p):
                     continue
                 seen.add(id(p))
                 found.setdefault(at if path else (*at, own), []).append(p)
@@ -96,7 +96,7 @@ def _span(chunk: list[tuple[str, ...]]) -> str:
     return f"{'.'.join(first)}-{last[-1] if first[:-1] == last[:-1] else '.'.join(last)}"
 
 
-def _counts(p: Tensor) -> bool:
+def counts(p: Tensor) -> bool:
     """Whether it is trained, has values, and they are all here: of a sharded parameter this process has only a part."""
     return p.requires_grad and not is_lazy(p) and p.device.type != "meta" and not _sharded(p)
 

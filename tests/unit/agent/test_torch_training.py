@@ -350,3 +350,14 @@ def test_a_capture_is_as_sound_as_the_model_was_and_a_mask_of_infinities_is_no_f
     with torch.no_grad():
         model.weight[0, 0] = math.inf
     assert not adapter.sound(adapter.capture(None))
+
+
+def test_a_script_that_logs_its_own_layers_is_not_answered_back(begin):
+    model, optimizer, scheduler, loader = parts()
+    agent = begin(model=model, optimizer=optimizer, scheduler=scheduler)
+    for _, (x, y) in agent.loop(loader, total=5):
+        turn(model, optimizer, scheduler, x, y)
+        agent.log({"grad_norm.0": 7.0})
+    run = Run(agent.run)
+    assert [value for _, value in run.values("grad_norm.0")] == [7.0] * 5
+    assert run.values("update_ratio.0") == []

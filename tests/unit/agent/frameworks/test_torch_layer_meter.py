@@ -275,6 +275,18 @@ def test_what_is_unfrozen_or_added_later_gets_a_layer() -> None:
     assert found[3] == ["grad_norm.0", "grad_norm.2", "update_ratio.0", "update_ratio.2"]
 
 
+def test_a_lazy_layer_is_seen_once_it_has_values() -> None:
+    model = nn.Sequential(nn.LazyLinear(3), nn.Linear(3, 1))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    adapter = TorchAdapter(model, optimizer)
+    found = []
+    for step in range(2):
+        backward(model)
+        optimizer.step()
+        found.append(sorted(seen(adapter, step)))
+    assert found[1] == ["grad_norm.0", "grad_norm.1", "update_ratio.0", "update_ratio.1"]
+
+
 def test_a_failure_ends_the_looks_and_nothing_else(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     model = network()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
