@@ -74,9 +74,7 @@ class Client:
                         f"the daemon of {self._run.name} ended while this was on its way; "
                         f"what became of it, if anything, stands in `sitter logbook -r {self._run.name}`"
                     )
-                raise DaemonError(
-                    f"no daemon answers for run {self._run.name}; `sitter attach -r {self._run.path}` starts one"
-                )
+                raise DaemonError(self._nobody())
         if reply.error is not None:
             raise (UsageError if reply.usage else DaemonError)(reply.error)
         try:
@@ -85,6 +83,14 @@ class Client:
             raise DaemonError(
                 f"the daemon answers in a form this version does not know ({e}); restart it or upgrade sitter"
             ) from e
+
+    def _nobody(self) -> str:
+        """What to do where no answer came: a daemon that is there keeps every other one out."""
+        name, pid = self._run.name, holder(self._run.daemon_lock)
+        if pid is None:
+            return f"no daemon answers for run {name}; `sitter attach -r {self._run.path}` starts one"
+        lost = "what it had not stored is in the recorder, and another one is started"
+        return f"the daemon of {name} (process {pid}) does not answer: it is stopped, or very busy; ask again, or `kill -9 {pid}`: {lost}"
 
     def _reply(self, socket: "zmq.Socket[bytes]", timeout: float, watcher: int | None) -> queries.Reply | None:
         """None in the end, or as soon as ``watcher`` is not the run's daemon any more: the next one knows nothing of who asked."""

@@ -52,6 +52,8 @@ class Life:
         """Nothing lives, and the training's parent has yet to say how it ended or to start it again."""
         self.ended_by_rule: str | None = None
         """The session that a rule has ended so that it is started again: as a crash, whatever became of its signals."""
+        self._unheard = False
+        """The last process died before it had a session, and nobody wrote down how: what the newest session said is of an earlier one."""
         self.stalled = False
         """The rule of that name has said so, and it stands still."""
         self.unanswered: float | None = None
@@ -82,6 +84,14 @@ class Life:
         if self.gone_at is not None and self.exit is None and not self._reading():
             session = self._present.session
             self.exit = read_exit(self._run, session.clock if session is not None else None)
+            self._unheard = self.exit is None and process is not None and self._came_after_all_sessions(process.started)
+
+    def _came_after_all_sessions(self, started: float | None) -> bool:
+        """Whether a process that was started at these unix seconds never had a session, nor was ended by us."""
+        session = self._present.session
+        if started is None or started == self.stopped_process or session is None or session.clock is None:
+            return False
+        return started > session.clock[0]
 
     @property
     def silent_yet(self) -> bool:
@@ -129,6 +139,8 @@ class Life:
     def _ended_state(self) -> State:
         if self.gone_at is None or self.restart is not None:
             return "starting"
+        if self._unheard:
+            return "crashed"
         session = self._present.session
         goodbye = session.goodbye if session else None
         by_us = self.exit is not None and (self.exit.called_off or self.exit.started == (self.stopped_process or -1.0))

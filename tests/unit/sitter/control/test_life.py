@@ -13,7 +13,9 @@ import pytest
 from sitter.offline import Offline
 from sitter.supervise.identity import boot_id, identity
 from sitter.supervise.parent import TRAIN_PID
+from sitter_agent.recorder import Recorder
 from sitter_wire import rundir
+from sitter_wire.events import GoodBye, SessionStart
 from sitter_wire.queries import GetStatus
 
 
@@ -58,3 +60,17 @@ def test_one_whose_parent_lives_is_about_to_be_told_of(run):
         started(run, os.getpid(), ticks=1)
         assert state(run) == "starting", "its last word is exit.json"
         parent.stdin.close()
+
+
+@pytest.mark.parametrize("goodbye", ["stopped", "total"])
+def test_one_that_a_power_cut_ended_as_it_imported_has_crashed_however_the_last_session_ended(run, goodbye):
+    """A run that was stopped, or had come to its total, and was started again: what it said then is not said of this process."""
+    recorder = Recorder(run.recorder, "20260101T000000-aaaaaaaa")
+    recorder.event(SessionStart(pid=7, host="h", branch=0, argv=[], versions={}), 0, 0)
+    recorder.log(1, 0, {"loss": 1.0})
+    recorder.event(GoodBye(how=goodbye), 1, 0)
+    recorder.close()
+    (run.path / TRAIN_PID).write_text(json.dumps({**identity(7, time.time() - 60.0, run.path), "boot": "an earlier one"}))
+    assert state(run) == {"stopped": "stopped", "total": "finished"}[goodbye]
+    started(run, 7, boot="an earlier one")
+    assert state(run) == "crashed"
