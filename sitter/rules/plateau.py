@@ -66,8 +66,9 @@ class Plateau(Rule):
 
     Compared are the means of the first and of the last third of that stretch, clear of the noise, once there are 1,000 points: what
     counts is not how long it stands still, but how long for its age. It says so and proposes to multiply the rate by 0.3, and asks
-    first. It says nothing where the schedule lowers the rate already, or where less than a fifth of the run is left; after it has
-    spoken, or with a changed rate, it looks anew. With ``kind="rl"`` or ``"gan"``, and for a loss that is not positive, it says nothing.
+    first. It says nothing where the schedule lowers the rate already, or where less than a fifth of the run is left. It is said again once
+    the loss has fallen on by 5 % and stands still again, for as long in its age; with a changed rate it looks anew. With
+    ``kind="rl"`` or ``"gan"``, and for a loss that is not positive, it says nothing.
 
     On 291 published healthy logs it would not have asked once, and it sees the three that never got going:
     ``tests/benchmarks/judgement.py``.
@@ -134,12 +135,11 @@ class Plateau(Rule):
         unsure = SURE * MIDDLE * distances[len(distances) // 2] * math.sqrt(2.0 / third)
         if not -FLAT < before - after < -math.log1p(-p.fall) - unsure or stretch[0][1] - stretch[-1][1] > math.log(DECAYS):
             return None
-        self.memory = _Blocks()
         if self._said is not None and self._said[0] == self._courses and after > self._said[1] + ANEW * math.log1p(-p.fall):
             return None  # it still stands there
         self._said = self._courses, after
         steps = round(p.share * blocks.points)
-        text = f"loss has not fallen for {steps:,} logged points ({math.exp(before):.4g} → {math.exp(after):.4g})"
+        text = f"loss has not fallen by {100 * p.fall:g} % in {steps:,} logged points ({math.exp(before):.4g} → {math.exp(after):.4g})"
         return self.found(
             "info", text, step=sample.step, branch=sample.branch, actions=lower_rate(view, p.cut),
             key=f"{self.name}:{sample.branch}:{self._courses}",

@@ -11,6 +11,7 @@ from sitter.rules.kl_runaway import KlRunaway
 from sitter.rules.oscillation import Oscillation
 from sitter.rules.oscillation_cases import swing
 from sitter.rules.overfit import Overfit
+from sitter.rules.plateau import Plateau
 from sitter.rules.reward_collapse import RewardCollapse
 from sitter.rules.stuck_at_start import classes
 from sitter.rules.too_slow import TooSlow, straightness
@@ -148,3 +149,22 @@ def test_another_rate_begins_the_straight_line_anew():
     told(rule, points)
     rule.happened(rate_changed(1000), RunView())
     assert told(rule, points, first=1000) == []
+
+
+def plateaus(loss, n):
+    """The steps at which ``plateau`` speaks of such a course."""
+    rule, view, rng = Plateau(), RunView(scales={"lr": 1.0}, in_session=True, state="running"), random.Random(5)
+    return [
+        step for step in range(n)
+        if rule.observe(Sample(step, 0, float(step), {"loss": loss(step) + rng.gauss(0, 0.02)}), view) is not None
+    ]  # fmt: skip
+
+
+def test_a_long_run_that_falls_slowly_stands_still_only_while_it_is_young():
+    assert [step for step in plateaus(lambda step: 2.0 + math.exp(-step / 20_000), 40_000) if step > 2_000] == []
+
+
+def test_a_standstill_is_said_again_once_it_has_fallen_on_and_stands_for_as_long_again():
+    first, second = plateaus(lambda step: 3.0 if step < 4_000 else 2.0 + math.exp(-(step - 4_000) / 200), 40_000)
+    assert first < 2_000
+    assert second > 8_000
