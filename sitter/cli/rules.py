@@ -57,7 +57,7 @@ def _line(s: RuleState) -> str:
     mode = "broken" if s.broken else s.effective
     text = s.title if s.last_step is None else f"step {s.last_step:,}: {s.last_text}"
     snoozed = f"snoozed until {iso(s.snoozed_until)}; " if s.snoozed_until else ""
-    return f"{s.name:<18} {mode:<6} {budget:<22} {f'{s.findings:>3} ×' if s.findings else '    –'}  {snoozed}{text}"
+    return f"{s.name:<19} {mode:<6} {budget:<22} {f'{s.findings:>3} ×' if s.findings else '    –'}  {snoozed}{text}"
 
 
 @command.command("show", short_help="A rule's page: what it watches, and why; its parameters.")

@@ -17,7 +17,7 @@ class _Stretches(Memory):
     """Of one figure of each layer: how long it has been exactly 0."""
 
     def __init__(self) -> None:
-        self.since: dict[str, tuple[int, int]] = {}  # layer: step of its first 0 in a row, and how many they are
+        self.since: dict[str, tuple[int, int, int]] = {}  # layer: step of its first 0 in a row, and of its last, and how many they are
         self.newest: dict[str, float] = {}
 
     def take(self, values: dict[str, float], prefix: str, step: int) -> None:
@@ -25,8 +25,8 @@ class _Stretches(Memory):
         for layer, value in of_layers(values, prefix):
             self.newest[layer] = value
             if value == 0.0:
-                first, samples = self.since.get(layer, (step, 0))
-                self.since[layer] = first, samples + 1
+                first, _, samples = self.since.get(layer, (step, step, 0))
+                self.since[layer] = first, step, samples + 1
             else:
                 self.since.pop(layer, None)
 
@@ -89,12 +89,11 @@ class DeadParameters(TroubleRule):
 
     def _judged(self, m: _Memory, sample: Sample) -> Finding | None:
         known = list(dict.fromkeys([*m.updates.newest, *m.norms.newest]))
-        unmoved, ungraded = ({name for name in known if self._dead(figures, name, sample.step)} for figures in (m.updates, m.norms))
+        unmoved, ungraded = ({name for name in known if self._dead(figures, name)} for figures in (m.updates, m.norms))
         dead = [name for name in known if name in unmoved or name in ungraded]
         if all(name in (self._said if self.trouble else ()) for name in dead):
             return None
-        doubtful = [name for name in known if name not in dead and (name in m.updates.since or name in m.norms.since)]
-        if doubtful or len(dead) == len(known):  # those may be of the same trouble; or nothing learns at all: the rate is 0
+        if self._in_doubt(m, dead) or len(dead) == len(known):  # nothing learns at all: the rate is 0
             return None
         self._said = dead
         first = min(figures.since[name][0] for figures in (m.updates, m.norms) for name in dead if name in figures.since)
@@ -115,9 +114,15 @@ class DeadParameters(TroubleRule):
             "info", text, sample, onset=first, evidence={"layers": ", ".join(dead), "of": len(known), "steps": sample.step - first},
         )  # fmt: skip
 
-    def _dead(self, figures: _Stretches, name: str, step: int) -> bool:
-        first, samples = figures.since.get(name, (step, 0))
-        return bool(samples >= self.params.samples and step - first >= self.params.steps)
+    def _in_doubt(self, m: _Memory, dead: list[str]) -> bool:
+        """Whether others, that are still looked at, may soon be of the same trouble."""
+        stretches = [(name, since) for figures in (m.updates, m.norms) for name, since in figures.since.items()]
+        latest = min(last for name, (_, last, _) in stretches if name in dead)
+        return any(last >= latest for name, (_, last, _) in stretches if name not in dead)
+
+    def _dead(self, figures: _Stretches, name: str) -> bool:
+        first, last, samples = figures.since.get(name, (0, 0, 0))
+        return bool(samples >= self.params.samples and last - first >= self.params.steps)
 
     def _over(self, sample: Sample) -> Finding | None:
         learn = "learns" if len(self._said) == 1 else "learn"

@@ -19,6 +19,10 @@ SETTLED = 64
 of this unusual in runs that are well."""
 
 
+APART = 50
+"""Steps between two that are looked at, at least: who logs a layer at every step has one point of view on a few batches, not five."""
+
+
 def of_layers(values: dict[str, float], prefix: str) -> Iterator[tuple[str, float]]:
     """Layer and value of each signal that begins so."""
     begins = len(prefix)
@@ -129,6 +133,8 @@ class LayerRule(TroubleRule):
         """One logged point."""
         found = None
         m, settled = self.memory, sample.step >= SETTLED
+        if m.step < sample.step < m.step + APART and m.of:
+            return None
         if not m.whole and sample.step != m.step:
             m.whole = True
             found = self.judge(sample, view)

@@ -37,6 +37,7 @@ class UpdateRatio(LayerRule):
     name: ClassVar[str] = "update_ratio"
     title: ClassVar[str] = "weights change too much or too little"
     default_mode = "ask"
+    default_limit = "2 per day"
     signals = (f"{UPDATE_RATIO}*",)
     prefix = UPDATE_RATIO
     FIRES = inside_cases.RATIO_FIRES
@@ -98,8 +99,8 @@ class UpdateRatio(LayerRule):
         return None
 
     def _high(self, high: dict[str, float], levels: dict[str, float], sample: Sample, view: RunView) -> Finding | None:
-        if len(levels) < len(self.memory.of):
-            return None  # in a moment more is known
+        if 2 * len(levels) < len(self.memory.of):
+            return None  # more is known when these had their turn
         self._too = "much"
         name = max(high, key=lambda name: high[name])
         evidence: dict[str, float | int | str | None] = {"layer": name, "ratio": math.exp(high[name]), "high": len(high), "of": len(levels)}

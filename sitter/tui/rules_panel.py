@@ -27,7 +27,7 @@ class RulesPanel(Panel):
         found = [r for r in view.rules if not view.find or view.find.lower() in f"{r.name} {r.title} {r.last_text}".lower()]
         if not found:
             return [[(f"no rule matches {view.find!r}" if view.find else "no rules", "dim")]]
-        widest = min(18, max(len(r.name) for r in found))
+        widest = min(19, max(len(r.name) for r in found))
         out: list[Line] = []
         for rule in sorted(found, key=lambda r: (not r.guard, -r.findings)):
             out.append(rule_line(rule, view.now, widest, width))

@@ -6,6 +6,7 @@ import random
 import pytest
 
 from sitter.rules.base import wants
+from sitter.rules.dead_parameters import DeadParameters
 from sitter.rules.engine import Engine
 from sitter.rules.exploding_gradients import ExplodingGradients
 from sitter.rules.inside_cases import LAYERS, inside, vanished
@@ -59,6 +60,23 @@ def test_the_next_daemon_is_told_the_layers_order():
     (found,) = told(second, lambda: half)
     assert "from head to embed" in found.text
     assert second.order == list(LAYERS)
+
+
+def test_who_logs_a_layer_at_every_step_is_judged_by_a_few_of_them():
+    def dense(until):
+        return lambda: (Sample(step, 0, float(step), {f"grad_norm.{name}": vanished(i, step) for i, name in enumerate(LAYERS)})
+                        for step in range(until))  # fmt: skip
+
+    assert told(VanishingGradients(), dense(200)) == []
+    assert len(told(VanishingGradients(), dense(400))) == 1
+
+
+def test_a_layer_that_is_looked_at_no_more_keeps_no_other_from_being_said():
+    def gone(i, step):
+        return (0.0 if step < 200 else None) if i == 1 else 0.0 if i == 7 and step > 1000 else 1e-3
+
+    (found,) = told(DeadParameters(), inside(lambda i, step: 0.1, gone))
+    assert found.text.startswith("head has not changed since step 1,100")
 
 
 def test_a_schedule_that_ends_at_nothing_is_known_to_the_next_daemon():
