@@ -36,7 +36,7 @@ def command(what: str, rules: Path | None, as_json: bool) -> int:
     """Tell the rules a recorded run, or a CSV, as it would have come live, and say what they would have found and done.
 
     A CSV has a column `step` and any of train_loss (or loss), val_loss, lr, grad_norm, and others that your own rules name; an empty field
-    was not logged, `nan` was NaN. Nothing is changed anywhere.
+    was not logged, `nan` was NaN. It may be packed (gzip), and come by a pipe (`-`). Nothing is changed anywhere.
     """
     for story, config, where in _stories(what, rules):
         record = Record()
@@ -53,9 +53,9 @@ def command(what: str, rules: Path | None, as_json: bool) -> int:
 
 def _stories(what: str, rules: Path | None) -> Iterator[tuple[Story, Config, str]]:
     """One; what was opened for it is closed afterwards."""
-    path = Path(what)
-    if path.is_file():
-        yield from_csv(path), *_config(rules, None)
+    path = Path("/dev/stdin" if what == "-" else what)
+    if path.exists() and not path.is_dir():
+        yield from_csv(path, lambda text: click.echo(f"sitter: {text}", err=True)), *_config(rules, None)
         return
     if path.suffix.lower() == ".csv":
         raise UsageError(f"no file {what}; expected a CSV, or the name or directory of a run")

@@ -1,6 +1,9 @@
 """What a CSV may look like, and what is said of one that cannot be read."""
 
+import gzip
 import math
+import os
+import threading
 from pathlib import Path
 
 import pytest
@@ -75,3 +78,54 @@ def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
     (tmp_path / "x.csv").write_bytes(b"step,loss\xff\xfe\n")
     with pytest.raises(UsageError, match="cannot read"):
         from_csv(tmp_path / "x.csv")
+
+
+ROWS = "step,train_loss\n1,2.5\n2,2.25\n"
+
+
+@pytest.mark.parametrize(
+    "held",
+    [
+        ROWS.encode(), gzip.compress(ROWS.encode()), b"\xef\xbb\xbf" + ROWS.encode(), ROWS.replace(",", ";").encode(),
+        ROWS.replace(",", "\t").encode(), ROWS.replace("\n", "\r\n").encode(), ROWS.replace(",", " , ").encode(),
+        ROWS.replace("step", "Step").encode(), ROWS.replace("step", "_step").encode(),
+        b"step,train_loss,when,lr\n1,2.5,noon, \n2,2.25,one,\n",
+    ],
+)  # fmt: skip
+def test_the_same_table_in_other_clothes(tmp_path, held):
+    (tmp_path / "a.csv").write_bytes(held)
+    said = []
+    items = list(from_csv(tmp_path / "a.csv", said.append).items)
+    assert [(s.step, s.values) for s in items] == [(1, {"loss": 2.5}), (2, {"loss": 2.25})]
+    assert said == (["column when holds no numbers ('noon'): it is left out"] if b"noon" in held else [])
+
+
+def test_it_may_come_by_a_pipe(tmp_path):
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    writer = threading.Thread(target=path.write_text, args=(ROWS,))
+    writer.start()
+    assert [s.step for s in from_csv(path).items] == [1, 2]
+    writer.join()
+
+
+@pytest.mark.parametrize(
+    ("held", "says"),
+    [
+        (ROWS.encode() + b"3," + b"2" * 200_000, "beyond line 4: field larger than field limit"),
+        (ROWS.encode() + b"\n" * 10_000 + b"3,\xff", "codec can't decode"),
+        (ROWS.encode() + b"3,high\n", "line 4: expected numbers"),
+        (gzip.compress((ROWS + "3,2\n" * 1000).encode())[:-20], "ended before the end-of-stream marker"),
+    ],
+)
+def test_a_line_that_cannot_be_read_is_said(tmp_path, held, says):
+    (tmp_path / "a.csv").write_bytes(held)
+    with pytest.raises(UsageError, match=says):
+        list(from_csv(tmp_path / "a.csv").items)
+
+
+def test_a_step_that_goes_back_is_said(tmp_path):
+    (tmp_path / "a.csv").write_text("step,loss\n1,2\n2,2\n1,2\n2,2\n")
+    said = []
+    assert [s.branch for s in from_csv(tmp_path / "a.csv", said.append).items] == [0, 0, 1, 1]
+    assert said[0].endswith("the step goes back 1 time, each taken for a run that went on from there")
