@@ -5,9 +5,10 @@ from collections.abc import Iterator
 from typing import ClassVar
 
 from sitter.model import Finding, GpuNow, HostNow
-from sitter.rules.base import RECOVERED, Case, Rule, RuleParams, Tick
+from sitter.rules.base import Case, RuleParams, Tick
 from sitter.rules.gpu import of_run
 from sitter.rules.steps import stepping
+from sitter.rules.trouble import MachineRule
 from sitter.rules.view import RunView
 from sitter_wire.events import SessionStart
 from sitter_wire.records import Happening
@@ -36,7 +37,7 @@ def _evaluates() -> Iterator[Tick]:
         yield Tick(float(t), {"gpus": [gpu], "host": HostNow(cpu=95.0, train_cpu=100.0), "safe_point_age": age, "steps_per_s": 2.0})
 
 
-class CpuBound(Rule):
+class CpuBound(MachineRule):
     """The GPU has less than 10 % to do while the training keeps a core busy, or all cores are busy, for over half of a quarter of an hour.
 
     SageMaker Debugger's rule. It counts only while steps are made, so that an evaluation on the CPU, or a compilation, does not. The
@@ -61,8 +62,6 @@ class CpuBound(Rule):
     def __init__(self, params: RuleParams | None = None) -> None:
         super().__init__(params)
         self._was_busy: set[str] = set()
-        self._said = False
-        self._times = 0
         self._begin_anew()
 
     def _begin_anew(self) -> None:
@@ -90,8 +89,9 @@ class CpuBound(Rule):
         if len(self._looks) < LOOKS:
             return None
         share = self._any / LOOKS
-        if self._said:
-            return self._over(share, view) if share < OVER * self.params.share else None
+        if self.trouble:
+            over = share < OVER * self.params.share
+            return self.ends("the GPU waits for the CPU no more", view, evidence={"share": share}) if over else None
         return self._say(share, own, host, view) if share > self.params.share else None
 
     def _look(self, of_own: bool, of_any: bool) -> None:
@@ -104,8 +104,6 @@ class CpuBound(Rule):
             self._any -= gone_any
 
     def _say(self, share: float, own: float | None, host: float | None, view: RunView) -> Finding:
-        self._said = True
-        self._times += 1
         if self._own > 0.5 * self._any:
             who = f"the training's own process keeps a core busy ({own or 0.0:.0f} % of one)"
             then = "move work out of its loop: into the loader's workers, onto the GPU, or do it for a whole batch at once"
@@ -113,17 +111,7 @@ class CpuBound(Rule):
             who = f"all cores are busy ({host or 0.0:.0f} %)"
             then = "make a sample cheaper, or give the run more cores"
         text = f"the GPU had less than {self.params.gpu:.0f} % to do in {share:.0%} of the last {LOOKS // 60} min while {who}; {then}"
-        return self.found(
-            "warning", text, step=view.step or 0, branch=view.branch, key=f"{self.name}:{self._times}",
-            evidence={"share": share, "train_cpu": own, "host_cpu": host},
-        )  # fmt: skip
-
-    def _over(self, share: float, view: RunView) -> Finding:
-        self._said = False
-        return self.found(
-            "info", "the GPU waits for the CPU no more", step=view.step or 0, branch=view.branch, key=f"{self.name}:{self._times}",
-            evidence={RECOVERED: 1, "share": share},
-        )  # fmt: skip
+        return self.says("warning", text, view, evidence={"share": share, "train_cpu": own, "host_cpu": host})
 
     FIRES = (
         Case("a loop in Python", lambda: _told(3.0, 101.0, 12.0), says="keeps a core busy (101 % of one)"),

@@ -3,8 +3,9 @@
 from typing import ClassVar
 
 from sitter.model import CheckpointInfo, Finding, HostNow, Notification
-from sitter.rules.base import RECOVERED, Case, Rule, RuleParams, Tick
+from sitter.rules.base import Case, Rule, RuleParams, Tick
 from sitter.rules.latch import Latch
+from sitter.rules.trouble import MachineRule
 from sitter.rules.view import RunView
 
 GIB = 1 << 30
@@ -17,7 +18,7 @@ def _facts(free: float | None, checkpoint: float = 0.0) -> dict[str, object]:
     return {"host": host, "checkpoints": kept}
 
 
-class DiskFull(Rule):
+class DiskFull(MachineRule):
     """Less room is left on the run's disk than three more checkpoints need, or less than a gigabyte.
 
     A full disk stops checkpoints, and it stops the script's own files too, which usually ends the script. sitter checks the room before
@@ -40,7 +41,6 @@ class DiskFull(Rule):
     def __init__(self, params: RuleParams | None = None) -> None:
         super().__init__(params)
         self._latch = Latch(30.0, 60.0)
-        self._times = 0
 
     def tick(self, view: RunView, now: float) -> Finding | None:
         """Every second, by the host's last sample."""
@@ -53,16 +53,9 @@ class DiskFull(Rule):
             return None
         evidence: dict[str, float | int | str | None] = {"disk_free": free, "needed": int(needed)}
         if turn == "off":
-            return self.found(
-                "info", f"the run's disk has room again: {free / GIB:.1f} GiB free", step=view.step or 0, branch=view.branch,
-                evidence={**evidence, RECOVERED: 1}, key=f"{self.name}:{self._times}",
-            )  # fmt: skip
-        self._times += 1
+            return self.ends(f"the run's disk has room again: {free / GIB:.1f} GiB free", view, evidence=evidence)
         text = f"the run's disk is nearly full: {free / GIB:.1f} GiB free, {needed / GIB:.1f} wanted; make room, or checkpoints stop"
-        return self.found(
-            "critical", text, step=view.step or 0, branch=view.branch, evidence=evidence, key=f"{self.name}:{self._times}",
-            actions=[Notification(event="disk_full", text=text)],
-        )  # fmt: skip
+        return self.says("critical", text, view, evidence=evidence, actions=[Notification(event="disk_full", text=text)])
 
     FIRES = (
         Case("half a gigabyte left", lambda: (Tick(t, _facts(0.5)) for t in range(60)), says="0.5 GiB free", acts=True),

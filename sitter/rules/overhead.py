@@ -6,7 +6,7 @@ from typing import ClassVar, NamedTuple
 
 from sitter.clock import human
 from sitter.model import Finding
-from sitter.rules.base import RECOVERED, Case, RuleParams
+from sitter.rules.base import Case, RuleParams
 from sitter.rules.steps import StepRule, in_words, middle, seconds_of, steps
 from sitter.rules.view import RunView, Sample
 from sitter_wire.events import SnapshotTaken
@@ -67,8 +67,7 @@ class Overhead(StepRule):
 
     def __init__(self, params: RuleParams | None = None) -> None:
         super().__init__(params)
-        self._said = 0
-        self._times = 0
+        self._level = 0  # of what was said: 1 noted, 2 a warning
         self.begin_anew()
 
     def begin_anew(self) -> None:
@@ -120,23 +119,21 @@ class Overhead(StepRule):
         self._seconds += o.seconds
         while len(self._spans) > 1 and self._seconds - self._spans[0].seconds >= WINDOW_S:
             self._seconds -= self._spans.popleft().seconds
-        return self._judged(usual, view, block[-1].step) if self._seconds >= LEAST_S else None
+        return self._judged(usual, block[-1]) if self._seconds >= LEAST_S else None
 
-    def _judged(self, usual: float, view: RunView, step: int) -> Finding | None:
+    def _judged(self, usual: float, newest: Sample) -> Finding | None:
         spans = self._spans
         longest, count = max([s.longest for s in spans]), sum([s.pauses for s in spans])
         seconds, between = self._seconds - longest, sum([s.between for s in spans])
         long = sum([s.long for s in spans]) - longest if count > FEWEST else 0.0
         share = (long + between) / seconds
         level = (share >= self.params.note) + (share >= self.params.warn)
-        if self._said and share < OVER * self.params.note:
-            self._said = 0
-            text = f"all but {share:.0%} of the time goes into steps again"
-            return self.found("info", text, step=step, branch=view.branch, key=self._key(), evidence={RECOVERED: 1, "share": share})
-        if level <= self._said:
+        if self._level and share < OVER * self.params.note:
+            self._level = 0
+            return self.ends(f"all but {share:.0%} of the time goes into steps again", newest, evidence={"share": share})
+        if level <= self._level:
             return None
-        self._times += self._said == 0
-        self._said = level
+        self._level = level
         snapshots = sum([s.snapshots for s in spans])
         each, apart = _each(long / max(1, count - 1)), round(sum([s.steps for s in spans]) / max(1, count))
         parts: list[tuple[float, str]] = [
@@ -146,15 +143,12 @@ class Overhead(StepRule):
         ]
         said = "; ".join([f"{part / seconds:.0%} into {what}" for part, what in sorted(parts, reverse=True) if part >= 0.02 * seconds])
         text = f"{share:.0%} of the last {human(self._seconds)} did not go into steps of {in_words(usual)}: {said}"
-        return self.found(
-            "warning" if level == 2 else "info", text, step=step, branch=view.branch, key=self._key(),
+        return self.says(
+            "warning" if level == 2 else "info", text, newest,
             evidence={
                 "share": share, "long_s": long, "between_s": between, "snapshots_s": snapshots, "long_steps": count, "usual_s": usual,
             },
         )  # fmt: skip
-
-    def _key(self) -> str:
-        return f"{self.name}:{self._times}"
 
     FIRES = (
         Case("evaluations of 1,000 steps' time every 500 steps", lambda: _evaluated(500, 500.0), says="long steps of about 8 m"),

@@ -7,7 +7,7 @@ from itertools import pairwise
 from typing import ClassVar, NamedTuple
 
 from sitter.model import Finding
-from sitter.rules.base import RECOVERED, Case, RuleParams
+from sitter.rules.base import Case, RuleParams
 from sitter.rules.steps import StepRule, in_words, middle, seconds_of, steps
 from sitter.rules.view import RunView, Sample
 
@@ -69,8 +69,6 @@ class SlowSteps(StepRule):
 
     def __init__(self, params: RuleParams | None = None) -> None:
         super().__init__(params)
-        self._times = 0
-        self._said = False
         self.begin_anew()
 
     def begin_anew(self) -> None:
@@ -109,10 +107,10 @@ class SlowSteps(StepRule):
         if self._in_window < WINDOW:
             return None
         self._since += len(block)
-        found = self._judged(usual, view, block[-1].step) if self._said or self._slow > self.params.count else None
+        found = self._judged(usual, block[-1]) if self.trouble or self._slow > self.params.count else None
         if self._since >= WINDOW:
             self._since = 0
-            if found is None and not self._said:
+            if found is None and not self.trouble:
                 if self._latest is not None:
                     self._known.append(self._latest)
                 self._latest = self._slow
@@ -128,36 +126,29 @@ class SlowSteps(StepRule):
             self._in_window -= gone.steps
             self._slow -= len(gone.slow)
 
-    def _judged(self, usual: float, view: RunView, step: int) -> Finding | None:
+    def _judged(self, usual: float, newest: Sample) -> Finding | None:
         slow = [s for p in self._parts for s in p.slow]
         n, seconds, lost = len(slow), sum([p.seconds for p in self._parts]), sum([p.lost for p in self._parts])
         share = lost / seconds
-        if self._said:
+        if self.trouble:
             if n > self.params.count / 2 and share > self.params.share / 2:
                 return None
-            self._said = False
             text = f"steps take {in_words(usual)} again, with {n} slow ones in the last {self._in_window}"
-            evidence: dict[str, float | int | str | None] = {RECOVERED: 1, "count": n, "share": share}
-            return self.found("info", text, step=step, branch=view.branch, key=self._key(), evidence=evidence)
+            return self.ends(text, newest, evidence={"count": n, "share": share})
         if n <= self.params.count or share < self.params.share or sum([bool(p.slow) for p in self._parts]) < APART:
             return None
         if len(self._known) < KNOWN or n <= 2 * max(self._known) or _regular(slow):
             return None
-        self._said = True
-        self._times += 1
         data = sum([p.waited for p in self._parts]) / lost
         why = f"; {data:.0%} of that is waiting for data: look at the storage" if data > 0.5 else "; look for another job, or swapping"
         text = (
             f"{n} of the last {self._in_window} steps took {lost / n / usual + 1.0:.1f} × the usual {in_words(usual)} on average, which "
             f"cost {share:.0%} of the time (before: at most {max(self._known)} in as many){why}"
         )
-        return self.found(
-            "warning" if share >= 2.5 * self.params.share else "info", text, step=step, branch=view.branch, onset=slow[0], key=self._key(),
+        return self.says(
+            "warning" if share >= 2.5 * self.params.share else "info", text, newest, onset=slow[0],
             evidence={"count": n, "steps": self._in_window, "usual_s": usual, "lost_s": lost, "share": share, "data_share": data},
         )  # fmt: skip
-
-    def _key(self) -> str:
-        return f"{self.name}:{self._times}"
 
     FIRES = (
         Case("from step 4,000 on every twentieth takes a second", lambda: _hiccups(20, 1.0, after=4000), says="at most 0 in as many"),

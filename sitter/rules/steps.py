@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator
 from typing import ClassVar
 
 from sitter.model import Finding
-from sitter.rules.base import Rule, RuleParams
+from sitter.rules.base import RuleParams
+from sitter.rules.trouble import MachineRule
 from sitter.rules.view import RunView, Sample
 from sitter_wire.events import Paused, Restored, SessionStart
 from sitter_wire.records import Happening
@@ -20,7 +21,7 @@ FAST_S = 10.0
 """A block that takes less is one of many."""
 
 
-class StepRule(Rule, abc.ABC):
+class StepRule(MachineRule, abc.ABC):
     """Looks at ``step_time`` by blocks of steps of one process, with no pause and no restore between them."""
 
     signals = ("step_time",)

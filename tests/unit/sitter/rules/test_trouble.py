@@ -1,7 +1,7 @@
 """A trouble is said once it has begun and once it is over, under one key; going back leaves it behind."""
 
-from sitter.rules.base import gave_up, recovered
-from sitter.rules.trouble import TroubleRule
+from sitter.rules.base import changes, gave_up, recovered
+from sitter.rules.trouble import MachineRule, TroubleRule
 from sitter.rules.view import RunView, Sample
 from sitter_wire.events import KnobChanged, Restored, SessionStart
 from sitter_wire.records import Happening
@@ -103,3 +103,31 @@ def test_a_copy_of_its_memory_is_gone_back_to_and_stays_intact():
     rule.memory["rates"].append(2)
     rule.set_state(copy)
     assert rule.memory == {"rates": []}
+
+
+class Full(MachineRule):
+    """Says when less than half is left."""
+
+    name = "full"
+    title = "nearly full"
+
+    def tick(self, view, now):
+        if now > 0.5:
+            return self.says("warning", "nearly full", view, evidence={"full": now})
+        return self.ends("room again", view)
+
+
+def test_a_trouble_of_the_machine_has_a_number_and_outlives_restores_and_processes():
+    rule, view = Full(), RunView(step=7)
+    assert rule.tick(view, 0.9).key == "full:1"
+    happens(rule, 8, Restored(step=5, branch=1, from_branch=0, left=8, source="snapshot"))
+    happens(rule, 0, SessionStart(pid=2, host="h", branch=2))
+    assert rule.tick(view, 0.8).key == "full:1"
+    end = rule.tick(view, 0.1)
+    assert (end.key, end.step, recovered(end)) == ("full:1", 7, True)
+    assert rule.tick(view, 0.1) is None
+    assert rule.tick(RunView(), 0.9).key == "full:2"
+
+
+def test_a_rule_of_the_machine_is_told_no_events_unless_it_wants_them():
+    assert not changes(Full(), "happened")
