@@ -8,8 +8,9 @@ from typing import Any, ClassVar
 
 from sitter.clock import human
 from sitter.model import Finding, Notification
-from sitter.rules.base import RECOVERED, Case, Rule, RuleParams, Tick
+from sitter.rules.base import Case, Rule, RuleParams, Tick
 from sitter.rules.latch import Latch
+from sitter.rules.trouble import MachineRule
 from sitter.rules.view import RunView
 
 HOUR_S = 3600.0
@@ -69,7 +70,7 @@ def _told(rate: Callable[[float], float], hours: float, *, total: int | None = 9
         yield Tick(10.0 * i, {"clock": _Clock(FRIDAY + 10.0 * i), "step": int(done), "total": total, **facts})
 
 
-class Deadline(Rule):
+class Deadline(MachineRule):
     """At the speed of the past hour the run will end more than an hour after your deadline.
 
     Set it with `deadline = "Sat 09:00"` (or `09:00`, or a date and time) under `[rules.deadline]`; without one the rule is off. The
@@ -101,7 +102,6 @@ class Deadline(Rule):
         self._hour: deque[tuple[float, int]] = deque()
         self._ends: float | None = None
         self._meant = ("", 0.0)
-        self._times = 0
 
     def knowledge(self) -> Any:
         """Which Saturday was meant: the next daemon may begin after it."""
@@ -140,19 +140,14 @@ class Deadline(Rule):
         turn = self._latch.update(now, late > margin)
         return None if turn is None else self._say(turn == "on", ends, late, rate, view)
 
-    def _say(self, is_late: bool, ends: float, late: float, rate: float, view: RunView) -> Finding:
-        self._times += is_late
+    def _say(self, is_late: bool, ends: float, late: float, rate: float, view: RunView) -> Finding | None:
         end, meant = _in_words(ends), _in_words(self._meant[1])
         how = f"at {rate:.3g} steps/s, those of the past hour, the run ends on {end}"
-        key, step = f"{self.name}:{self._times}", view.step or 0
         evidence: dict[str, float | int | str | None] = {"ends_at": ends, "deadline": self._meant[1], "steps_per_s": rate}
         if not is_late:
-            text = f"{how}: in time for {meant} again"
-            return self.found("info", text, step=step, branch=view.branch, key=key, evidence={**evidence, RECOVERED: 1})
+            return self.ends(f"{how}: in time for {meant} again", view, evidence=evidence)
         text = f"{how}, {human(late)} after the deadline of {meant}"
-        return self.found(
-            "warning", text, step=step, branch=view.branch, key=key, evidence=evidence, actions=[Notification(event="deadline", text=text)]
-        )
+        return self.says("warning", text, view, evidence=evidence, actions=[Notification(event="deadline", text=text)])
 
     FIRES = (
         Case("ends on Sunday",
