@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from sitter.clock import SystemClock
-from sitter.control.spent import delete_spent
+from sitter.control.spent_files import delete_spent
 from sitter.errors import DaemonError, DamagedError
 from sitter.locks import holder, take_within
 from sitter.paths import register

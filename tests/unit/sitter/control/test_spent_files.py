@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from sitter.control.spent import delete_spent
+from sitter.control.spent_files import delete_spent
 from sitter.ingest import files
 from sitter.store.reader import Reader
 from sitter_agent.recorder import Recorder
