@@ -198,6 +198,14 @@ def _halved(step: int) -> float:
     return _search(step) if step < 1000 else 512.0 * 0.5 ** min(12, (step - 1000) // 7)
 
 
+def _changes(story: Story) -> Iterator[Sample]:
+    last = None
+    for sample in story():
+        if sample.values != last:
+            last = sample.values
+            yield sample
+
+
 def _recovers(step: int) -> float:
     return 2.0 ** (16 if step < 100 else max(4, 116 - step) if step < 3000 else 5 + (step - 3000) // 500)
 
@@ -208,11 +216,13 @@ SCALE_FIRES = (
     Case("a floor of 1", scales(lambda s: max(1.0, 2.0 ** (16 - s)), until=100), says="fell to 1"),
     Case("seen every hundredth step", scales(lambda s: 2.0**16 if s < 2000 else 2.0 ** max(2, 16 - (s - 2000) // 100), every=100),
          says="halvings within"),
+    Case("logged only where it changes", lambda: _changes(scales(_halved)), says="by 8 halvings within"),
     Case("it rises again", scales(_recovers), says="rises again"),
 )  # fmt: skip
 SCALE_QUIET = (
     Case("the search at the start, and doubling every 2,000 steps", scales(_search, until=20_000)),
     Case("a bad batch now and then", scales(lambda s: 2.0 ** (16 - s % 2000 // 400), until=10_000)),
+    Case("the search at the start, seen every hundredth step", scales(_search, every=100)),
     Case("switched off", scales(lambda s: 1.0)),
     Case("not finite", scales(lambda s: math.nan if s % 2 else 2.0**16)),
     Case("slowly down over a long run", scales(lambda s: 2.0 ** (16 - s // 1500), until=20_000)),

@@ -68,10 +68,10 @@ class LossScaleCollapse(TroubleRule):
         """One logged point."""
         m, p, scale = self.memory, self.params, sample.values["loss_scale"]
         before = m.scale
+        if m.searching and sample.step - m.changed >= p.found and (scale == before or m.changes):  # else it may have been searching unseen
+            m.searching = False
+            m.changes.clear()
         if scale == before:
-            if m.searching and sample.step - m.changed >= p.found:
-                m.searching = False
-                m.changes.clear()
             return None
         if not 0.0 < scale < math.inf:
             return None
