@@ -49,7 +49,9 @@ class Ending:
         """``--then`` is due; it waits for what is still done with a checkpoint, since it may switch the machine off."""
         self._began = clock.monotonic()
         self._ended_at: float | None = None
+        """Monotonic seconds at which the end was told."""
         self._was: State | None = None
+        """The state at the last look."""
 
     def gone(self) -> None:
         """The training process is gone: read what its recorder still holds; what it never answered expires with that."""

@@ -23,9 +23,13 @@ class Heart:
     def __init__(self, incarnation: str, core: Core, link: AgentLink, clock: Clock) -> None:
         self._incarnation, self._core, self._link, self._clock = incarnation, core, link, clock
         self._n = 0
+        """Of the last ping."""
         self._committed: dict[str, int] = {}
+        """Of each session: the last sequence number that the history has for good."""
         self._acked: Ack | None = None
+        """What the agent was told last; None: nothing yet, or what it may not have heard."""
         self._acked_at = 0.0
+        """Monotonic seconds of that."""
         self._ack_due = False
 
     # -- to the agent ------------------------------------------------------------------------------------------------------

@@ -19,6 +19,7 @@ LOOK_S = 10.0
 XID_S = 300.0
 """A GPU error so long before the end is named beside it."""
 KEPT_ALARMS = 20
+"""A GPU that is lost reports the same again and again."""
 BY_EXCEPTION = "an exception ended it"
 ALL_WELL = "though the command that it was started by ended with exit code 0, and so it is not started again"
 
@@ -30,9 +31,12 @@ class Obituary:
         self._core, self._clock = core, clock
         self._told: list[float] = list(reader.get(TOLD) or [])
         self._stamp = 0
+        """Of the file of attempts when it was read last, nanoseconds."""
         self._pid: int | None = None
+        """The process that lived at the last look, and when that was (monotonic seconds)."""
         self._looked = 0.0
         self._alarms: list[tuple[float, str]] = []
+        """What the driver reported, newest last; unix seconds."""
 
     def alarm(self, text: str) -> None:
         """The driver reported something; it may turn out to have been the cause."""
