@@ -153,7 +153,7 @@ class LayerMeter:
 
     def _begin(self) -> None:
         self._name_layers()
-        if self._names and self._hooks:
+        if self._models and self._hooks:
             for device in {p.device for p, _ in self._layer_of.values() if p.is_cuda}:
                 self.kept.room(device)  # now: later it would be cut out of what the training's own memory is made of
             self._arm()

@@ -87,7 +87,7 @@ class Clock:
         return self.now
 
 
-@pytest.mark.parametrize("share", [0.1, 2.0])
+@pytest.mark.parametrize("share", [0.1, 0.5])
 def test_looks_are_rarer_where_they_are_dear(share: float, monkeypatch: pytest.MonkeyPatch) -> None:
     clock, model = Clock(), nn.Linear(2, 2)
     hooks = StepHooks(torch.optim.SGD(model.parameters(), lr=0.1), "")
@@ -100,7 +100,7 @@ def test_looks_are_rarer_where_they_are_dear(share: float, monkeypatch: pytest.M
 
     monkeypatch.setattr(torch, "_foreach_norm", costly)
     found, paid = [], 0.0
-    for i in range(1, 20_001):
+    for i in range(1, 8001):
         for p in model.parameters():
             p.grad = torch.ones_like(p)
         clock.now += 1.0
@@ -112,8 +112,8 @@ def test_looks_are_rarer_where_they_are_dear(share: float, monkeypatch: pytest.M
             found.append(i)
     assert found[: len(FIRST)] == list(FIRST)
     assert paid <= COST_SHARE * clock.now + share
-    affordable = COST_SHARE * 20_000 / (UNTIMED * share)
-    assert len(found) == pytest.approx(min(len(FIRST) + 20_000 / EVERY, affordable), rel=0.2)
+    affordable = COST_SHARE * 8000 / (UNTIMED * share)
+    assert len(found) == pytest.approx(min(len(FIRST) + 8000 / EVERY, affordable), rel=0.2)
 
 
 def test_layers_take_turns_where_all_are_too_much_to_copy(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -273,6 +273,22 @@ def test_what_is_unfrozen_or_added_later_gets_a_layer() -> None:
         found.append(sorted(seen(adapter, step)))
     assert found[0] == ["grad_norm.2", "update_ratio.2"]
     assert found[3] == ["grad_norm.0", "grad_norm.2", "update_ratio.0", "update_ratio.2"]
+
+
+def test_a_model_that_is_all_frozen_at_first_is_seen_when_it_is_not() -> None:
+    model = network().requires_grad_(False)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    adapter = TorchAdapter(model, optimizer)
+    found: dict[str, float] = {}
+    for step in range(2 * EVERY):
+        if step == 3:
+            model.requires_grad_(True)
+        if step >= 3:
+            backward(model)
+            model[0].weight.grad.fill_(1.0)
+        optimizer.step()
+        found.update(seen(adapter, step))
+    assert found.keys() == {"grad_norm.0", "grad_norm.2", "update_ratio.0", "update_ratio.2"}
 
 
 def test_a_lazy_layer_is_seen_once_it_has_values() -> None:
