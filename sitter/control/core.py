@@ -110,6 +110,7 @@ class Core:
         self.rate_plans = RatePlans(
             present=self.present, engine=self.engine, dispatcher=self.dispatcher, orders=self.orders, life=self.life,
             acted=lambda finding, action: partial(self._acted, finding, action), log_entry=self.log_entry, keep=self.keep,
+            when_safe=lambda task: writer.when_safe(lambda _: post(task)),
         )  # fmt: skip
         self.verdicts = Verdicts(self.log_entry, self.keep)
         self.flow.told = [self.rate_plans.record, self.verdicts.record]

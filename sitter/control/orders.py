@@ -76,10 +76,13 @@ class Orders:
         wait: float = 60.0,
         done: Done | None = None,
         finding: Finding | None = None,
+        when_safe: Callable[[Callable[[], None]], None] = lambda send: send(),
     ) -> Command:
         """Send an action; ``done`` is called once with its outcome, or with None when it was not answered ``GRACE_S`` after its deadline.
 
         ``wait`` seconds until its deadline. ``finding``: for whose sake; whoever takes the order up after this process is told.
+        ``when_safe`` calls what it is given once all that is kept is on disk: for an order that the next daemon must know of, should this
+        one die at this moment; the one for whom the guard waits goes at once.
         """
         now = self._clock.monotonic()
         at = finding.at if finding is not None else None
@@ -91,8 +94,12 @@ class Orders:
         standing = Standing(order=order, sent=now, done=[done] if done else [])
         self._standing[command.id] = standing
         self._save()
-        standing.there = self._send(command)
+        when_safe(lambda: self._send_now(standing))
         return command
+
+    def _send_now(self, standing: Standing) -> None:
+        if standing.command.id in self._standing:
+            standing.there = self._send(standing.command)
 
     def restore(self, kept: dict[str, Any] | None, done: Callable[[Given], Done]) -> list[Given]:
         """What an earlier daemon gave and nobody has answered stands again, and is sent again while its deadline has not passed: the agent

@@ -50,8 +50,11 @@ class RatePlans:
         acted: Callable[[Finding, AnyAction], Done],
         log_entry: Callable[..., None],
         keep: Callable[[str, object], None],
+        when_safe: Callable[[Callable[[], None]], None],
     ) -> None:
-        """``acted`` makes what is called with the outcome of an order, and calls ``acted`` of here in turn."""
+        """``acted`` makes what is called with the outcome of an order, and calls ``acted`` of here in turn. ``when_safe``: as of
+        ``Orders.give``; a stage that the next daemon does not know of would be carried out twice."""
+        self._when_safe = when_safe
         self._present, self._engine, self._dispatcher = present, engine, dispatcher
         self._orders, self._life, self._done, self._log, self._keep = orders, life, acted, log_entry, keep
         self._plans: dict[str, Plan] = {}
@@ -230,7 +233,7 @@ class RatePlans:
         assert isinstance(action, SetKnob)
         self._orders.give(
             action, session=session.id, by=f"rule:{plan.rule}", branch=self._present.branch, done=self._done(finding, action),
-            finding=finding,
+            finding=finding, when_safe=self._when_safe,
         )  # fmt: skip
 
     def _finding(self, plan: Plan, stage: int, factor: float, text: str, at: int | None = None) -> Finding:

@@ -2,6 +2,7 @@
 
 import math
 import os
+import queue
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -49,6 +50,8 @@ class World:
         self.run.sitter_toml.write_text(text)
         self.seq = self.step = self.branch = 0
         self.session = "s"
+        self.posted: queue.SimpleQueue[object] = queue.SimpleQueue()
+        self.arrived: set[str] = set()
         self.rate, self.scale, self.low, self.high = 0.1, 1.0, 1e-6, 10.0
         self.rates: list[tuple[int, float]] = []
         self.inbox: list[Command] = []
@@ -65,6 +68,7 @@ class World:
         self.core = Core(
             run=self.run, info=look(self.run).info, config=load(self.run.sitter_toml), preset="guard", clock=self.clock,
             writer=self.writer, reader=self.reader, send=self.arrives, notify=lambda *_: None, on_gone=lambda: None,
+            post=self.posted.put,
         )  # fmt: skip
         self.core.life.pid = 1
         self.core.life.look = lambda: None
@@ -76,6 +80,7 @@ class World:
         self.reader.close()
 
     def arrives(self, command: Command) -> bool:
+        self.arrived.add(command.id)
         if command.id not in {c.id for c in self.inbox} and isinstance(command.action, SetKnob):
             self.inbox.append(command)
         return True
@@ -97,6 +102,13 @@ class World:
                 self.safe_point()
             if self.step % 5 == 0:
                 self.core.rate_plans.tick()
+            self.settle()
+
+    def settle(self) -> None:
+        """What waits until it is on disk goes now."""
+        while any(standing.command.id not in self.arrived for standing in self.core.orders.standing()):
+            assert self.writer.flush()
+            self.posted.get(timeout=60)()
 
     def safe_point(self) -> None:
         due = [c for c in self.inbox if c.at is None or c.at <= self.step or c.branch not in (None, self.branch)]
