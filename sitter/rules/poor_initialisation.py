@@ -32,7 +32,7 @@ class PoorInitialisation(Rule):
     """In the first steps the layers' gradient norms differ by more than 10,000 times, or all of them are next to nothing, or most layers
     change by more than a tenth of themselves in a step.
 
-    Judged once, at step 64, by the median of each layer's samples before it; of the gradients only those from step 8 on, when layers that
+    Judged once, at step 64, by the median of each layer's samples up to it; of the gradients only those from step 8 on, when layers that
     begin as zero (LoRA, residual branches, heads) have found in. Of gradients that far apart the small ones drown in noise, and no rate
     suits both ends: the weights were drawn too small or too wide for this depth and activation (He for ReLU, Xavier for tanh keep their
     variance from layer to layer). All below 1e-7 is SageMaker's bar for "vanishing". Weights that are turned over by their first steps
@@ -81,8 +81,9 @@ class PoorInitialisation(Rule):
         m = self.memory
         if m.over:
             return None
-        if sample.step < SETTLED:
+        if sample.step <= SETTLED:
             self._take(m, sample)
+        if sample.step < SETTLED - 1:  # steps may be counted from 0
             return None
         m.over = True
         said, evidence = self._judged(m)
