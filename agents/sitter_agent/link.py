@@ -16,7 +16,8 @@ from zmq.backend import Socket as RawSocket
 from sitter_agent.fork import watch
 from sitter_agent.handlers import raised_by_handler
 from sitter_agent.quiet import be_quiet, quiet_context
-from sitter_agent.recorder import NEVER, Recorder
+from sitter_agent.recorder import Recorder
+from sitter_agent.rotation import NEVER
 from sitter_agent.say import Once, in_words
 from sitter_agent.stacks import dump
 from sitter_agent.waker import Waker

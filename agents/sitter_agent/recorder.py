@@ -2,13 +2,14 @@
 
 Three things may interrupt a ``log``: another thread (held off by the lock), a signal handler that logs as well, and an
 exception that a signal handler raises (the user's Ctrl-C). CPython runs handlers only after a call or at a jump back;
-so wherever a slot is reserved or a segment switched below, it is done in straight lines without a call, and is whole or
-not begun. What a handler may see is a slot that is reserved and not yet packed: it gets one of its own behind it. What
-an exception may leave is an empty slot: it is filled with a hole. Values whose names are known go without the lock
+the garbage collector, whose callbacks and finalizers may log as well, runs up to 3.11 wherever a container is allocated
+(``a, b, c, d = …`` makes a tuple of four). So wherever a slot is reserved or a segment switched below, it is done in
+straight lines without a call or a container, and is whole or not begun. What a handler may see is a slot that is
+reserved and not yet packed: it gets one of its own behind it. What an exception may leave is an empty slot: it is
+filled with a hole. Values whose names are known go without the lock
 (``quick``): to all that is done under it, such a record is one that a handler wrote.
 """
 
-import sys
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -21,7 +22,7 @@ from sitter_agent import quick
 from sitter_agent.as_float import as_floats
 from sitter_agent.fork import watch
 from sitter_agent.handlers import raised_by_handler
-from sitter_agent.rotation import Rotation
+from sitter_agent.rotation import NEVER, Rotation
 from sitter_agent.say import in_words
 from sitter_agent.segments import PAGE
 from sitter_agent.stretch import Stretch, stretch_of
@@ -42,9 +43,6 @@ from sitter_wire.records import (
 MOST_SCHEMAS = 1000
 """Beyond it (names in ever new combinations) values are written one to a record; beyond as many single names again they
 are dropped."""
-MAPPED = 4
-"""Segments kept mapped; each holds a file descriptor."""
-NEVER = sys.maxsize
 
 Pattern = tuple[Callable[..., None], int, int]
 """How values under one set of names are written: the packer of the whole record, its first word, its length in bytes."""
@@ -122,8 +120,11 @@ class Recorder(Rotation):
                         if not self._room(length, step, branch):
                             self.dropped += 1
                             return
-                    # From here to pack_into a signal handler cannot come between: no call, no jump back.
-                    at, seq, view, mapped = self._at, self._next, self._view, self._mapped
+                    # From here to pack_into nobody comes between: no call, no jump back, and no container is allocated.
+                    at = self._at
+                    seq = self._next
+                    view = self._view
+                    mapped = self._mapped
                     self._at = at + length
                     self._next = seq + 1
                     try:
@@ -217,7 +218,9 @@ class Recorder(Rotation):
                 while self._at + length > self._limit:
                     if not self._room(length, step, branch):
                         return 0
-                at, seq, view = self._at, self._next, self._view
+                at = self._at
+                seq = self._next
+                view = self._view
                 self._at = at + length
                 self._next = seq + 1
                 try:
@@ -290,7 +293,10 @@ class Recorder(Rotation):
             active = self._active
             if active is not None:
                 active.mark(self._next, self._at)
-                active.end, active.last = self._at, self._next - 1
+                # Whoever logged in there may have gone on in another segment; then this one was told its end.
+                if active is self._active:
+                    active.end = self._at
+                    active.last = self._next - 1
             segments = self._segments
         return stretch_of(segments, self.session, max(first, 1), max_bytes, self._names)
 

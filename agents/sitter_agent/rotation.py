@@ -1,5 +1,6 @@
 """The recorder's segments: begun, filled, given up when committed. What is written into them is the recorder's."""
 
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +16,7 @@ from sitter_wire.records import HEADER_BYTES, SegmentHeader, pack_segment_header
 
 MAPPED = 4
 """Segments kept mapped; each holds a file descriptor."""
+NEVER = sys.maxsize
 
 
 class Rotation(Place):
@@ -97,12 +99,19 @@ class Rotation(Place):
             data_at = pack_segment_header(view, header)
             new.begin(first, data_at)
             half = data_at + (new.size - data_at) // 2
-            # From here to the return no call: a handler's log sees the old segment or the new one.
-            if self._next == first and self._active is old:
+            known = self._segments
+            segments = (*known, new)
+            # From here to the return no call and no container: whoever logs in the midst sees the old segment or the new one.
+            if self._next == first and self._active is old and self._segments is known:
                 if old is not None:
-                    old.end, old.last = self._at, first - 1
-                self._segments = (*self._segments, new)
-                self._active, self._view, self._mapped, self._at, self._limit = new, view, mapped, data_at, half
+                    old.end = self._at
+                    old.last = first - 1
+                self._segments = segments
+                self._active = new
+                self._view = view
+                self._mapped = mapped
+                self._at = data_at
+                self._limit = half
                 return True
         return False
 
@@ -118,11 +127,18 @@ class Rotation(Place):
 
     def _drop_oldest(self) -> Segment | None:
         with self._lock:
-            oldest = self._segments[0] if self._segments else None
-            if oldest is None or oldest is self._active:
+            return self._without_oldest(NEVER)
+
+    def _without_oldest(self, seq: int) -> Segment | None:
+        """Take out the oldest, where it ends at or below ``seq``; None where it does not, or is being written."""
+        while True:
+            known = self._segments
+            if not known or known[0] is self._active or known[0].last > seq:
                 return None
-            self._segments = self._segments[1:]
-            return oldest
+            rest = known[1:]
+            if self._segments is known:  # else somebody logged while that was allocated, and went on in another segment
+                self._segments = rest
+                return known[0]
 
     def prepare(self) -> None:
         """Have the next segment ready. Called by the control thread when ``half_full`` asked for it; takes
@@ -136,7 +152,8 @@ class Rotation(Place):
         with self._lock:
             active = self._active
             # Where the training thread could not wait and made a later one itself, this one would be out of order.
-            if self._spare is None and not self._off and active is not None and active.path < segment.path:
+            in_order = active is not None and active.path < segment.path
+            if in_order and self._spare is None and not self._off and self._active is active:
                 self._spare = segment
                 return
         segment.delete()
@@ -154,9 +171,8 @@ class Rotation(Place):
         with self._lock:
             if self._off == "forked":
                 return
-            while self._segments and self._segments[0] is not self._active and self._segments[0].last <= seq:
-                gone.append(self._segments[0])
-                self._segments = self._segments[1:]
+            while (segment := self._without_oldest(seq)) is not None:
+                gone.append(segment)
         for segment in gone:
             try:
                 segment.delete()
