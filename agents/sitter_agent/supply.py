@@ -57,7 +57,9 @@ class Supply:
         try:
             if self._others + size + held() > self._cap:
                 self._keep_cap(size, held, drop_oldest)
-            folder.mkdir(parents=True, exist_ok=True)
+            # Never the run directory itself: where that was moved or removed, an empty one in its place would be taken for the run.
+            self._directory.mkdir(exist_ok=True)
+            folder.mkdir(exist_ok=True)
             return allocate(folder / segment_name(index), size, breathe)
         except OSError as e:
             self._retry_at, self.refused = now + RETRY_NS, e

@@ -149,6 +149,14 @@ class Endpoints:
         self.directory.mkdir(mode=0o700, exist_ok=True)
         self.check()
 
+    def renew(self) -> None:
+        """As ``create``, also where a cleaner of temporary files has taken the whole runtime directory. Raises OSError."""
+        try:
+            self.directory.parent.mkdir(mode=0o700, exist_ok=True)
+        except FileExistsError:
+            pass  # somebody's file or link: told apart by the check
+        self.create()
+
     def check(self) -> None:
         """Raises PlaceError where the run's folder, or the one it lies in, is not ours alone; FileNotFoundError where it is not there.
 

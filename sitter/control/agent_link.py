@@ -70,7 +70,7 @@ class AgentLink:
     def rebind_lost(self) -> list[str]:
         """Bind again what a cleaner of temporary files has removed; the names of those."""
         try:
-            self._places.create()
+            self._places.renew()
         except OSError as e:
             if self._lost != str(e):  # tried every 10 s, for days maybe
                 self._lost = str(e)

@@ -29,6 +29,7 @@ class Place:
     def __init__(self, path: Path) -> None:
         self._path = path.resolve()  # a link, where the run lies on a network file system
         self._files: _Files | None = None
+        self._folder = _identity(self._path.parent)
 
     def take(self) -> None:
         """After a commit: what lies there the first time is the history."""
@@ -43,7 +44,7 @@ class Place:
 
     def lost(self) -> bool:
         """The same as a question."""
-        return self._files is not None and self._found() != self._files and self._path.parent.is_dir()
+        return self._files is not None and self._found() != self._files and _identity(self._path.parent) == self._folder
 
     def put_back(self, connection: sqlite3.Connection, commit: Callable[[], bool], now: float) -> None:
         """Everything that ``connection`` knows, and what ``commit`` adds, under the old name; what lies there by now is moved aside.
@@ -66,12 +67,12 @@ class Place:
             log.warning("the history had been deleted or replaced, and is put back: %s", self._path)
 
     def _found(self) -> _Files:
-        found: _Files = []
-        for part in PARTS:
-            try:
-                about = self._path.with_name(self._path.name + part).stat()
-            except OSError:
-                found.append(None)
-            else:
-                found.append((about.st_dev, about.st_ino))
-        return found
+        return [_identity(self._path.with_name(self._path.name + part)) for part in PARTS]
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        about = path.stat()
+    except OSError:
+        return None
+    return about.st_dev, about.st_ino

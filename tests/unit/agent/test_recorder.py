@@ -584,3 +584,19 @@ def test_an_interrupt_while_a_boundary_is_remembered_pairs_no_record_with_anothe
         first = stretch.after
     assert first == recorder.written + 1
     recorder.close()
+
+
+def test_a_run_directory_that_was_moved_away_is_not_made_anew(tmp_path):
+    """An empty one in its place would be taken for the run: for one without a checkpoint."""
+    run, moved = tmp_path / "run", tmp_path / "moved"
+    run.mkdir()
+    recorder = Recorder(run / "recorder", "s", segment_bytes=SMALL)
+    recorder.log(0, 0, {"x": 0.0})
+    run.rename(moved)
+    for step in range(1, 1000):
+        recorder.log(step, 0, {"x": float(step)})
+    recorder.close()
+    assert not run.exists()
+    kept = points(moved / "recorder" / "s")
+    assert kept
+    assert len(kept) + recorder.dropped == 1000, "those that had no place any more are counted"

@@ -1,6 +1,9 @@
 """The daemon's end of the clients' socket."""
 
 
+import shutil
+import stat
+
 import msgspec
 import zmq
 
@@ -53,6 +56,23 @@ def test_a_socket_that_somebody_has_replaced_is_bound_again(tmp_path):
     assert len(came) == 1
     for each in (agent, stranger):
         each.close(0)
+    link.close()
+    context.destroy(0)
+
+
+def test_the_whole_runtime_directory_may_be_cleaned_away(tmp_path):
+    runtime = tmp_path / "runtime"
+    runtime.mkdir(mode=0o700)
+    context, places = zmq.Context(), Endpoints(runtime / "run")
+    places.create()
+    link = AgentLink(context, places, on_shipment=lambda *_: None, on_message=lambda _: None)
+    shutil.rmtree(runtime)
+    assert link.rebind_lost() == ["data", "agent"]
+    assert [stat.S_IMODE(path.stat().st_mode) for path in (runtime, places.directory)] == [0o700, 0o700]
+    shutil.rmtree(runtime)
+    runtime.mkdir(mode=0o777)
+    runtime.chmod(0o777)
+    assert link.rebind_lost() == [], "anybody could put a socket there"
     link.close()
     context.destroy(0)
 

@@ -75,8 +75,11 @@ def test_where_the_whole_run_was_moved_the_history_goes_on_with_it(store: Any, t
     store.put(store.points(10))
     place.rename(tmp_path / "moved")
     store.put(store.points(10, first_seq=11))
+    place.mkdir()
+    store.put(store.points(10, first_seq=21))
     store.writer.close()
-    assert stored(tmp_path / "moved" / "history.db")[0] == list(range(1, 21))
+    assert stored(tmp_path / "moved" / "history.db")[0] == list(range(1, 31))
+    assert list(place.iterdir()) == [], "another folder of that name is none of its"
 
 
 def test_one_that_comes_back_to_its_place_is_written_on(store: Any) -> None:

@@ -1,11 +1,12 @@
 """Whether what a run's newest session said is said of the process that has just died."""
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
 
-from sitter.cli.again import Past
+from sitter.cli.again import Past, main
 from sitter.supervise.group import last_agent
 
 WALL, MONO = 10_000.0, 500.0
@@ -41,3 +42,10 @@ def test_the_newest_session_is_what_the_agents_lock_names(tmp_path: Path) -> Non
         assert last_agent(tmp_path) == (0, "")
     lock.write_text(json.dumps({"pid": 7, "session": "s"}))
     assert last_agent(tmp_path) == (7, "s")
+
+
+def test_of_a_run_directory_that_is_gone_nothing_is_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Moved, or its disk is away: going on from the start would throw days away."""
+    monkeypatch.setattr(sys, "argv", ["again", "--since", "1.0", "1.0", "--not", "", str(tmp_path / "gone")])
+    with pytest.raises(SystemExit, match="is not a run directory"):
+        main()
