@@ -1,7 +1,7 @@
 """Who has their way where two want opposite things: the operator, then the graver rule, then the earlier one. And nothing is done twice."""
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import msgspec
@@ -58,7 +58,7 @@ def _contrary(one: SetKnob, other: SetKnob) -> bool:
 
 class Deed(msgspec.Struct, frozen=True, kw_only=True):
     """Something that was begun. ``rule``: whose finding it was; empty: nobody's. ``by_hand``: the operator asked for it, or approved it.
-    ``at``: monotonic seconds."""
+    ``at``: monotonic seconds; ``for_step``: to be carried out at this one."""
 
     rule: str
     by_hand: bool
@@ -66,6 +66,7 @@ class Deed(msgspec.Struct, frozen=True, kw_only=True):
     step: int | None
     action: Proposable
     at: float
+    for_step: int | None = None
 
 
 class Arbiter:
@@ -90,7 +91,7 @@ class Arbiter:
         if self._is_guard(finding.rule):
             return ""
         recent: list[Deed] = []
-        for deed in reversed(self._recent()):
+        for deed in self._beside(finding):
             if any(opposite(deed.action, action) for action in finding.actions):
                 break  # what was done before it was undone
             recent += [deed] if deed.rule != finding.rule else []
@@ -106,7 +107,7 @@ class Arbiter:
         if self._is_guard(finding.rule) and any(isinstance(a, Rollback) for a in finding.actions):
             return ""
         rank = self._rank(finding)
-        for deed in reversed(self._recent()):
+        for deed in self._beside(finding):
             if deed.rule == finding.rule or not any(opposite(a, deed.action) for a in finding.actions):
                 continue
             if deed.by_hand:
@@ -133,7 +134,10 @@ class Arbiter:
             self._acted_on[_identity(one)] = None
         while len(self._acted_on) > REMEMBERED:
             del self._acted_on[next(iter(self._acted_on))]
-        self._add([Deed(rule=finding.rule, by_hand=by_hand, rank=rank, step=finding.step, action=a, at=now) for a in finding.actions])
+        self._add([
+            Deed(rule=finding.rule, by_hand=by_hand, rank=rank, step=finding.step, action=a, at=now, for_step=finding.at)
+            for a in finding.actions
+        ])  # fmt: skip
 
     def by_hand(self, action: Proposable) -> None:
         """The operator asked for it."""
@@ -161,7 +165,7 @@ class Arbiter:
 
     def _clash(self, finding: Finding, other: Finding) -> Proposable | None:
         """The action of ``other`` that is the opposite of one of ``finding``'s; what a rule wants of itself never is."""
-        if finding.rule == other.rule:
+        if finding.rule == other.rule or (finding.at is not None and other.at is not None):
             return None
         return next((b for b in other.actions if any(opposite(a, b) for a in finding.actions)), None)
 
@@ -170,6 +174,11 @@ class Arbiter:
         now = self._clock.monotonic()
         self._deeds = [d for d in self._deeds if 0.0 <= now - d.at < WINDOW_S]
         return self._deeds
+
+    def _beside(self, finding: Finding) -> Iterator[Deed]:
+        """The newest first. Actions for steps that somebody has named are each meant as they stand: sent within a minute they are not done
+        within one, and whoever writes two of them wants both."""
+        return (d for d in reversed(self._recent()) if finding.at is None or d.for_step is None)
 
     def _add(self, deeds: list[Deed]) -> None:
         self._recent().extend(deeds)

@@ -5,7 +5,7 @@ import msgspec
 from sitter.model import LogEntry, Struct
 from sitter.report.course import Course, course
 from sitter.store.reader import Reader
-from sitter_wire.events import Done, KnobChanged, SessionStart
+from sitter_wire.events import Done, KnobChanged, Restored, SessionStart
 
 CHANGING = ("set", "rollback", "drop", "pause", "unpause", "stop")
 """Verbs of actions after which the training is not what it would have been, or not when. A checkpoint changes nothing."""
@@ -18,8 +18,8 @@ class Intervention(Struct, frozen=True):
     """One. ``step`` is where it was applied, on ``branch``; ``time`` unix seconds; ``who``: ``operator`` or a rule's name.
 
     ``before`` and ``after``: of a knob its effective values, of a rollback or a restart the steps. ``dropped``: batches. ``lost``: steps.
-    ``replayed``: of a rollback, whether the same batches came again. ``left``: it was done before a restart from an earlier state, so that
-    nothing of it is in the run any more."""
+    Of a rollback ``of_branch``: on which branch the state lay that was put back, and ``replayed``: whether the same batches came again.
+    ``left``: it was done before a restart from an earlier state, so that nothing of it is in the run any more."""
 
     step: int
     branch: int
@@ -30,6 +30,7 @@ class Intervention(Struct, frozen=True):
     text: str
     before: float | None = None
     after: float | None = None
+    of_branch: int | None = None
     dropped: int | None = None
     lost: int | None = None
     replayed: bool = False
@@ -46,6 +47,8 @@ def interventions(reader: Reader, log: "list[LogEntry] | None" = None, made: "Co
     log = reader.logbook(limit=MOST_LOG) if log is None else log
     made = course(reader) if made is None else made
     ended, asked = "", False
+    put_back = (stored.happening.event for stored in reader.events(["restored"]))
+    lay = {event.branch: event.from_branch for event in put_back if isinstance(event, Restored)}
     details = _details(reader)
     found: list[Intervention] = []
     why: dict[str, str] = {}
@@ -55,7 +58,7 @@ def interventions(reader: Reader, log: "list[LogEntry] | None" = None, made: "Co
         elif entry.kind == "command" and entry.status == "sent" and entry.rule is not None:
             why[f"{entry.rule}: {entry.action}"] = entry.detail.removeprefix(f"{entry.action}: ")
         elif entry.kind == "outcome" and entry.status == "applied" and _verb(entry) in CHANGING:
-            found.append(_applied(entry, why, details))
+            found.append(_applied(entry, why, details, lay))
         elif entry.kind == "incident" and entry.status == "crashed":
             ended = entry.detail.partition(": ")[2] if ": crashed at step" in entry.detail else entry.detail
         elif entry.kind == "restart" and entry.status == "restarting":
@@ -100,14 +103,17 @@ def _with_others(reader: Reader, found: list[Intervention]) -> list[Intervention
     return extra
 
 
-def _applied(entry: LogEntry, why: dict[str, str], details: dict[tuple[int, int, str], Detail]) -> Intervention:
+def _applied(
+    entry: LogEntry, why: dict[str, str], details: dict[tuple[int, int, str], Detail], lay: dict[int, int]
+) -> Intervention:
     detail = details.get((entry.step or 0, entry.branch or 0, entry.detail), {})
     verb, rule = _verb(entry), entry.rule
     before, after = (detail.get("old"), detail.get("new")) if verb == "set" else (detail.get("from"), detail.get("step"))
     return _one(
         entry, entry.action or "", who=rule or "operator", why=_reason(entry, why), text=entry.detail,
         before=_number(before), after=_number(after), dropped=_whole(detail.get("count")) if verb == "drop" else None,
-        lost=_whole(detail.get("lost")), replayed=detail.get("replay") is True and "data go on" not in entry.detail,
+        lost=_whole(detail.get("lost")), of_branch=lay.get(entry.branch or 0) if verb == "rollback" else None,
+        replayed=detail.get("replay") is True and "data go on" not in entry.detail,
     )  # fmt: skip
 
 

@@ -177,17 +177,20 @@ class _AtStep(Scheduled):
     def __init__(self, params: RuleParams | None = None) -> None:
         super().__init__(params)
         self._done = False
+        self._last: int | None = None
 
     def observe(self, sample: Sample, view: RunView) -> Finding | None:
-        """A little before its step, once; not where the run is past it already."""
+        """A little before its step, once; not where the run is past it already, but for a branch that begins right there."""
         wanted = self.params.branch
         if self._done or (wanted is not None and sample.branch != wanted):
             return None
-        lead = max(LEAST_LEAD, int(LEAD_S * (view.steps_per_s or 0.0)))
+        last, self._last = self._last, sample.step
+        apart = sample.step - last if last is not None else 0  # what is logged seldom may be logged next behind its step
+        lead = max(LEAST_LEAD, int(LEAD_S * (view.steps_per_s or 0.0)), 2 * apart)
         if sample.step < self.step - lead:
             return None
         self._done = True
-        if sample.step > self.step:
+        if sample.step > self.step and not (wanted and last is None and sample.step - self.step <= LEAST_LEAD):
             return None
         return self._fires(sample.step, sample.branch, f"step {self.step:,}", at=self.step)
 

@@ -352,3 +352,16 @@ def test_whoever_wanted_to_go_back_from_a_state_that_is_left_proposes_it_no_more
     world.found("other", STOP)
     world.dispatcher.left_behind("the training went back to step 90")
     assert [p.finding.rule for p in world.dispatcher.proposals.values()] == ["other"]
+
+
+def test_what_is_meant_for_steps_that_somebody_named_is_all_done():
+    """As ``sitter export --interventions`` writes it: an order is sent ahead of its step, several of them within one minute."""
+    world = World()
+    for rule, step, action in (("one", 100, UP), ("other", 200, DOWN), ("slow", 300, UP)):
+        finding = Finding(rule=rule, severity="info", step=10, branch=0, onset=10, text="so", key=rule, actions=[action], at=step)
+        world.dispatcher.finding(finding)
+    world.clock.advance(120.0)
+    world.dispatcher.tick()
+    assert [rule for rule, _ in world.hands.acted] == ["one", "other", "slow"]
+    world.found("other", DOWN, severity="info", key="again")
+    assert [rule for rule, _ in world.hands.said("outdone")] == ["other"]

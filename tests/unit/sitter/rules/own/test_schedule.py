@@ -57,6 +57,19 @@ def test_every_so_many_minutes_of_a_training_that_runs() -> None:
     assert told.seconds(7300) == []
 
 
+def test_a_step_of_a_run_that_logs_seldom() -> None:
+    told = Told('at = 12_250\ndo = "checkpoint"')
+    found = [f for step in range(0, 20_000, 500) for f in told.engine.observe(Sample(step, 0, step / 10, {"loss": 2.0}))]
+    assert [(f.step, f.at) for f in found] == [(11_500, 12_250)]
+
+
+def test_a_step_at_which_a_branch_begins() -> None:
+    told = Told('at = 2500\nbranch = 1\ndo = "lr=0.5x"')
+    assert told.steps(2000, 2600) == []
+    told.engine.happened(Happening(0, 2600, 0, 0, Restored(branch=1, step=2500, from_branch=0, left=2600, source="snapshot")))
+    assert [(f.step, f.at) for f in told.steps(2501, 2600, 1)] == [(2501, 2500)]
+
+
 def test_a_time_of_the_day_and_of_the_week() -> None:
     noon = datetime.datetime(2026, 11, 20, 12, 0).astimezone()  # a Friday
     told = Told('at = "Sat 09:00"\ndo = "lr=0.5x"', wall=noon.timestamp())
