@@ -177,8 +177,8 @@ class Dispatcher:
         self._save()
 
     def _alike(self, finding: Finding) -> list[Proposal]:
-        """Those that propose the same."""
-        return [p for p in self.proposals.values() if alike(p.finding.actions, finding.actions)]
+        """Those that propose the same, at the same step where it is for one."""
+        return [p for p in self.proposals.values() if p.finding.at == finding.at and alike(p.finding.actions, finding.actions)]
 
     def _leave(self, gone: Callable[[Finding], bool], why: str) -> None:
         """These findings propose nothing any more. A proposal that others make as well stays theirs."""

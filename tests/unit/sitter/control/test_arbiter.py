@@ -345,6 +345,15 @@ def test_what_the_operator_has_just_asked_for_is_not_proposed_again():
     assert world.hands.said("done already") == [("one", "the operator asked for the same 0 s ago: nothing done")]
 
 
+def test_the_same_for_two_steps_that_somebody_named_are_two_proposals():
+    world = World()
+    asking(world, "one", "other")
+    for rule, step in (("one", 100), ("other", 200)):
+        finding = Finding(rule=rule, severity="info", step=10, branch=0, onset=10, text="so", key=rule, actions=[DOWN], at=step)
+        world.dispatcher.finding(finding)
+    assert [p.finding.at for p in world.dispatcher.proposals.values()] == [100, 200]
+
+
 def test_whoever_wanted_to_go_back_from_a_state_that_is_left_proposes_it_no_more():
     world = World()
     asking(world, "one", "other")
