@@ -6,6 +6,7 @@ import random
 import pytest
 
 from sitter.rules.base import wants
+from sitter.rules.catalogue import RULES
 from sitter.rules.dead_parameters import DeadParameters
 from sitter.rules.engine import Engine
 from sitter.rules.exploding_gradients import ExplodingGradients
@@ -124,6 +125,46 @@ def test_chance_alone_explodes_no_layer(seed):
         for i in range(1, 400)
     ]
     assert told(ExplodingGradients(), lambda: points) == []
+
+
+def looked_at(activation, monkeypatch):
+    """A network of 12 layers, by the agent's own sampler with a look every 10th step, which the rules are told as the 100th."""
+    import torch
+    from torch import nn
+
+    from sitter_agent.frameworks import torch_layer_meter
+    from sitter_agent.frameworks.torch import TorchAdapter
+
+    monkeypatch.setattr(torch_layer_meter, "EVERY", 10)
+    monkeypatch.setattr(torch_layer_meter, "COST_SHARE", 1e9)
+    torch.manual_seed(0)
+    model = nn.Sequential(*(part for _ in range(12) for part in (nn.Linear(16, 16), activation())))
+    for layer in model[::2]:
+        nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+    optimizer = torch.optim.Adam(model.parameters(), 1e-3)
+    adapter = TorchAdapter(model=model, optimizer=optimizer)
+    for turn in range(1, 141):
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(model(torch.randn(32, 16)), torch.arange(32) % 16).backward()
+        optimizer.step()
+        lot = adapter.sample(turn).get("grad_norm.*")
+        for values in lot.values([vector.tolist() for vector in lot.vectors]) if lot is not None else []:
+            yield Sample(turn if turn <= 64 else 10 * turn, 0, float(turn), values)
+    adapter.close()
+
+
+@pytest.mark.slow
+def test_what_the_agent_sees_in_a_model_is_what_the_rules_look_for(monkeypatch):
+    from torch import nn
+
+    def found(activation):
+        engine = Engine([kind() for kind in RULES], RunView(in_session=True, state="running"))
+        findings = [f for sample in looked_at(activation, monkeypatch) for f in engine.observe(sample)]
+        assert not engine.broken
+        return {f.rule for f in findings}
+
+    assert found(nn.Sigmoid) == {"poor_initialisation", "vanishing_gradients"}
+    assert found(nn.LeakyReLU) == set()
 
 
 @pytest.mark.slow
