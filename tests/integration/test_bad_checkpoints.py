@@ -20,8 +20,12 @@ TRAINING = """
 """
 
 
+def now(sitter) -> dict:
+    return sitter.until(lambda s: True)
+
+
 def save(sitter) -> dict:
-    n = len(sitter.status()["checkpoints"])
+    n = len(now(sitter)["checkpoints"])
     assert sitter("checkpoint").returncode == 0
     return sitter.until(lambda s: len(s["checkpoints"]) > n)["checkpoints"][-1]
 
@@ -58,7 +62,7 @@ def test_damaged_checkpoints_are_told_and_never_gone_on_from(sitter, script, sta
     said = sitter.refused("resume")
     for checkpoint, told in ((first, "is cut short"), (second, "was altered")):
         assert f"{checkpoint['path']} {told}" in said
-    assert sitter.status()["state"] == "crashed", "nothing was started from a state that is not the one it claims"
+    assert now(sitter)["state"] == "crashed", "nothing was started from a state that is not the one it claims"
     for checkpoint in (first, second):
         side = json.loads((RunDir(tmp_path / "sitter-runs" / "x").checkpoints / f"{checkpoint['step']}-0.json").read_text())
         assert side["step"] == checkpoint["step"], "nothing was thrown away"
@@ -73,6 +77,6 @@ def test_damaged_checkpoints_are_told_and_never_gone_on_from(sitter, script, sta
     refused = sitter("rollback", "--to", str(first["step"]))
     assert refused.returncode == 1
     assert f"{first['path']} is cut short" in refused.stderr
-    signals = sitter.status()["signals"]
+    signals = now(sitter)["signals"]
     assert signals["w"]["last"] == signals["w"]["step"] + 2, "the state is the one that was there"
     assert sitter("stop").returncode == 0
