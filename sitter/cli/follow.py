@@ -87,7 +87,7 @@ def follow(run: RunDir, interrupts: Interrupts) -> int:
                     _tell_restarts(run, told)
                     if _nobody_is_left(run):
                         _copy(log.read())
-                        click.echo(f"sitter: {run.name} is gone, and its parent with it: nobody saw how it ended", err=True)
+                        click.echo(f"sitter: {_gone(run)}", err=True)
                         return 1
                     next_look = time.monotonic() + ALONE_S
                 time.sleep(LOOK_S)  # a file that another process appends to offers no event to wait for
@@ -136,6 +136,12 @@ def _nobody_is_left(run: RunDir) -> bool:
     process = TrainingProcess.find(run)
     lives = process is not None and process.alive()
     return not lives and parent_pid(run) is None and holder(run.agent_lock) is None and read_exit(run) is None
+
+
+def _gone(run: RunDir) -> str:
+    if run.run_toml.exists():
+        return f"{run.name} is gone, and its parent with it: nobody saw how it ended"
+    return f"the run directory {run.path} is there no more: was it moved? Whether the training lives cannot be said from here"
 
 
 def _copy(data: bytes) -> None:

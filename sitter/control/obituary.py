@@ -21,6 +21,7 @@ XID_S = 300.0
 KEPT_ALARMS = 20
 """A GPU that is lost reports the same again and again."""
 BY_EXCEPTION = "an exception ended it"
+NO_GOOD_BYE = "without a good-bye: maybe it was killed, and the script that it was started by ended with exit code 0 all the same"
 ALL_WELL = "though the command that it was started by ended with exit code 0, and so it is not started again"
 
 
@@ -84,8 +85,9 @@ class Obituary:
         why = f"; {exit_.given_up}" if exit_.given_up else ""
         if state != "crashed":
             how = f", {in_words(exit_.code, exit_.signal)}" if exit_.time is not None else ""
-            core.log_entry("note", step=step, branch=core.present.branch, status=state, detail=f"{began}{how}{why}")
-            return began + how + why
+            text = f"{began}{self._short(step) if state == 'finished' else ''}{how}{why}"
+            core.log_entry("note", step=step, branch=core.present.branch, status=state, detail=text)
+            return text
         died = core.present.session.why if core.present.session is not None else ""
         death = examine(
             core.run.train_log, code=exit_.code, number=exit_.signal, pid=exit_.pid, ended=exit_.time, span=exit_.log,
@@ -96,6 +98,14 @@ class Obituary:
         text = f"{began}, {self._with_xids(death, exit_.time)}{why}"
         self._write(text, death, step=step, time=None)
         return text
+
+    def _short(self, step: int | None) -> str:
+        """What its command calls an end, though there were steps to come."""
+        total, session = self._core.present.total, self._core.present.session
+        if step is None or total is None or step >= total:
+            return ""
+        silent = session is not None and session.goodbye is None
+        return f" of {total:,}{f' ({NO_GOOD_BYE})' if silent else ''}"
 
     def _with_xids(self, death: Death, ended: float | None) -> str:
         heard = [text for at, text in self._alarms if ended is not None and 0 <= ended - at + 10.0 <= XID_S]

@@ -6,7 +6,7 @@ import json
 import pytest
 
 from sitter.clock import SystemClock
-from sitter.control.obituary import LOOK_S, Obituary
+from sitter.control.obituary import LOOK_S, NO_GOOD_BYE, Obituary
 from sitter.model import ExitNow
 from sitter.store.reader import Reader
 from sitter.testing.manual_clock import ManualClock
@@ -100,3 +100,15 @@ def test_an_exception_that_the_good_bye_names_is_the_cause(run, how, says):
         session = obituary._core.flow.session("s", (1.0, 1.0), 7)
         session.goodbye, session.why = "crashed", "ValueError: no"
         assert obituary.last("crashed", how, 7) == says
+
+
+@pytest.mark.parametrize(("step", "goodbye", "says"), [
+    (2000, "total", "t: finished at step 2,000, exit code 0"),
+    (7, "left early", "t: finished at step 7 of 2,000, exit code 0"),
+    (7, None, f"t: finished at step 7 of 2,000 ({NO_GOOD_BYE}), exit code 0"),
+])  # fmt: skip
+def test_an_end_before_the_last_step_is_called_one(run, step, goodbye, says):
+    with daemon(run) as obituary:
+        present = obituary._core.present
+        obituary._core.flow.session("s", (1.0, 1.0), 7).goodbye, present.total = goodbye, 2000
+        assert obituary.last("finished", ExitNow(code=0, signal=None, time=10.0), step) == says
