@@ -176,7 +176,7 @@ class RatePlans:
         elif plan.finished:
             self._drop(plan)
         elif math.isclose(scale, plan.scale * plan.back, rel_tol=CLOSE):
-            self._end(plan, f"another process has begun from before that, and {plan.knob} stands as it did then", left=False)
+            self._end(plan, f"another process has begun, in which {plan.knob} stands as it did before that", left=False)
         else:
             self._end(plan, f"another process has begun, in which {plan.knob} stands at {scale:g} × its schedule")
         self._save()

@@ -312,7 +312,7 @@ def test_a_process_that_begins_from_before_the_cut_ends_it_and_has_the_rate_of_t
     world.steps(300)
     assert world.rate == pytest.approx(0.1)
     assert world.logbook("ended") == [
-        "the warm-up after lr 0.1 → 0.05 at step 70 ends: another process has begun from before that, and lr stands as it did then"
+        "the warm-up after lr 0.1 → 0.05 at step 70 ends: another process has begun, in which lr stands as it did before that"
     ]
     assert world.core.rate_plans._plans == {}
 
