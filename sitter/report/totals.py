@@ -17,13 +17,15 @@ LONGEST_S = 60.0
 class Totals(Struct, frozen=True):
     """Seconds but where said. None: unknown.
 
-    ``trained``: from each process's first record to its last. ``lost`` by cause: ``rollbacks`` and ``restarts`` (the steps that they have
-    thrown away), ``pauses``, ``stalls``, ``between processes``. ``steps_lost``: by rollbacks and by restarts, by the same names."""
+    ``trained``: from each process's first record to its last; ``watched``: of that, with a daemon that lived. ``lost`` by cause:
+    ``rollbacks`` and ``restarts`` (the steps that they have thrown away), ``pauses``, ``stalls``, ``between processes``; ``steps_lost``
+    by rollbacks and by restarts, by the same names."""
 
     steps: int
     began: float | None
     ended: float | None
     trained: float
+    watched: float
     gpus: int | None
     gpu_hours: float | None
     lost: dict[str, float]
@@ -50,7 +52,7 @@ def totals(reader: Reader, made: Course, log: list[LogEntry]) -> Totals:
     steps = {f"{cause}s": sum(t.to - t.after for t in made.thrown if t.cause == cause) for cause in get_args(Cause)}
     return Totals(
         steps=made.steps, began=spans[0][0] if spans else None, ended=spans[-1][1] if spans else None,
-        trained=trained, gpus=gpus or None, gpu_hours=trained * gpus / 3600.0 if gpus else None,
+        trained=trained, watched=_watched(reader, spans), gpus=gpus or None, gpu_hours=trained * gpus / 3600.0 if gpus else None,
         lost={cause: seconds for cause, seconds in lost.items() if seconds > 0 or steps.get(cause)},
         steps_lost={cause: n for cause, n in steps.items() if n}, energy_kwh=_energy(reader), restarts=max(0, len(spans) - 1),
         checkpoints=sum(e.kind == "checkpoint" and e.status in ("verified", "written") for e in log), incidents=len(reader.incidents()),
@@ -85,6 +87,27 @@ def _stalls(log: list[LogEntry]) -> Iterator[tuple[float, float]]:
         elif entry.rule == "stalled" and entry.kind == "incident" and entry.status not in ("open", None) and since is not None:
             yield since, max(since, entry.time)
             since = None
+
+
+def _watched(reader: Reader, processes: list[tuple[float, float]]) -> float:
+    """A daemon that lives looks at the machine; between two looks that lie close together it lived."""
+    looks: set[int] = set()
+    for group in reader.groups():
+        for rows in reader.rows(group) if group.host else ():
+            looks.update(time // 1_000_000 for time in rows.time)
+    lived = [(a, b + 1) for a, b in pairwise(sorted(looks)) if b - a <= LONGEST_S]
+    return sum(max(0.0, min(end, b) - max(begin, a)) for begin, end in processes for a, b in _joined(lived))
+
+
+def _joined(spans: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Those that touch as one."""
+    found: list[tuple[int, int]] = []
+    for a, b in spans:
+        if found and a <= found[-1][1]:
+            found[-1] = found[-1][0], max(b, found[-1][1])
+        else:
+            found.append((a, b))
+    return found
 
 
 def _gpus(reader: Reader) -> int:

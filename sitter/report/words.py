@@ -7,6 +7,8 @@ from sitter.report.interventions import Intervention
 from sitter.version import VERSION
 
 UNTOUCHED = "no action was taken: the run equals an unwatched one"
+SHORT_S = 120.0
+"""A daemon that is started again, or comes with the first seconds of a run, has watched all of it."""
 ROW = ("step", "when", "who", "what", "from → to", "why", "batches dropped")
 
 
@@ -86,17 +88,27 @@ def incident_row(one: Incident) -> tuple[str, ...]:
 INCIDENT_ROW = ("onset", "when", "rule", "what was seen", "how it ended", "steps lost")
 
 
+def _watched(facts: Facts) -> str:
+    """``Training was watched by sitter 0.1.0``: where that is so, and for how much of it."""
+    t = facts.totals
+    if not t.watched:
+        return f"Training was recorded by sitter {VERSION}, without anybody watching it"
+    if t.trained - t.watched > max(SHORT_S, 0.01 * t.trained):
+        return f"Training was watched by sitter {VERSION} for {100 * t.watched / t.trained:.0f} % of its time"
+    return f"Training was watched by sitter {VERSION}"
+
+
 def methods(facts: Facts) -> str:
     """A sentence to paste into a paper."""
     if not facts.interventions:
-        return f"Training was watched by sitter {VERSION}; {UNTOUCHED}."
+        return f"{_watched(facts)}; {UNTOUCHED}."
     done = [one for one in facts.interventions if not one.left]
     parts = "; ".join(_told(one) for one in done[:20])
     more, left, n = len(done) - 20, len(facts.interventions) - len(done), len(done)
     rest = f"; and {more:,} more, listed in the report" if more > 0 else ""
     if left:
         rest += f"; {left:,} earlier {'ones belong' if left != 1 else 'one belongs'} to steps that were done again from before"
-    return f"Training was watched by sitter {VERSION}, and {n:,} intervention{'s were' if n != 1 else ' was'} made: {parts}{rest}."
+    return f"{_watched(facts)}, and {n:,} intervention{'s were' if n != 1 else ' was'} made: {parts}{rest}."
 
 
 def _told(one: Intervention) -> str:

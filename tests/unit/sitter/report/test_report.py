@@ -76,6 +76,19 @@ def test_the_sums(troubled: Past) -> None:
     assert (t.gpu_hours, t.energy_kwh) == (None, None)
 
 
+@pytest.mark.parametrize(
+    ("until", "says"), [(0, "Training was recorded by sitter"), (900, "for 25 % of its time;"), (3600, "Training was watched by sitter")]
+)
+def test_what_nobody_watched_is_not_said_to_have_been(past: Past, until: int, says: str) -> None:
+    past.steps(0, 7200)
+    for second in range(0, until, 10):
+        past.writer.host(1_800_000_000.0 + second, {"host.cpu": 50.0})
+    said = methods(facts(past))
+    assert says in said
+    assert ("%" in said) == (until == 900)
+    assert said.endswith(f"{UNTOUCHED}.")
+
+
 def test_what_a_restart_does_again_is_lost_and_what_was_done_before_is_not_in_the_run_any_more(troubled: Past) -> None:
     """From the start: 399 steps of branch 0, 199 of branch 1 and 100 of branch 2 are gone, and with them all that was done."""
     troubled.begin("c", SessionStart(pid=3, host="box", branch=3, goal="val_loss"), after_s=60.0)
