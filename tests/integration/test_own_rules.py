@@ -34,7 +34,7 @@ def test_it_asks_with_its_own_words_and_what_it_proposes_is_done(sitter, script,
     assert status["verdict"] == "NEEDS YOU"
     page = sitter("rules", "show", "too_high").stdout
     assert "median(loss, 20) > 1.3 * best(loss)" in page
-    assert "for = 50 steps" in page
+    assert 'for = "50 steps"' in page
     assert sitter("approve", proposal["id"]).returncode == 0
     sitter.until(lambda s: s["knobs"]["lr"]["scale"] == 0.5)
     (outcome,) = [line for line in sitter.lines("logbook") if line["kind"] == "outcome" and line["action"].startswith("set")]
