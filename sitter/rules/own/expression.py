@@ -14,7 +14,7 @@ import operator
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from sitter.rules.own.facts import Fact, fact
+from sitter.rules.own.facts import BY_STEP, Fact, fact
 from sitter.rules.own.facts import names as fact_names
 from sitter.rules.own.hints import division, instead, is_condition, near, sign, slip
 from sitter.rules.own.hints import operator as operator_meant
@@ -79,6 +79,8 @@ class Expression:
         """Names of the signals in it. Empty: of facts alone."""
         self.quoted = frozenset(compiler.quoted)
         """Those that were named by ``signal("…")``, which may be called whatever they like."""
+        self.by_step = not compiler.signals and bool(compiler.facts) and compiler.facts <= BY_STEP
+        """Made of facts alone that change with the steps: it is judged at every point, whatever was logged."""
         self.is_condition = compiler.is_condition
         """Whether it is true or false, rather than a number."""
         self._fed = compiler.fed
@@ -160,6 +162,7 @@ class _Compiler(ast.NodeVisitor):
     def __init__(self) -> None:
         self.signals: set[str] = set()
         self.quoted: set[str] = set()
+        self.facts: set[str] = set()
         self.fed: list[_Fed] = []
         self.shown: dict[str, Node] = {}
         self.is_condition = False
@@ -218,6 +221,7 @@ class _Compiler(ast.NodeVisitor):
             raise ExpressionError(f"{name} at column {node.col_offset + 1} is a function: expected {_usage(name)}")
         known = fact(name)
         if known is not None:
+            self.facts.add(name)
             return self._show(name, _of_fact(known))
         return self._signal(name)
 

@@ -26,6 +26,9 @@ RUN: dict[str, Fact] = {
 }
 """``step``, ``total`` (optimizer steps), ``progress`` (0 to 1), ``hours`` of this session, ``rate`` (steps/s)."""
 
+BY_STEP = frozenset({"step", "total", "progress"})
+"""Those that change with the steps, and not with the seconds."""
+
 OF_HOST = tuple(name for name in HostNow.__struct_fields__ if name != "gpu_note")
 """``host.cpu`` (percent), ``host.mem_used``, ``host.mem_total``, ``host.disk_free`` (bytes)…"""
 OF_GPU = ("util", "mem_used", "mem_total", "temp", "power", "power_limit", "sm_clock", "ecc_errors")

@@ -123,6 +123,8 @@ class Own(Rule):
     def observe(self, sample: Sample, view: RunView) -> Finding | None:
         """Judged whenever one of its signals was logged."""
         expression, memory = self.expression, self.memory.expression
+        if expression.by_step:
+            expression.second(memory, view)
         expression.take(memory, sample.values, sample.step, view)
         return self._judged(expression.value(memory, view), sample.step, sample.branch, sample.time, view)
 
@@ -150,9 +152,9 @@ class Own(Rule):
             self._times = max(self._times, times)
 
     def tick(self, view: RunView, now: float) -> Finding | None:
-        """Judged every second where it is made of facts alone."""
+        """Judged every second where it is made of facts alone, and not of such as change with the steps."""
         expression, memory = self.expression, self.memory.expression
-        if not view.in_session or view.paused:
+        if not view.in_session or view.paused or expression.by_step:
             return None
         expression.second(memory, view)
         if expression.signals:
@@ -229,8 +231,8 @@ def make(name: str, params: OwnParams, actions: list[Proposable]) -> Own:
         raise ExpressionError(f"{expression.text!r} names no signal and no fact: it would always be the same")
     check_text(params.text, expression)
     page = f"{params.when.strip()}\n\n    A rule of your own, from sitter.toml."
-    its: dict[str, object] = {"name": name, "title": _short(expression.text), "__doc__": page, "signals": tuple(sorted(expression.signals))}
-    its |= {"expression": expression, "lasting": lasts, "actions": tuple(actions)}
+    its: dict[str, object] = {"name": name, "title": _short(expression.text), "__doc__": page, "expression": expression}
+    its |= {"signals": None if expression.by_step else tuple(sorted(expression.signals)), "lasting": lasts, "actions": tuple(actions)}
     its["afterwards"] = afterwards(params, actions) if actions else None
     kind: type[Own] = type("Own", (Own,), its)
     return kind(params)

@@ -122,6 +122,13 @@ def test_a_rule_of_facts_alone_is_judged_every_second() -> None:
     assert [f for second in range(30, 60) for f in told.engine.tick(float(second))] == []  # unknown is not over
 
 
+def test_a_rule_by_the_step_is_judged_at_every_point_also_where_no_second_passes() -> None:
+    told = Told('when = "step > 20"\nfor = "5 steps"\ndo = "checkpoint"')
+    (finding,) = told.losses(*[1.0] * 40)
+    assert (finding.onset, finding.step) == (21, 26)
+    assert told.engine.tick(100.0) == []
+
+
 def test_values_that_are_not_finite_can_be_spoken_of() -> None:
     told = Told('when = "not finite(loss)"')
     (finding,) = told.losses(1.0, math.nan)
