@@ -7,6 +7,7 @@ being written) ``look`` carries them out, and what is there is undone in order. 
 shall be kept.
 """
 
+import contextlib
 import signal
 import threading
 from types import FrameType, TracebackType
@@ -53,7 +54,8 @@ class HeldBack:
             if callable(handler) and number not in named:
                 self._before[number] = handler
                 chained.append(handler)
-                signal.signal(number, self._hold)
+                with contextlib.suppress(ValueError, OSError):  # a Python inside another one may not
+                    signal.signal(number, self._hold)
 
     def _step_back(self) -> None:
         for number, handler in self._before.items():
