@@ -10,6 +10,7 @@ import click
 from sitter.cli.common import asking, counted, json_option, print_json_line, settle
 from sitter.clock import human
 from sitter.config import Config, load, parse
+from sitter.control.ruleset.build import build
 from sitter.errors import ConfigError, UsageError
 from sitter.paths import find
 from sitter.replay.from_csv import from_csv
@@ -17,11 +18,15 @@ from sitter.replay.from_run import from_run
 from sitter.replay.player import Player
 from sitter.replay.record import MARKED, Record
 from sitter.replay.story import Story
+from sitter.rules.base import changes
+from sitter.rules.own.rule import Own
+from sitter.rules.own.schedule import Scheduled
 from sitter.store.reader import Reader
 from sitter.tui.chart import Look, draw
 from sitter.tui.lines import text_of, to_ascii
 
 HEIGHT = 14
+UTF = ("utf8", "utf16")
 MOST_LINES = 60
 """Findings that are listed; the rest are counted, and ``--json`` has them."""
 
@@ -39,6 +44,8 @@ def command(what: str, rules: Path | None, as_json: bool) -> int:
     was not logged, `nan` was NaN. It may be packed (gzip), and come by a pipe (`-`). Nothing is changed anywhere.
     """
     for story, config, where in _stories(what, rules):
+        if not story.timed and (silent := _by_the_clock(config, where)):
+            click.echo(f"sitter: {story.name} has no times, so what goes by the clock or the machine says nothing: {silent}", err=True)
         record = Record()
         player = Player(config, where)
         for line in player.play(story if as_json else record.heard(story)):
@@ -49,6 +56,16 @@ def command(what: str, rules: Path | None, as_json: bool) -> int:
         if not as_json:
             _show(record, story, where)
     return 0
+
+
+def _by_the_clock(config: Config, where: str) -> str:
+    """Rules of one's own that wait for a time, or look at the machine."""
+    rules, _ = build(config, where)
+    return ", ".join(
+        rule.name for rule in rules
+        if (isinstance(rule, Own) and not rule.expression.signals and not rule.expression.by_step)
+        or (isinstance(rule, Scheduled) and changes(rule, "tick"))
+    )  # fmt: skip
 
 
 def _stories(what: str, rules: Path | None) -> Iterator[tuple[Story, Config, str]]:
@@ -83,22 +100,25 @@ def _show(record: Record, story: Story, where: str) -> None:
     width = max(60, min(shutil.get_terminal_size((100, 24)).columns, 160))
     counts = record.counts()
     took = f" in {human(record.seconds)}" if story.timed else ""
+    ascii_only = (sys.stdout.encoding or "").lower().replace("-", "") not in UTF
+
+    def say(text: str) -> None:
+        click.echo(to_ascii(text) if ascii_only else text)
+
     ends = "".join(f" · {name} {v[0]:.4g} → {v[1]:.4g}" for name in ("loss", "val_loss") if (v := record.ends(name)) is not None)
-    click.echo(f"{story.name}: steps {record.first or 0:,} to {record.last:,}{took}{ends}")
+    say(f"{story.name}: steps {record.first or 0:,} to {record.last:,}{took}{ends}")
     found = ", ".join(f"{counts[s]} {s}" for s in ("critical", "warning", "info"))
-    click.echo(f"rules of {where}: {counted(len(record.lines), 'finding')} ({found}); would have acted {counts['acts']} × unasked, "
+    say(f"rules of {where}: {counted(len(record.lines), 'finding')} ({found}); would have acted {counts['acts']} × unasked, "
                f"and asked {counts['asks']} ×")  # fmt: skip
     if record.samples:
-        click.echo()
-        ascii_only = (sys.stdout.encoding or "").lower().replace("-", "") not in ("utf8", "utf16")
-        drawn = text_of(draw(record.curves(), Look(goal="val_loss", ascii=ascii_only), width, HEIGHT))
-        click.echo(to_ascii(drawn) if ascii_only else drawn)
+        say("")
+        say(text_of(draw(record.curves(), Look(goal="val_loss", ascii=ascii_only), width, HEIGHT)))
     shown = [line for line in record.lines if line.severity in MARKED or line.action is not None]
     if shown:
-        click.echo()
+        say("")
     for line in shown[:MOST_LINES]:
         what = "acts" if line.acts else "asks" if line.action is not None and line.mode == "ask" else line.mode
         does = f" → {line.action}" if line.action is not None else ""
-        click.echo(f"{line.step:>10,}  {line.severity:<8}  {line.rule:<16} {what:<5}  {line.text}{does}")
+        say(f"{line.step:>10,}  {line.severity:<8}  {line.rule:<16} {what:<5}  {line.text}{does}")
     if len(shown) > MOST_LINES:
-        click.echo(f"  … and {len(shown) - MOST_LINES:,} more: `--json` has them all")
+        say(f"  … and {len(shown) - MOST_LINES:,} more: `--json` has them all")
