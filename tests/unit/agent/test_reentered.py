@@ -174,3 +174,51 @@ def test_nor_while_segments_are_prepared_committed_and_let_go_of(tmp_path, by):
     found = shipped(recorder, 3_000, kept[0].first)
     assert [r.seq for r in found] == list(range(kept[0].first, recorder.written + 1))
     recorder.close()
+
+
+class Watched(tuple):
+    """Whoever logs in the midst of a cut of it, or of its being copied into another, does it here: once, and past the end of a segment."""
+
+    deed = staticmethod(lambda: None)
+
+    def _once(self) -> None:
+        deed, Watched.deed = Watched.deed, staticmethod(lambda: None)
+        deed()
+
+    def __getitem__(self, i):
+        found = super().__getitem__(i)
+        if isinstance(i, slice):
+            self._once()
+        return found
+
+    def __iter__(self):
+        self._once()
+        return super().__iter__()
+
+
+@pytest.mark.parametrize("when", ["committed", "_drop_oldest", "switch"])
+def test_a_segment_that_is_begun_while_another_is_let_go_of_is_not_forgotten(small, when):
+    for step in range(200):
+        small.log(step, 0, {"loss": float(step), "lr": 0.5})
+    oldest, count = small._segments[0], len(small._segments)
+    assert count > 2
+    small._segments = Watched(small._segments)
+
+    def deed() -> None:
+        for n in range(150):
+            small.log(n, 1, {"loss": float(n), "lr": 0.5})
+
+    Watched.deed = staticmethod(deed)
+    if when == "committed":
+        small.committed(oldest.last)
+    elif when == "_drop_oldest":
+        assert small._drop_oldest() is oldest
+    for step in range(200, 300):
+        small.log(step, 0, {"loss": float(step), "lr": 0.5})
+    kept = small._segments
+    assert len(kept) > count
+    assert kept[-1] is small._active
+    assert all(a.last + 1 == b.first for a, b in pairwise(kept))
+    assert (kept[0] is oldest) == (when == "switch")
+    found = shipped(small, 3_000, kept[0].first)
+    assert sorted((r.branch, r.step) for r in found)[-150:] == [(1, n) for n in range(150)]
