@@ -226,6 +226,17 @@ def in_words(action: model.Proposable) -> str:
             return f"notify: {action.text}"
 
 
+def proposed(finding: model.Finding) -> str:
+    """What a finding's proposal would do, with all that follows: ``lr × 0.5, from a tenth of it up within 200 steps``."""
+    what = ", then ".join(in_words(a) for a in finding.actions)
+    after = finding.afterwards
+    if after is None:
+        return what
+    warmup = f", from a tenth of it up within {after.warmup:,} steps" if after.warmup else ""
+    back = f", given back after {after.back_after:,} healthy steps" if after.back_after else ""
+    return what + warmup + back
+
+
 def _rollback_in_words(action: commands.Rollback) -> str:
     if action.to is not None:
         text = f"back to {action.to:,}"

@@ -142,7 +142,7 @@ class Dispatcher:
             self._decline({**self._declined, finding.key: "budget"})
             self._hands.budget_spent(finding)
             return True
-        if not setting.guard and self._cooling(finding.rule):
+        if setting.cools and not setting.guard and self._cooling(finding.rule):
             self._hands.log("finding", finding, "cooling down", "acted within the last minute: nothing done")
             return True
         return False

@@ -60,6 +60,9 @@ class Rule:
     default_limit: ClassVar[str] = ""
     """Budget, such as ``3 per hour``; empty: none."""
 
+    cools: ClassVar[bool] = True
+    """Between two unasked actions of it a minute passes at least. Not of what was asked for at its very times."""
+
     signals: tuple[str, ...] | None = None
     """``observe`` wants the points that hold one of these, and is not called for others; None: it wants every point. One that ends in
     ``.*`` stands for all that begin so: ``grad_norm.*`` for the gradient norm of every layer."""

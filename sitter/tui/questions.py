@@ -50,8 +50,7 @@ def approve(view: View) -> Question | None:
     proposal = view.proposal
     if proposal is None:
         return None
-    what = ", then ".join(grammar.in_words(a) for a in proposal.finding.actions)
-    text = f"Approve {plain(proposal.finding.rule)}: {plain(what)}?"
+    text = f"Approve {plain(proposal.finding.rule)}: {plain(grammar.proposed(proposal.finding))}?"
     return Question(text, [Choice("Enter", "does it", [queries.Approve(id=proposal.id)])])
 
 

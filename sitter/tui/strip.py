@@ -79,7 +79,7 @@ def _deed(deed: Deed, width: int) -> list[Line]:
 def _proposal(view: View, proposal: Proposal, width: int) -> list[Line]:
     finding = proposal.finding
     style = "strip-bad" if finding.severity == "critical" else _SEVERITY[finding.severity]
-    what = ", then ".join(grammar.in_words(a) for a in finding.actions) or "nothing"
+    what = grammar.proposed(finding) or "nothing"
     waiting = view.proposals
     which = f"{waiting.index(proposal) + 1}/{len(waiting)} Tab  " if len(waiting) > 1 else ""
     saw: Line = [(f" ⚠ {which}{plain(finding.rule)}: {plain(proposal.said())}", style)]

@@ -31,7 +31,9 @@ def build(config: Config, where: str, places: Sequence[Path] | None = None) -> t
         if name not in written and name not in mine:
             raise stranger(name, written, config, where)
     defaults = [
-        RuleDefaults(name=name, guard=kind.guard, mode=kind.default_mode, delay=kind.default_delay, limit=kind.default_limit)
+        RuleDefaults(
+            name=name, guard=kind.guard, mode=kind.default_mode, delay=kind.default_delay, limit=kind.default_limit, cools=kind.cools
+        )
         for name, kind in {**written, **mine}.items()
     ]
     chosen = settings(defaults, config, where)

@@ -7,7 +7,8 @@ from sitter.model import Mode, Preset
 
 
 class RuleSetting(msgspec.Struct, frozen=True, kw_only=True):
-    """``limit`` = (how many actions, in how many seconds), rolling. ``explicit``: the mode was named in sitter.toml."""
+    """``limit`` = (how many actions, in how many seconds), rolling. ``explicit``: the mode was named in sitter.toml. ``cools``: it waits
+    between two unasked actions."""
 
     name: str
     guard: bool
@@ -16,6 +17,7 @@ class RuleSetting(msgspec.Struct, frozen=True, kw_only=True):
     delay: float
     limit: tuple[int, float] | None
     limit_text: str
+    cools: bool = True
 
 
 class RuleDefaults(msgspec.Struct, frozen=True, kw_only=True):
@@ -26,6 +28,7 @@ class RuleDefaults(msgspec.Struct, frozen=True, kw_only=True):
     mode: Mode
     delay: float
     limit: str
+    cools: bool = True
 
 
 def settings(defaults: list[RuleDefaults], config: Config, where: str) -> dict[str, RuleSetting]:
@@ -46,6 +49,7 @@ def settings(defaults: list[RuleDefaults], config: Config, where: str) -> dict[s
             delay=d.delay if mine is None or mine.delay is None else mine.delay,
             limit=parse_limit(limit, f"{where}: [rules.{d.name}] limit"),
             limit_text=limit,
+            cools=d.cools,
         )
     return out
 

@@ -98,6 +98,7 @@ class Scheduled(Rule):
     title: ClassVar[str] = "by the clock"
     default_mode = "ask"
     default_limit: ClassVar[str] = ""
+    cools: ClassVar[bool] = False
     actions: ClassVar[tuple[Proposable, ...]] = ()
     afterwards: ClassVar[Afterwards | None] = None
     Params = ScheduleParams

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from sitter import grammar
 from sitter.errors import UsageError
-from sitter.model import Notification
+from sitter.model import Afterwards, Finding, Notification
 from sitter_wire import commands, queries
 
 
@@ -134,3 +134,11 @@ def test_actions_in_words() -> None:
     }
     for found, wanted in said.items():
         assert found == wanted
+
+
+def test_a_proposal_says_all_that_follows():
+    found = Finding(
+        rule="mine", severity="info", step=1, branch=0, onset=1, text="", actions=[commands.SetKnob(knob="lr", op="scale", amount=0.5)],
+        afterwards=Afterwards(warmup=300, back_after=1500),
+    )  # fmt: skip
+    assert grammar.proposed(found) == "lr × 0.5, from a tenth of it up within 300 steps, given back after 1,500 healthy steps"

@@ -314,6 +314,17 @@ def test_a_snooze_goes_on_in_the_next_process_for_what_is_left_of_it():
     assert "guard" not in dispatcher.snoozed
 
 
+def test_what_was_asked_for_at_its_times_does_not_cool_down():
+    hands, clock = Hands(), ManualClock()
+    defaults = [RuleDefaults(name="every", guard=False, mode="act", delay=0.0, limit="3 per day", cools=False)]
+    dispatcher = Dispatcher(settings(defaults, parse("", "x"), "x"), "guard", clock, hands)
+    for number in range(5):
+        clock.advance(5.0)
+        dispatcher.finding(finding("every", f"every:{number}", [TakeCheckpoint()]))
+    assert len(hands.acted) == 3
+    assert ("finding", "budget spent") in hands.lines
+
+
 def test_who_answers_too_late_is_told_what_became_of_it():
     dispatcher, _, clock = make('[rules.hot]\nmode = "act"\ndelay = "60s"')
     dispatcher.finding(finding("hot", "h", [TakeCheckpoint()]))
