@@ -4,7 +4,8 @@ A POSIX lock goes when its process closes ANY descriptor of that file. So what t
 without opening the file again.
 
 Whoever holds such a lock has the whole file. A command that only reads a run without a daemon keeps every daemon out for that moment, and
-must not be taken for one: it locks all but the first byte, so that the first byte is the holder's alone.
+must not be taken for one: it leaves the first byte alone, which is the holder's. A daemon that waits for such commands to be done holds the
+second byte, and a command that comes after it finds no way in.
 """
 
 import errno
@@ -26,9 +27,15 @@ _WHO = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 1, 0) if _LINUX else _FLOCK.pa
 """The question whose the first byte is."""
 
 
+_NEXT, _READ = 1, 2
+"""Offsets: of the byte of who is next, and of what a reader keeps."""
+_POLL_S = 0.01
+"""A lock that is given back tells nobody but who waits for it, and that wait has no end."""
+
+
 class _Held(NamedTuple):
     file: IO[str]
-    reads: bool
+    whole: bool
 
 
 _MINE: dict[tuple[int, int], _Held] = {}
@@ -56,32 +63,41 @@ def session_of(path: Path) -> str | None:
 
 
 def holder(path: Path) -> int | None:
-    """Pid of the process that holds the lock on ``path``; None where nobody does, or only who reads, or the file is not there.
+    """Pid of the process that holds the lock on ``path``; None where nobody does, or only who reads or waits, or the file is not there.
 
     Asks without taking it, so that whoever wants it at the same moment is not refused because of us.
     """
     if (mine := _mine(path)) is not None:
-        return None if mine.reads else os.getpid()
+        return os.getpid() if mine.whole else None
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # should somebody have put a pipe there
     except OSError:
         return None
     try:
-        answer = _FLOCK.unpack(fcntl.fcntl(fd, fcntl.F_GETLK, _WHO))
-        kind, pid = (answer[0], answer[4]) if _LINUX else (answer[3], answer[2])
-    except OSError:
-        return None
+        return _holder(fd)
     finally:
         os.close(fd)
-    return pid if kind != fcntl.F_UNLCK and pid > 0 else None
 
 
 def take_within(path: Path, seconds: float, *, reads: bool = False) -> IO[str] | None:
-    """Like ``take``; while only who reads is in the way, who will soon be done, it is asked again for so long."""
-    end = time.monotonic() + seconds
-    while (lock := take(path, reads=reads)) is None and time.monotonic() < end and holder(path) is None:
-        time.sleep(0.01)  # a lock that is given back tells nobody but who waits for it, and that wait has no end
-    return lock
+    """Like ``take``; while only who reads is in the way, who will soon be done, it is waited for so long. Who wants the whole file is not
+    waiting for those who come to read after it: one command after the other would keep a daemon out for ever."""
+    if _mine(path) is not None:
+        return None
+    file = _open(path)
+    take = _take_part if reads else _take_whole
+    _remember(file, whole=False)  # from here on nobody of this process may open and close the file
+    taken, end = False, time.monotonic() + seconds
+    try:
+        while not (taken := take(file)) and time.monotonic() < end and _holder(file.fileno()) is None:
+            time.sleep(_POLL_S)
+    finally:
+        if not taken:
+            file.close()
+    if not taken:
+        return None
+    _remember(file, whole=not reads)
+    return file
 
 
 def take(path: Path, *, reads: bool = False) -> IO[str] | None:
@@ -90,17 +106,47 @@ def take(path: Path, *, reads: bool = False) -> IO[str] | None:
 
     Raises OSError where it cannot be opened or locked at all, or is no file of ours.
     """
-    if _mine(path) is not None:
-        return None
+    return take_within(path, 0.0, reads=reads)
+
+
+def _open(path: Path) -> IO[str]:
     check_lock_file(path)
-    file = path.open("a+", encoding="ascii")
-    try:
-        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB, 0, 1 if reads else 0, os.SEEK_SET)
-    except OSError as e:
-        file.close()
-        if e.errno in (errno.EACCES, errno.EAGAIN):
-            return None
-        raise
+    return path.open("a+", encoding="ascii")
+
+
+def _remember(file: IO[str], *, whole: bool) -> None:
     found = os.fstat(file.fileno())
-    _MINE[found.st_dev, found.st_ino] = _Held(file, reads)
-    return file
+    _MINE[found.st_dev, found.st_ino] = _Held(file, whole)
+
+
+def _take_whole(file: IO[str]) -> bool:
+    """Also who is next, where that is all that can be had now."""
+    return _lock(file, _NEXT, 1) and _lock(file, 0, 0)
+
+
+def _take_part(file: IO[str]) -> bool:
+    """What a reader keeps, where nobody waits for the whole."""
+    if not _lock(file, _NEXT, 0):
+        return False
+    fcntl.lockf(file, fcntl.LOCK_UN, _READ - _NEXT, _NEXT, os.SEEK_SET)
+    return True
+
+
+def _lock(file: IO[str], start: int, length: int) -> bool:
+    """So many bytes; 0: to the end, wherever that comes to lie."""
+    try:
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB, length, start, os.SEEK_SET)
+    except OSError as e:
+        if e.errno in (errno.EACCES, errno.EAGAIN):
+            return False
+        raise
+    return True
+
+
+def _holder(fd: int) -> int | None:
+    try:
+        answer = _FLOCK.unpack(fcntl.fcntl(fd, fcntl.F_GETLK, _WHO))
+    except OSError:
+        return None
+    kind, pid = (answer[0], answer[4]) if _LINUX else (answer[3], answer[2])
+    return pid if kind != fcntl.F_UNLCK and pid > 0 else None

@@ -27,6 +27,8 @@ LOOK_S = 1.0
 """Between two looks at when the daemon was heard."""
 WAIT_S = 0.1
 """Between two looks, while the daemon starts, at whether the operator waits no longer."""
+READERS_S, READER_S = 10.0, 0.02
+"""So long commands that read the run are waited for before it is looked again, and so often it is asked whether they are done."""
 RESTARTS = 3
 """Of the daemon: one that dies again and again dies of something that starting it does not mend."""
 MODES = ("watch", "guard", "act")
@@ -120,14 +122,13 @@ class Launcher:
         last = max(self._heard() or 0.0, self._started)
         if now - last < SILENT_S or (self._thread is not None and self._thread.is_alive()):
             return
-        if is_held(self._run.daemon_lock, by_readers=True):  # stopped or very busy, but there; or a command reads, and will leave
+        if is_held(self._run.daemon_lock):  # stopped or very busy, but there
             return
         if self.restarts >= RESTARTS:
             self.enabled = False
             self._tell(f"the daemon died {self.restarts + 1} times and is not started again: recording only, nobody is watching; "
                        f"see {self._run.daemon_log}")  # fmt: skip
             return
-        self.restarts += 1
         self._started = now
         self._thread = threading.Thread(target=self._again, name="sitter-launcher", daemon=True)
         self._thread.start()
@@ -135,6 +136,9 @@ class Launcher:
     def _again(self) -> None:
         try:
             be_loud()
+            if not self._readers_leave():
+                return
+            self.restarts += 1
             why = self._spawn()
             self._tell(
                 f"the daemon was gone and is started again ({self.restarts} of {RESTARTS})"
@@ -142,6 +146,16 @@ class Launcher:
             )
         except Exception as e:  # noqa: BLE001 — no traceback of ours on the user's terminal
             self._tell(f"the daemon is gone and could not be started again ({type(e).__name__}: {e})")
+
+    def _readers_leave(self) -> bool:
+        """Whether soon, at some instant, no command that reads the run keeps a daemon out: one that waited in vain would be lost; and one
+        command after the other, as of a script that asks again and again, must not put it off for ever."""
+        end = time.monotonic() + READERS_S
+        while is_held(self._run.daemon_lock, by_readers=True):
+            if time.monotonic() >= end:
+                return False  # its output waits for a pager, perhaps; it is looked again
+            time.sleep(READER_S)
+        return True
 
     def _spawn(self) -> str:
         if not self._command[0]:

@@ -69,3 +69,45 @@ def test_a_daemon_is_waited_for_by_nobody(tmp_path, reads):
         assert take_within(path, 1e9, reads=reads) is None
     finally:
         daemon.communicate("enough\n")
+
+
+READS = """
+import pathlib, sys, time
+from sitter.locks import take_within
+while True:                                                  # a script that asks again and again
+    lock = take_within(pathlib.Path(sys.argv[1]), 60.0, reads=True)
+    print("reads", flush=True)
+    time.sleep(0.05)
+    lock.close()
+"""
+
+
+def test_who_comes_to_read_after_a_daemon_does_not_get_in_before_it(tmp_path):
+    path = tmp_path / "daemon.lock"
+    readers = [
+        subprocess.Popen([sys.executable, "-c", READS, str(path)], stdout=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]  # fmt: skip
+    try:
+        for reader in readers:
+            for _ in range(3):
+                assert reader.stdout.readline() == "reads\n"
+        lock = take_within(path, 60.0)  # one or the other always reads: by chance it would come in once in hundreds of looks
+        assert lock is not None
+        assert seen_from_outside(path) == f"{os.getpid()} None"
+        lock.close()
+        assert readers[0].stdout.readline() == "reads\n", "it keeps nobody out any more"
+    finally:
+        for reader in readers:
+            reader.kill()
+            reader.communicate()
+
+
+def test_a_daemon_that_gives_up_waiting_keeps_nobody_out(tmp_path):
+    path = tmp_path / "daemon.lock"
+    reader = another(path, reads=True)
+    try:
+        assert take_within(path, 0.05) is None
+    finally:
+        reader.communicate("enough\n")
+    assert seen_from_outside(path).startswith("None <")
