@@ -52,12 +52,18 @@ def interventions(reader: Reader, log: "list[LogEntry] | None" = None, made: "Co
     details = _details(reader)
     found: list[Intervention] = []
     why: dict[str, str] = {}
+    approved: dict[str, str] = {}
     for entry in log:
         if entry.kind == "finding" and entry.rule is not None and entry.status in ("warning", "critical", "info"):
             why[entry.rule] = entry.detail
         elif entry.kind == "command" and entry.status == "sent" and entry.rule is not None:
             why[f"{entry.rule}: {entry.action}"] = entry.detail.removeprefix(f"{entry.action}: ")
+        elif entry.kind == "proposal" and entry.status == "approved" and entry.rule is not None:
+            said = f"approved, as rule {entry.rule} proposed: {why.get(entry.rule, '')}"
+            approved |= dict.fromkeys((entry.action or "").split("; "), said)
         elif entry.kind == "outcome" and entry.status == "applied" and _verb(entry) in CHANGING:
+            if entry.rule is None:
+                why[""] = approved.pop(entry.action or "", "")
             found.append(_applied(entry, why, details, lay))
         elif entry.kind == "incident" and entry.status == "crashed":
             ended = entry.detail.partition(": ")[2] if ": crashed at step" in entry.detail else entry.detail

@@ -1,5 +1,6 @@
 """A report as Markdown, with its pictures beside it."""
 
+import re
 from collections.abc import Sequence
 
 from sitter.report import words
@@ -31,9 +32,11 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join([*lines, *(f"| {' | '.join(_safe(cell) for cell in row)} |" for row in rows)])
 
 
-_MARKS = str.maketrans({c: f"\\{c}" for c in "\\`*_[]<>|#"} | {"\n": " ", "\r": " "})
+_MARKS = str.maketrans({c: f"\\{c}" for c in "\\`*[]<|"} | {"\n": " ", "\r": " "})
+_EDGES = re.compile(r"(?<![^\W_])_|_(?![^\W_])")
+"""Underscores that could begin or end something; those within a name do neither."""
 
 
 def _safe(text: str) -> str:
-    """Text that others wrote, as it is."""
-    return text.translate(_MARKS)
+    """Text that others wrote, as it is: nothing in it is markup. What need not be escaped is not: this is also read as it stands."""
+    return _EDGES.sub(r"\\_", text.translate(_MARKS))

@@ -1,5 +1,7 @@
 """What both forms of a report say, in words and in rows."""
 
+import msgspec
+
 from sitter.clock import human, iso
 from sitter.model import Incident
 from sitter.report.facts import Facts
@@ -102,23 +104,43 @@ def methods(facts: Facts) -> str:
     """A sentence to paste into a paper."""
     if not facts.interventions:
         return f"{_watched(facts)}; {UNTOUCHED}."
-    done = [one for one in facts.interventions if not one.left]
+    done = _warmups_as_one([one for one in facts.interventions if not one.left])
     parts = "; ".join(_told(one) for one in done[:20])
-    more, left, n = len(done) - 20, len(facts.interventions) - len(done), len(done)
+    left = sum(one.left for one in facts.interventions)
+    more, n = len(done) - 20, len(done)
     rest = f"; and {more:,} more, listed in the report" if more > 0 else ""
     if left:
         rest += f"; {left:,} earlier {'ones belong' if left != 1 else 'one belongs'} to steps that were done again from before"
     return f"{_watched(facts)}, and {n:,} intervention{'s were' if n != 1 else ' was'} made: {parts}{rest}."
 
 
+WARMUP = "warm-up after "
+
+
+def _warmups_as_one(done: list[Intervention]) -> list[Intervention]:
+    """The stages of a warm-up, one after the other, as one change from the value that it begins with to the last."""
+    found: list[Intervention] = []
+    for one in done:
+        what = one.why.partition(": ")[0]
+        last = found[-1] if found else None
+        if last is not None and what.startswith(WARMUP) and last.who == one.who and last.why == what:
+            found[-1] = msgspec.structs.replace(last, after=one.after)
+        else:
+            found.append(msgspec.structs.replace(one, why=what, before=one.after) if what.startswith(WARMUP) else one)
+    return found
+
+
 def _told(one: Intervention) -> str:
     by = "by hand" if one.who == "operator" else f"by rule {one.who}" if one.who != "sitter" else "by sitter"
     why = f", since {one.why}" if one.why and (one.who != "operator" or one.verb == "restart") else ""
+    why = f", {one.why}" if one.who == "operator" and one.why.startswith("approved") else why
     match one.verb:
         case "set":
             what = f"{one.action.removeprefix('set ').partition('=')[0]} was changed from {one.before:g} to {one.after:g}" if (
                 one.before is not None and one.after is not None
             ) else f"`{one.action}` was applied"  # fmt: skip
+            if one.why.startswith(WARMUP):
+                what, why = f"a warm-up brought {what.replace('was changed ', '')}", ""
         case "rollback":
             what = "the state was put back" if one.after is None else f"the state was put back to that of step {one.after:,.0f}"
             what += ", and the same batches came again" if one.replayed else ", and the batches in between were left out"

@@ -155,7 +155,8 @@ def test_the_pages_hold_and_nothing_in_a_text_of_others_is_markup(troubled: Past
     assert read.links == []  # nothing is fetched from anywhere
     assert not re.search(r"https?://(?!www\.w3\.org/2000/svg)", whole)
     text = markdown(found, drawn)
-    assert "\\<b\\>\\|bold\\|" in text
+    assert "\\<b>\\|bold\\|" in text
+    assert "val_loss" in text
     tables = [line for line in text.splitlines() if line.startswith("| ")]
     assert {len(re.findall(r"(?<!\\)\|", line)) for line in tables if "operator" in line or "guard" in line} <= {8, 7}
 
@@ -198,3 +199,21 @@ def test_values_that_are_not_finite_break_the_curve_and_nothing_else(past: Past)
     lines = [e for e in ET.fromstring(loss.svg).iter() if e.tag.endswith("polyline") and e.get("stroke") == "#2563a8"]
     assert len(lines) >= 3  # two stretches and the legend's
     assert "nan" not in loss.svg
+
+
+def test_what_was_approved_says_what_proposed_it_and_a_warm_up_is_told_as_one(past: Past) -> None:
+    past.steps(0, 100)
+    past.line("finding", step=99, branch=0, rule="mine", status="warning", detail="loss > 3: loss 4")
+    past.line("proposal", step=99, branch=0, rule="mine", action="set lr=0.5x", status="approved", detail="p1: by the operator")
+    past.outcome(99, 0, "set lr=0.5x", "lr", old=1e-3, new=5e-4)
+    for stage, (old, new) in enumerate([(5e-4, 5e-5), (5e-5, 2e-4), (2e-4, 5e-4)]):
+        action, text = f"set lr={new / old:g}x", f"warm-up after lr 0.001 → 0.0005 at step 99: stage {stage}"
+        past.line("command", step=99, branch=0, rule="mine", action=action, status="sent", detail=text)
+        past.outcome(100 + stage, 0, action, f"lr {stage}", rule="mine", old=old, new=new)
+    past.outcome(110, 0, "set lr=0.5x", "lr again", old=5e-4, new=2.5e-4)
+    found = facts(past)
+    assert [i.why for i in found.interventions if i.who == "operator"] == ["approved, as rule mine proposed: loss > 3: loss 4", ""]
+    said = methods(found)
+    assert "3 interventions were made" in said
+    assert "at step 99 lr was changed from 0.001 to 0.0005 (by hand, approved, as rule mine proposed: loss > 3: loss 4)" in said
+    assert "at step 100 a warm-up brought lr from 5e-05 to 0.0005 (by rule mine)" in said
