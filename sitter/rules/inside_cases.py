@@ -183,6 +183,7 @@ INITIAL_QUIET = (
     Case("as usual", inside(level, usual)),
     Case("an embedding and a head", inside(opened, usual)),
     Case("a head that begins as zero", inside(lambda i, step: 0.1 if i == 7 else 1e-9 * step**6, lambda i, step: 1.0 / step**2)),
+    Case("blocks that begin as nothing, and find in slowly", inside(lambda i, step: 0.1 if i == 7 else 1e-10 * step**3, usual)),
     Case("a large first loss of a regression", inside(level, usual, loss=2700.0)),
     Case("a guess", inside(level, usual, loss=3.4), params={"classes": 27}),
     Case("the first steps are not there", lambda: (s for s in inside(vanished, usual)() if s.step > 64)),

@@ -14,6 +14,9 @@ from sitter.rules.view import RunView, Sample
 FROM = 8
 """Steps after which a layer that began as zero, and those behind it, have a gradient of their own."""
 
+FINDS_IN = math.log(10.0)
+"""Where a gradient has grown tenfold since then, what lay behind a zero is still finding in (the blocks of a diffusion transformer)."""
+
 LEAST_LAYERS = 3
 """Of fewer nothing is said."""
 
@@ -33,11 +36,11 @@ class PoorInitialisation(Rule):
     change by more than a tenth of themselves in a step.
 
     Judged once, at step 64, by the median of each layer's samples up to it; of the gradients only those from step 8 on, when layers that
-    begin as zero (LoRA, residual branches, heads) have found in. Of gradients that far apart the small ones drown in noise, and no rate
-    suits both ends: the weights were drawn too small or too wide for this depth and activation (He for ReLU, Xavier for tanh keep their
-    variance from layer to layer). All below 1e-7 is SageMaker's bar for "vanishing". Weights that are turned over by their first steps
-    have lost what they were drawn for: a warm-up, a lower rate or wider weights help. Healthy runs in our trials stayed below 80 times,
-    and below 0.04 of themselves.
+    begin as zero (LoRA, residual branches, heads) have found in, and none of a layer that still does: whose gradient grows tenfold from
+    there on. Of gradients that far apart the small ones drown in noise, and no rate suits both ends: the weights were drawn too small or
+    too wide for this depth and activation (He for ReLU, Xavier for tanh keep their variance from layer to layer). All below 1e-7 is
+    SageMaker's bar for "vanishing". Weights that are turned over by their first steps have lost what they were drawn for: a warm-up, a
+    lower rate or wider weights help. Healthy runs in our trials stayed below 80 times, and below 0.04 of themselves.
 
     Where ``classes`` says how many classes there are, a first loss of 1.5 times ln(classes) is said too: that of a model that guesses
     evenly is the logarithm, and all above it is a head that is drawn too wide (the steep fall that it makes at first is no learning).
@@ -106,7 +109,8 @@ class PoorInitialisation(Rule):
         p = self.params
         said: list[str] = []
         evidence: dict[str, float | int | str | None] = {}
-        norms, ratios = ({name: median(sorted(logs)) for name, logs in of.items()} for of in (m.norms, m.ratios))
+        norms = {name: median(sorted(logs)) for name, logs in m.norms.items() if logs[-1] - logs[0] < FINDS_IN}
+        ratios = {name: median(sorted(logs)) for name, logs in m.ratios.items()}
         if len(norms) >= LEAST_LAYERS:
             low, high = min(norms, key=lambda name: norms[name]), max(norms, key=lambda name: norms[name])
             smallest, largest = math.exp(norms[low]), math.exp(norms[high])
