@@ -57,7 +57,7 @@ def test_rules_check_says_what_is_right(sitter, tmp_path):
     (tmp_path / "mine.toml").write_text("mode = 'watch'\n[rules.gpu_hot]\ncelsius = 80\n")
     done = sitter("rules", "check", "mine.toml")
     assert done.returncode == 0
-    assert "mode watch, 1 rule changed" in done.stdout
+    assert "mode watch, 1 rule set" in done.stdout
 
 
 def test_a_plain_script_trains_on_beside_wrong_settings_and_says_that_nobody_watches(sitter, script, start, tmp_path):

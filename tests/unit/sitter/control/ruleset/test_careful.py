@@ -36,7 +36,7 @@ def told(tmp_path: Path, body: str) -> list[Finding]:
     engine.happened(Happening(0, 1, 0, 0, SnapshotTaken(slot=0, branch=0, step=1, bytes=1, seconds=0.0)))
     found += engine.observe(Sample(2, 0, 2.0, {"loss": 2.0}))
     engine.happened(Happening(0, 2, 0, 0, Restored(branch=1, step=1, from_branch=0, left=2, source="snapshot")))
-    found += engine.observe(Sample(2, 1, 3.0, {"loss": 2.0}))
+    found += engine.observe(Sample(2, 1, 3.0, {"loss": 2.5}))
     return [*found, *engine.tick(3.0), *engine.tick(4.0)]
 
 
