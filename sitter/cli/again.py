@@ -24,7 +24,7 @@ from sitter.offline import Offline
 from sitter.store.lines import Stretch, line
 from sitter.store.reader import Reader
 from sitter.supervise.checkpoint import unannounced, why_not_whole
-from sitter_wire import events, rundir
+from sitter_wire import events
 from sitter_wire.places import RunDir
 from sitter_wire.queries import Settle
 from sitter_wire.records import Happening, Point, Record
@@ -204,7 +204,7 @@ def main() -> None:
     _, since, mono, _, before, path = sys.argv[1:]
     run = RunDir(Path(path))
     try:
-        rundir.read(run)  # of a directory that was moved, or whose disk is gone, nothing can be learned: not even that it has no checkpoint
+        run.path.stat()  # of a directory that was moved, or whose disk is gone, nothing can be learned: not even that it has no checkpoint
         past = Past(run)
         mine = past.is_of((float(since), float(mono)), before)
         end = "stopped" if past.stopped_process == float(since) else past.end if mine else "crashed"
