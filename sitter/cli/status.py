@@ -12,6 +12,7 @@ from sitter.control.board import ENDED
 from sitter.grammar import in_words
 from sitter.model import Status
 from sitter.paths import find
+from sitter.supervise.death import signal_name
 from sitter_wire.queries import GetStatus
 
 
@@ -82,7 +83,7 @@ def _processes(s: Status) -> Iterator[str]:
     if s.restart is not None:
         yield f"restart   {s.restart.in_words(time.time())}, {s.restart.said}"
     if s.exit is not None:
-        yield f"exit      {f'signal {s.exit.signal}' if s.exit.signal is not None else f'code {_known(s.exit.code)}'}"
+        yield f"exit      {signal_name(s.exit.signal) if s.exit.signal is not None else f'code {_known(s.exit.code)}'}"
     if s.agent is not None and s.agent.last_seen_s is not None and s.state not in ENDED:
         yield f"agent     process {s.agent.pid}, heard {human(s.agent.last_seen_s)} ago, {s.agent.dropped} records dropped"
     if s.daemon is None:

@@ -88,5 +88,6 @@ class AfterCheckpoint:
             status, detail = "failed", f"exit code {ended.code} after {took}{said}"
         more = "" if ended.code == 0 else f"; all it said is in {LOG}"
         self._core.log_entry(
-            "outcome", step=ended.step, branch=ended.branch, action=f"after: {self._command}", status=status, detail=detail + more
+            "outcome", step=ended.step, branch=ended.branch, action=f"after: {self._command}", status=status,
+            detail=f"the after command: {detail}{more}",
         )

@@ -44,6 +44,7 @@ class Attempts:
         self.restarts = 0
         self.without = 0
         self.given_up = ""
+        self.unwritten = False
         self._list: list[dict[str, Any]] = []
         self._next: dict[str, Any] | None = None
 
@@ -105,7 +106,8 @@ class Attempts:
         self.write()
 
     def write(self) -> None:
-        """A disk that is full must not keep a training from being started again: then the file stays as it was."""
+        """A disk that is full must not keep a training from being started again: then the file stays as it was, and is ``unwritten``."""
+        self.unwritten = False
         if not self.most:
             return
         about = {"of": self.most, "restarts": self.restarts, "attempts": self._list, "next": self._next, "given_up": self.given_up}
@@ -114,6 +116,7 @@ class Attempts:
             temp.write_text(json.dumps(about) + "\n")
             temp.replace(self._path)
         except OSError:
+            self.unwritten = True
             temp.unlink(missing_ok=True)
 
 

@@ -110,11 +110,16 @@ def _processes(n: int) -> str:
 def in_words(code: int | None, number: int | None) -> str:
     """``exit code 1``, ``ended by SIGKILL``, ``its end was not seen``."""
     if number is not None:
-        try:
-            return f"ended by {signal.Signals(number).name}"
-        except ValueError:
-            return f"ended by signal {number}"
+        return f"ended by {signal_name(number)}"
     return "its end was not seen by anybody" if code is None else f"exit code {code}"
+
+
+def signal_name(number: int) -> str:
+    """``SIGKILL``; ``signal 77`` for one that has no name."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
 
 
 def tail(log: Path, span: tuple[int, int] | None) -> str:

@@ -54,6 +54,8 @@ OPERATORS = (signal.SIGINT, CALL_OFF)
 ASK_S = 1800.0
 """Finding what to go on from reads whole checkpoints, which may be large and lie on a slow disk."""
 ASK_AGAIN_S = (5.0, 30.0, 300.0)
+LATE_S = 1
+"""So often a disk that was full is tried again."""
 LEAVING_S = 10.0
 """A parent that has written exit.json is about to be gone; the next one waits for that."""
 CTRL_C = 130
@@ -104,11 +106,15 @@ class Parent:
         self._mono, self._before = 0.0, ""  # of the last start: monotonic seconds, and the run's newest session by then
         self._asking: subprocess.Popen[str] | None = None
         self._wake = os.pipe()
+        self._train: dict[str, Any] | None = None
+        """train.pid, while it is not on disk."""
+        self._complained = False
 
     def go(self) -> None:
         """Start, wait, write it down; again where that is wanted."""
         for number in (*FORWARDED, CALL_OFF):
             signal.signal(number, self._heard)  # before anybody can find us
+        signal.signal(signal.SIGALRM, lambda *_: self._write_late())
         signal.signal(signal.SIGHUP, lambda *_: None)  # not SIG_IGN, which the training would inherit
         signal.pthread_sigmask(signal.SIG_SETMASK, [])
         lock = self._claim()
@@ -158,8 +164,9 @@ class Parent:
         for number in self._early:
             self._heard(number, None)
         self._early.clear()
-        self._pid_file(TRAIN_PID, identity(child.pid, started, self._run))
+        self._train = identity(child.pid, started, self._run)
         self._attempts.began(child.pid, started, since, resume)
+        self._write_late()
         self._say(parent=os.getpid(), pid=child.pid, started=started)
         seen = os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
         self._between = True
@@ -308,13 +315,23 @@ class Parent:
         except ChildProcessError:
             return True
 
-    def _pid_file(self, name: str, about: dict[str, Any]) -> None:
-        temp = self._run / f"{name}.new"
+    def _write_late(self) -> None:
+        """Which process trains, and what became of those before it. A full disk must not keep a training from running that has begun: what
+        it did not take is written when it does."""
+        temp = self._run / f"{TRAIN_PID}.new"
         try:
-            temp.write_text(json.dumps(about) + "\n")
-            temp.replace(self._run / name)
-        except OSError as e:  # a full disk must not keep a training from running that has already begun
-            sys.stderr.write(f"sitter: cannot write {name}: {e.strerror}\n")
+            if self._train is not None:
+                temp.write_text(json.dumps(self._train) + "\n")
+                temp.replace(self._run / TRAIN_PID)
+                self._train = None
+        except OSError as e:
+            if not self._complained:
+                sys.stderr.write(f"sitter: cannot write {TRAIN_PID} yet: {e.strerror}\n")
+            self._complained = True
+        if self._attempts.unwritten:
+            self._attempts.write()
+        if self._train is not None or self._attempts.unwritten:
+            signal.alarm(LATE_S)
 
     def _say(self, **what: Any) -> None:
         try:

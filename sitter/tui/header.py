@@ -3,6 +3,7 @@
 import math
 
 from sitter.model import KnobNow, Status
+from sitter.supervise.death import signal_name
 from sitter.tui import formats
 from sitter.tui.lines import Line, Span, line_width, pack, plain
 from sitter.tui.panel import Panel
@@ -59,7 +60,7 @@ def _first(view: View, status: Status, width: int) -> Line:
     pieces.append((2, [(plain(status.run), "strong")]))
     state: Line = [(status.state, _STATE_STYLE.get(status.state, "bad"))]
     if status.exit and status.state in ("crashed", "hung", "preempted"):
-        ended = f"signal {status.exit.signal}" if status.exit.signal else f"exit {formats.count(status.exit.code)}"
+        ended = signal_name(status.exit.signal) if status.exit.signal else f"exit {formats.count(status.exit.code)}"
         state.append((f" ({ended})", "bad"))
     if status.restart is not None:
         state = [(status.restart.in_words(view.now), "warn")]

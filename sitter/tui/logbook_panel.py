@@ -49,7 +49,7 @@ def entry_lines(entry: LogEntry, now: float, width: int, *, whole: bool = False)
     sign, style = SIGNS.get(entry.kind, ("·", "dim"))
     if entry.kind == "incident" and (entry.status or "").startswith("recovered"):
         sign, style = SIGNS["outcome"]
-    if entry.status in ("rejected", "expired", "unanswered", "vetoed", "skipped"):
+    if entry.status in ("rejected", "expired", "unanswered", "vetoed", "skipped") or (entry.kind == "outcome" and entry.status == "failed"):
         sign, style = "✘", "bad"
     head: Line = [(f"{formats.clock_time(entry.time, now):>9} ", "dim"), (f"{sign} ", style)]
     if entry.step is not None:

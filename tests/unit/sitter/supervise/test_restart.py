@@ -217,6 +217,28 @@ def test_a_notice_that_ends_what_does_not_know_it_is_no_crash(run: RunDir, until
     assert (ended.signal, ended.attempts, ended.told) == (signal.SIGUSR1, 1, "SIGUSR1")
 
 
+def test_what_a_full_disk_did_not_take_is_written_when_there_is_room(run: RunDir, until: Until) -> None:
+    """Else nobody would learn why the one before it died, as long as this one lives. Folders in their places refuse as a full disk does."""
+    body = (
+        "run = pathlib.Path(os.environ['SITTER_RUN'])\n"
+        "for path in (run / 'attempts.json', run / 'train.pid') if n == 0 else ():\n"
+        " while not path.exists(): time.sleep(0.01)\n"
+        " path.unlink()\n path.mkdir()\n"
+        "if n == 0: sys.exit(7)\n"
+        "time.sleep(600)"
+    )
+    launch(run, python(body), restart=1, pause_s=0.05, grace_s=0)
+    until(lambda: "attempt 1" in run.train_log.read_text(), 60)
+    for name in ("attempts.json", "train.pid"):
+        (run.path / name).rmdir()
+    first, second = until(lambda: read_attempts(run).attempts, 60)
+    assert (first.code, first.then.startswith("restarting")) == (7, True)
+    assert json.loads(until(lambda: (run.path / "train.pid").exists() and (run.path / "train.pid").read_text(), 60))["pid"] == second.pid
+    assert run.train_log.read_text().count("cannot write train.pid") == 1
+    os.kill(parent_pid(run) or 0, signal.SIGTERM)
+    until(lambda: read_exit(run), 60)
+
+
 def test_a_training_in_a_shell_has_written_its_checkpoint_before_its_end_is_told(run: RunDir, until: Until) -> None:
     """The shell dies of the notice at once. Who waits for exit.json may take the machine away then."""
     saves = (

@@ -123,7 +123,7 @@ def test_a_loss_that_is_not_finite_is_said_as_such() -> None:
     text = text_of(header.lines(v, 200))
     assert "loss nan" in text
     assert "DEAD" in text
-    assert "crashed (signal 9)" in text
+    assert "crashed (SIGKILL)" in text
     assert "12,340 / –" in text
 
 
