@@ -19,6 +19,7 @@ from sitter_agent.names import Names
 from sitter_agent.opening import Given, Opened, open_session
 from sitter_agent.progress import Progress
 from sitter_agent.quick import Put
+from sitter_agent.resuming import own_knob_again
 from sitter_agent.safe_point import SafePoint
 from sitter_agent.say import say
 from sitter_agent.state import Adapter, RestoreHook
@@ -238,6 +239,7 @@ class Agent:
                 return
             core.free_knobs[name] = knob
             core.event(KnobDeclared(spec=knob.spec))
+            own_knob_again(core, knob)
 
     def state(self, *, save: Callable[[], Any], load: Callable[[Any], Any]) -> None:
         """The whole training state, framework-free. ``save()`` returns arrays, numbers and texts in dicts and lists (it is copied);

@@ -75,6 +75,8 @@ class Core:
         self.generic = GenericAdapter()
         self.adapter: Adapter = self.generic
         self.free_knobs: dict[str, FreeKnob] = {}
+        self.knobs_to_come: dict[str, dict[str, Any]] = {}
+        """After a resume: what the run had done to knobs of the script's own (``FreeKnob.settings``) that are not declared yet."""
         self.hooks: list[RestoreHook] = []
         self.feed: Feed | None = None
         self.pending = Pending(self._arrived, self._lost)

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
 from sitter_agent.state import Knob
 from sitter_wire.events import KnobSpec
@@ -75,6 +75,36 @@ class FreeKnob:
         elif now != before and scale_then != self.scale:
             self._set(moved(unmoved(now, scale_then, self.spec.scale), self.scale, self.spec.scale))
 
+    def settings(self) -> dict[str, Any]:
+        """What ``change`` has done, with the value that it came to, as plain values: for a checkpoint. Empty where nothing has been."""
+        if self.scale == 1.0 and self._pin is None:
+            return {}
+        return {"scale": self.scale, "held": self._pin, "value": self.effective()}
+
+    def take_up(self, settings: dict[str, Any]) -> str:
+        """Go on with ``settings()`` of an earlier process. The sentence that says so, or that the script's own value stands.
+
+        What this process begins with may be the value of then, where the state held it: our scale is in it. It may be the value that our
+        scale was on, since the script begins with it in every process. Any other is the script's own word. Raises ValueError, with nothing
+        changed, where the value would be out of bounds or ``set`` does not take it.
+        """
+        name, now = self.spec.name, self.effective()
+        scale, pin, then = float(settings["scale"]), settings["held"], float(settings["value"])
+        if pin is not None:
+            check_value(self.spec, float(pin))
+            self._write(float(pin), now)
+            self.scale, self.held, self._pin = scale, True, float(pin)
+            return f"knob {name}: it is still held at {self._pin:g}"
+        scheduled = unmoved(then, scale, self.spec.scale)
+        if not _same(now, then):
+            if not _same(now, scheduled):
+                return f"knob {name}: the script begins with {now:g}, which stands: scale {scale:g} of the run was on {scheduled:g}"
+            check_value(self.spec, then)
+            self._write(then, now)
+            self._was, self._watch = now, WATCH
+        self.scale = scale
+        return f"knob {name}: scale {scale:g} of the run goes on ({scheduled:g} → {then:g})"
+
     def keep(self) -> str | None:
         """At each safe point: pin a held value; a sentence where the script undid our change, which is then not repeated."""
         if self._pin is not None:
@@ -94,11 +124,16 @@ class FreeKnob:
     def _write(self, new: float, old: float) -> None:
         self._set(new)
         got = self.effective()
-        if not math.isclose(got, new, rel_tol=EXPECT_REL, abs_tol=1e-300):
+        if not _same(got, new):
             self._set(old)
             raise ValueError(
                 f"{self.spec.name} was set to {new:g} and reads {got:g}: get() and set() must be of the same value"
             )
+
+
+def _same(a: float, b: float) -> bool:
+    """Up to what a float32 in between costs."""
+    return math.isclose(a, b, rel_tol=EXPECT_REL, abs_tol=1e-300)
 
 
 def check_bounds(name: str, low: float, high: float, scale: Scale) -> None:

@@ -5,8 +5,11 @@ from typing import Any
 from sitter_agent import rng
 from sitter_agent.checkpoint_files import Sidecar
 from sitter_agent.core import Core
+from sitter_agent.handlers import raised_by_handler
+from sitter_agent.knobs import FreeKnob
 from sitter_agent.loader_position import Waiting
 from sitter_agent.own_state import Loaded, contest
+from sitter_agent.say import in_words, say
 from sitter_wire.events import KnobChanged
 
 
@@ -58,4 +61,30 @@ def _knobs_again(core: Core, meta: dict[str, Any]) -> list[str]:
             continue
         if knob.scale != 1.0 or knob.held or knob.effective() != old:
             core.event(KnobChanged(knob=name, old=old, new=knob.effective(), scale=knob.scale, held=knob.held, by="resume"))
+    own = meta.get("own_knobs")
+    core.knobs_to_come = dict(own) if isinstance(own, dict) else {}
+    for free in core.free_knobs.values():
+        own_knob_again(core, free)
     return missing
+
+
+def own_knob_again(core: Core, knob: FreeKnob) -> None:
+    """One of the script's own, once it is declared, which may be long after the state was put back; it is told what became of it."""
+    settings = core.knobs_to_come.pop(knob.spec.name, None)
+    if settings is None:
+        return
+    level, old = "info", knob.effective()
+    try:
+        text = knob.take_up(settings)
+        if knob.scale != 1.0 or knob.held:
+            core.event(
+                KnobChanged(knob=knob.spec.name, old=old, new=knob.effective(), scale=knob.scale, held=knob.held, by="resume")
+            )
+        else:
+            level = "warning"
+    except Exception as e:
+        if raised_by_handler(e):
+            raise
+        text, level = f"knob {knob.spec.name}: what the run had set is not put back ({in_words(e)})", "warning"
+    say(text)
+    core.remark(text, level)

@@ -57,6 +57,8 @@ class Snapshot:
     scales: dict[str, float] = field(default_factory=dict)
     knobs: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Of the framework's knobs all that was commanded, by group and pinned too."""
+    own_knobs: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """The same of the script's own, where anything was: ``FreeKnob.settings``."""
     epoch: int | None = None
 
 

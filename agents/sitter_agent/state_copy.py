@@ -22,7 +22,24 @@ def fill_in(core: Core, snapshot: Snapshot) -> None:
     snapshot.position = _position(core)
     snapshot.scales = {name: knob.scale for name, knob in core.knobs().items()}
     snapshot.knobs = {k.spec.name: k.settings() for k in core.adapter.knobs() if hasattr(k, "settings")}
+    snapshot.own_knobs = _own_knobs(core)
     snapshot.epoch = core.progress.epoch
+
+
+def _own_knobs(core: Core) -> dict[str, dict[str, Any]]:
+    """Also of those that this process has yet to declare. One whose ``get`` fails costs its own, not the snapshot."""
+    found = dict(core.knobs_to_come)
+    for name, knob in core.free_knobs.items():
+        try:
+            settings = knob.settings()
+        except Exception as e:
+            if raised_by_handler(e):
+                raise
+            core.rail.caught(f"get() of the knob {name}", e)
+            continue
+        if settings:
+            found[name] = settings
+    return found
 
 
 def _position(core: Core) -> Position | None:
@@ -119,7 +136,7 @@ def meta_of(core: Core, snapshot: Snapshot) -> dict[str, object]:
     return {
         "step": snapshot.step, "branch": snapshot.branch, "micro": snapshot.micro, "epoch": snapshot.epoch,
         "session": core.session, "rng": rng.to_plain(snapshot.rng), "scales": dict(snapshot.scales),
-        "knobs": snapshot.knobs,
+        "knobs": snapshot.knobs, "own_knobs": snapshot.own_knobs,
         "written": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
         "loader": kept(snapshot.position, tensors=core.adapter.name == "torch"),
     }  # fmt: skip
