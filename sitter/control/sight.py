@@ -18,7 +18,9 @@ class Sight:
         p, view, now = self._present, self._view, self._clock.monotonic()
         start = p.session.start if p.session else None
         if start is not None:
-            view.kind, view.clips = start.kind, start.clips
+            view.clips = start.clips
+            if start.kind != "supervised":  # what nobody said is taken from the names of what is logged
+                view.kind, view.kind_by_names = start.kind, False
         if p.goal is not None:
             view.goal, view.better = p.goal[0], "higher" if p.goal[1] == "higher" else "lower"
         view.total, view.paused, view.step, view.steps_per_s = p.total, p.paused, p.step, p.rate.per_s()

@@ -130,7 +130,9 @@ class Player:
         present.happening(h)
         start = present.session.start if present.session else None
         if start is not None:
-            view.kind, view.clips = start.kind, start.clips
+            view.clips = start.clips
+            if start.kind != "supervised":  # what nobody said is taken from the names of what is logged
+                view.kind, view.kind_by_names = start.kind, False
         if present.goal is not None:
             view.goal, view.better = present.goal[0], "higher" if present.goal[1] == "higher" else "lower"
         view.total, view.paused = present.total, present.paused

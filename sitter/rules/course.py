@@ -25,6 +25,9 @@ NEAR = 0.05
 SPARSER = 4
 """The log is another one when its points lie so many times further apart than the two before."""
 
+GRAINS, GRAIN_TIMES = 3.5, 4
+"""Steps of a rounded log that say nothing: what is 0.02 may have been 0.025, and the next 0.015. It must have been seen so often."""
+
 LEAST = 0.01
 """A standard deviation is never taken for less (log scale): full batches have no noise."""
 
@@ -82,6 +85,33 @@ class Noise(Memory):
         insort(ordered, distance)
         if len(ordered) > NOISE_POINTS:
             del ordered[bisect_left(ordered, distances.popleft())]
+
+
+class Grain(Memory):
+    """The step to which a log was rounded, where it was (0.02, 0.03): what lies within a few such steps is the same, however many times
+    higher the one is than the other. It is known once the finest distance between neighbours was seen again and again."""
+
+    __slots__ = ("_finest", "_last", "_times")
+
+    def __init__(self) -> None:
+        self._finest = math.inf
+        self._last: float | None = None
+        self._times = 0
+
+    def push(self, value: float) -> None:
+        """One more value as it was logged, finite."""
+        last, self._last = self._last, value
+        if last is None or value == last:
+            return
+        step = abs(value - last)
+        if step < 0.99 * self._finest:
+            self._finest, self._times = step, 1
+        elif step < 1.01 * self._finest:
+            self._times += 1
+
+    def tells(self, higher: float, lower: float) -> bool:
+        """Whether they are further apart than rounding."""
+        return self._times < GRAIN_TIMES or higher - lower > GRAINS * self._finest
 
 
 class Level(Memory):

@@ -40,6 +40,11 @@ def swinging(i: int, v: float) -> float:
     return v * (1.9 if (i * 2654435761 >> 7) % 3 == 0 else 1.0)
 
 
+def rounded(i: int, v: float) -> float:
+    """Small, slowly up and down by a sixth, and logged with two decimals."""
+    return round(v * (1.0 + 0.15 * math.sin(i / 40)) / 130, 2)
+
+
 SPIKE_FIRES = (
     Case("twice its level for ten steps, and it heals", course(lambda i, v: v * (2.0 if 300 <= i < 310 else 1.0)),
          says="healed by itself", acts=False),
@@ -59,6 +64,7 @@ SPIKE_QUIET = (
     Case("a noisy one", course(n=3000, noise=0.3)),
     Case("bad batches: + 45 % for one step, again and again", course(lambda i, v: v * (1.45 if i % 97 == 50 else 1.0), n=2000)),
     Case("one batch of 3 × the loss", course(lambda i, v: v * (3.0 if i == 300 else 1.0))),
+    Case("rounded to two decimals: 0.01, 0.02", course(rounded, n=2000, noise=0.03)),
     Case("mixup: the loss swings between two levels", course(swinging, n=3000, every=100)),
     Case("a warm restart: + 25 %, and it settles", course(lambda i, v: v * (1 + 0.25 * math.exp(-(i - 300) / 30) if i >= 300 else 1.0))),
     Case("a sudden improvement", course(lambda i, v: v * (0.3 if i >= 300 else 1.0))),
@@ -82,6 +88,7 @@ DIVERGENCE_FIRES = (
 DIVERGENCE_QUIET = (
     Case("a run like any other", course(n=3000, val=lambda i, v: v)),
     Case("a noisy one", course(n=3000, noise=0.3, val=lambda i, v: v)),
+    Case("rounded to two decimals: 0.01, 0.02", course(rounded, n=2000, noise=0.03)),
     Case("a spike that heals within ten points", course(lambda i, v: v * (3.0 if 300 <= i < 309 else 1.0), val=lambda i, v: v)),
     Case("overfitting: only the validation loss rises", course(n=2000, val=lambda i, v: v * (1 + i / 1000))),
     Case("the training loss becomes noisier, the validation loss falls on", course(lambda i, v: v * (1.3 if i > 300 else 1.0),

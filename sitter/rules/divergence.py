@@ -5,7 +5,7 @@ from typing import ClassVar
 
 from sitter.model import Finding
 from sitter.rules.base import RuleParams
-from sitter.rules.course import LEAST, NEAR, FromBest, Witnesses
+from sitter.rules.course import LEAST, NEAR, FromBest, Grain, Witnesses
 from sitter.rules.course_cases import DIVERGENCE_FIRES, DIVERGENCE_QUIET, times
 from sitter.rules.memory import Memory
 from sitter.rules.proposals import go_back
@@ -30,6 +30,7 @@ class _Memory(Memory):
     def __init__(self) -> None:
         self.both = Witnesses()
         self.alone = FromBest(POINTS)
+        self.grain = Grain()
         self.last: float | None = None  # the training loss, log scale
         self.moves, self.losses = 0.0, 0  # mean distance between neighbours over about MOVES points; how many there were
         self.well = 0  # last step at which the training loss stood near its best
@@ -118,6 +119,7 @@ class Divergence(TroubleRule):
                 m.moves += (abs(x - m.last) - m.moves) / min(m.losses, MOVES)
             m.last = x
             m.alone.push(x)
+            m.grain.push(loss)
             if m.resting:
                 m.resting -= 1
         if val is not None:
@@ -130,12 +132,16 @@ class Divergence(TroubleRule):
             return queued
         if rise < NEAR:
             m.well = sample.step
-        elif rise > self._alone and m.alone.nearly_all > self._alone and rise > p.z_alone * m.alone.blur * m.noise:
+        elif rise > self._alone and m.alone.nearly_all > self._alone and rise > p.z_alone * m.alone.blur * m.noise and self._tells(m.alone):
             return self._risen(sample, view, rise, m.well, "loss") or queued
         near = 0.5 * self._both
         if self.trouble and rise < near and (m.both.rise is None or m.both.rise < near):
             return self.ends(f"loss is back near its best at step {sample.step:,} by itself", sample)
         return queued
+
+    def _tells(self, alone: FromBest) -> bool:
+        """It has risen by more than rounding."""
+        return alone.now is not None and self.memory.grain.tells(math.exp(min(700.0, alone.now)), math.exp(min(700.0, alone.best)))
 
     def _risen(self, sample: Sample, view: RunView, rise: float, well: int, which: str) -> Finding | None:
         if not self.trouble:

@@ -12,6 +12,7 @@ from sitter.model import Finding
 from sitter.rules.base import Rule, changes, wants
 from sitter.rules.clearance import Clearance
 from sitter.rules.guard_signs import is_training_loss
+from sitter.rules.kinds import kind_by
 from sitter.rules.view import RunView, Sample
 from sitter_wire.events import CheckpointRemoved, CheckpointWritten, Restored, SessionStart, SnapshotTaken
 from sitter_wire.records import Happening
@@ -71,6 +72,7 @@ class Engine:
         self._paths: dict[str, tuple[int, int]] = {}
         self._seen: set[str] = set()
         self._points = 0
+        self._newest: Sample | None = None
         self._pending: list[Finding] = []
         self._routes: dict[tuple[str, ...], Route] = {}
         self._having: dict[str, tuple[Rule, ...]] = {}
@@ -78,8 +80,12 @@ class Engine:
     # -- in --------------------------------------------------------------------------------------------------------------
 
     def observe(self, sample: Sample, late: bool = False) -> list[Finding]:
-        """One logged point. ``late``: it is the past; what is found is marked so and proposes nothing."""
+        """One logged point. ``late``: it is the past; what is found is marked so and proposes nothing. The same values once more at the
+        same step are no other point."""
         if sample.branch != self.clearance.branch and not self._begins(sample):
+            return []
+        newest, self._newest = self._newest, sample
+        if newest is not None and (sample.step, sample.branch, sample.values) == (newest.step, newest.branch, newest.values):
             return []
         self._points += 1
         names = tuple(sample.values)
@@ -262,6 +268,8 @@ class Engine:
     def _route(self, names: tuple[str, ...]) -> Route:
         """For points with these names; found once, and anew when a rule is switched off."""
         self._seen.update(names)
+        if self.view.kind == "supervised" and (kind := kind_by(self._seen)) != "supervised":
+            self.view.kind, self.view.kind_by_names = kind, True
         wanting = [r for r in self._with("observe") if wants(r, names)]
         asked, judges = tuple((r, r.observe) for r in wanting), tuple(r for r in wanting if changes(r, "suspicious"))
         route = Route(asked, judges, self._with("open_trip"))

@@ -6,9 +6,9 @@ from typing import ClassVar
 from sitter.model import Finding, Proposable
 from sitter.rules.base import RECOVERED, Rule, RuleParams
 from sitter.rules.guard_cases import FIRES, QUIET
+from sitter.rules.guard_patience import patience
 from sitter.rules.guard_response import Response, Trip
-from sitter.rules.guard_shift import NEW_POINTS
-from sitter.rules.guard_signs import CLEAN_POINTS, Bars, Sign, Signs, gap
+from sitter.rules.guard_signs import CLEAN_POINTS, Bars, Sign, Signs, describe, gap
 from sitter.rules.robust import WINDOW
 from sitter.rules.view import RunView, Sample
 from sitter_wire.commands import Rollback, SetKnob
@@ -30,7 +30,11 @@ class Guard(Rule):
     when it stands 8 × above it and above where the run began; when the gradient norm does (8 deviations and 10 ×); or when training
     and validation loss both stand 1.3 × above the best they have been.
 
-    Then it puts back the newest healthy snapshot from at least 2 steps before the last healthy point. The data go on, so that a bad
+    Most spikes heal. A loss that is finite, less than 8 × its usual level, and high for the first time is waited with, 5 logged points
+    at a time, as long as it comes down by a quarter of what it stands too high; meanwhile no snapshot is overwritten.
+    One that stays, grows, or becomes worse than that is acted on at once; one that stays while the validation loss is as usual is not.
+
+    It puts back the newest healthy snapshot from at least 2 steps before the last healthy point. The data go on, so that a bad
     batch is not met again, and no knob is changed. Bad again at once: the batches are at fault; it waits for their end and goes back
     once more. Bad again within 30 steps: the rate is multiplied by 0.3, and given back after 20 healthy steps. If the scheduled rate
     itself jumped by more than 3 × to where it has never been, that is somebody's bug: it is divided out for as long as it lasts.
@@ -126,6 +130,8 @@ class Guard(Rule):
         """Said in the header."""
         if self.memory.not_positive and "grad_norm" not in self.memory.seen:
             return "loss is not positive: only nan and inf are seen"
+        if view.kind_by_names:
+            return f'by what is logged this is kind="{view.kind}": only nan and inf act'
         return ""
 
     # -- signals ---------------------------------------------------------------------------------------------------------
@@ -135,6 +141,8 @@ class Guard(Rule):
         signs, response = self.memory, self.response
         trip = response.trip
         sign = signs.take(sample.step, sample.values, self._bars, view, frozen=trip is not None)
+        if trip is not None and trip.patience is not None and "val_loss" in sample.values:
+            trip.patience.evaluated(sample.values["val_loss"])
         scheduled = _scheduled(sample, view)
         if scheduled is not None:
             self._rate_seen(sample.step, scheduled)
@@ -144,7 +152,7 @@ class Guard(Rule):
         if signs.odd:
             self._odd_step = sample.step
         if trip is not None:
-            return self._also_lost(trip, sign, sample) or self._in_trip(trip, sample, view)
+            return self._also_lost(trip, sign, sample) or self._in_trip(trip, sample)
         if signs.clean >= CLEAN_POINTS:
             response.excused = 0
         if sign is not None:
@@ -184,19 +192,26 @@ class Guard(Rule):
             text=f"{describe(sign)} at step {sample.step:,}{plan.words}",
             lost=[sign.signal] if sign.kind == "nonfinite" else [],
         )  # fmt: skip
-        return self._finding(trip, sample.step, act=plan.wait == 0)
+        if not again and jump is None and plan.wait == 0:
+            trip.patience = patience(sign, signs.loss, p.loss_factor, signs.vals)
+        return self._finding(trip, sample.step, act=plan.wait == 0 and trip.patience is None)
 
     def _also_lost(self, trip: Trip, sign: Sign | None, sample: Sample) -> Finding | None:
-        """What is finite no more is said at its step, also where trouble is open already; what is done about it stays the same."""
+        """What is finite no more is said at its step, also where trouble is open already; what is done about it stays the same, but
+        that it is done now."""
         if sign is None or sign.kind != "nonfinite" or sign.signal in trip.lost:
             return None
         trip.lost.append(sign.signal)
+        text = f"{describe(sign)} at step {sample.step:,}, after {describe(trip.sign)} at step {trip.step:,}"
+        if trip.patience is not None:
+            trip.patience, trip.sign, trip.text = None, sign, text
+            return self._finding(trip, sample.step, act=True)
         return self.found(
-            "critical", f"{describe(sign)} at step {sample.step:,}, after {describe(trip.sign)} at step {trip.step:,}", step=sample.step,
-            branch=sample.branch, onset=trip.onset, key=_key(trip), evidence={"signal": sign.signal, "value": sign.value}, suspicious=True,
+            "critical", text, step=sample.step, branch=sample.branch, onset=trip.onset, key=_key(trip),
+            evidence={"signal": sign.signal, "value": sign.value}, suspicious=True,
         )  # fmt: skip
 
-    def _in_trip(self, trip: Trip, sample: Sample, view: RunView) -> Finding | None:
+    def _in_trip(self, trip: Trip, sample: Sample) -> Finding | None:
         signs = self.memory
         if not signs.main:
             return None
@@ -208,6 +223,10 @@ class Guard(Rule):
                 return self._finding(trip, sample.step, act=True)
         elif signs.clean >= CLEAN_POINTS and not (signs.shifted or signs.val_bad):
             return self._recovered(sample)
+        elif trip.patience is not None and trip.points < SETTLE_POINTS:
+            if not trip.patience.lasts(sample.values.get("loss", 0.0)):
+                trip.patience, trip.text = None, f"{trip.text}, and it does not come back"
+                return self._finding(trip, sample.step, act=True)
         elif trip.points >= SETTLE_POINTS and _finite(sample):
             signs.anew()
             self.response.over()
@@ -228,7 +247,7 @@ class Guard(Rule):
             doubt = trip.sign.kind == "nonfinite" and not signs.grad_odd
             actions.append(response.rollback(trip, signs.held, unless_finite=doubt))
         else:
-            text += f"; goes back in {trip.wait} points"
+            text += "; it is waited for as long as it falls" if trip.patience is not None else f"; goes back in {trip.wait} points"
         sign = trip.sign
         evidence: dict[str, float | int | str | None] = {
             "signal": sign.signal, "value": sign.value, "factor": sign.factor, "z": sign.z, "healthy_step": signs.healthy,
@@ -237,8 +256,8 @@ class Guard(Rule):
         if trip.jump is not None:
             evidence |= {"lr_usual": trip.jump.usual, "lr_factor": trip.jump.factor, "lr_since": trip.jump.step}
         return self.found(
-            "critical", text, step=step, branch=trip.branch, onset=trip.onset, evidence=evidence, actions=actions, key=_key(trip),
-            suspicious=True,
+            "critical" if trip.patience is None else "warning", text, step=step, branch=trip.branch, onset=trip.onset, evidence=evidence,
+            actions=actions, key=_key(trip), suspicious=True,
         )  # fmt: skip
 
     def _note(self, sign: Sign, sample: Sample) -> Finding | None:
@@ -358,19 +377,9 @@ class Guard(Rule):
     def standing(self, view: RunView) -> Finding | None:
         """The trip that is open, with its action."""
         trip = self.response.trip
-        if trip is None or trip.wait > 0:
+        if trip is None or trip.wait > 0 or trip.patience is not None:
             return None
         return self._finding(trip, view.step if view.step is not None else trip.step, act=True)
-
-
-def describe(sign: Sign) -> str:
-    """``loss 11 × its usual level``; ``loss is nan``."""
-    if sign.kind == "nonfinite":
-        return f"{sign.signal} is {sign.value}"
-    digits = f"{sign.factor:,.0f}" if sign.factor >= 10 else f"{sign.factor:.2g}"
-    if sign.kind == "both":
-        return f"{sign.signal} {digits} × the best they have been"
-    return f"{sign.signal} {digits} × its usual level" + ("" if sign.since is None else f" for {NEW_POINTS} points")
 
 
 def _key(trip: Trip) -> str:

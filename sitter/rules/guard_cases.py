@@ -28,13 +28,14 @@ def usual(
 
 
 def with_val(
-    val: Callable[[int, float], float], n: int = 200, noise: float = 0.05, loss: Callable[[int, float], float] = lambda i, v: v
-) -> Callable[[], Iterator[Sample]]:
+    val: Callable[[int, float], float], n: int = 200, noise: float = 0.05, loss: Callable[[int, float], float] = lambda i, v: v, *,
+    every: int = 1,
+) -> Callable[[], Iterator[Sample]]:  # fmt: skip
     """The same with a validation loss, ``val`` of the usual one, every tenth step."""
 
     def play() -> Iterator[Sample]:
         rng = random.Random(8)
-        for sample in usual(n, noise, grad=False, loss=loss)():
+        for sample in usual(n, noise, every=every, grad=False, loss=loss)():
             yield sample
             if sample.step % 10 == 0:
                 level = (2.1 + 2.0 * math.exp(-sample.step / 40.0)) * math.exp(rng.gauss(0.0, 0.01))
@@ -51,6 +52,22 @@ FIRES = (
          view={"kind": "gan"}),
     Case("the loss jumps to twice its level and stays", usual(loss=lambda i, v: v * (2.0 if i >= 150 else 1.0)),
          says="its usual level", acts=True),
+    Case("the same where every 100th step is logged: it is waited for, and does not come back",
+         usual(every=100, loss=lambda i, v: v * (2.0 if i >= 150 else 1.0)), says="and it does not come back", acts=True),
+    Case("it jumps, and falls back steadily: nothing is done",
+         usual(every=100, grad=False, loss=lambda i, v: v * (1 + 1.5 * math.exp(-(i - 150) / 6) if i >= 150 else 1.0)),
+         says="by itself: nothing done", acts=False),
+    Case("it falls back, and jumps again",
+         usual(every=100, grad=False, loss=lambda i, v: v * (1 + 1.5 * math.exp(-((i - 150) % 8) / 4) if i >= 150 else 1.0)),
+         says="and it does not come back", acts=True),
+    Case("it jumps and stays, and the validation loss is as usual: the data are harder",
+         with_val(lambda i, v: v, n=600, every=5, loss=lambda i, v: v * (1.8 if i >= 300 else 1.0)), says="taken for usual", acts=False),
+    Case("it jumps and stays, and so does the validation loss",
+         with_val(lambda i, v: v * (1.2 if i >= 1500 else 1.0), n=600, every=5, loss=lambda i, v: v * (1.8 if i >= 300 else 1.0)),
+         says="does not come back", acts=True),
+    Case("it is waited for, and becomes nan",
+         usual(every=100, grad=False, loss=lambda i, v: NAN if i >= 153 else v * (2.0 if i >= 150 else 1.0)),
+         says="loss is nan at step 15,300, after", acts=True),
     Case("a single loss of 50 × its level", usual(loss=lambda i, v: v * (50.0 if i == 150 else 1.0)), says="its usual level", acts=True),
     Case("noisy, 8 sigma is out of reach: 2.2 × for 20 points", usual(noise=0.13, loss=lambda i, v: v * (2.2 if 150 <= i < 170 else 1.0)),
          says="its usual level", acts=True),
@@ -85,6 +102,7 @@ QUIET = (
     Case("a restart of the rate: + 20 %, and it settles", usual(n=600, loss=lambda i, v: v * (1 + 0.2 * math.exp(-max(0, i - 300) / 30)
          if i >= 300 else v / v))),
     Case("a sudden improvement is no fault", usual(loss=lambda i, v: v * (0.2 if i >= 150 else 1.0))),
+    Case("rounded to two decimals: 0.01, 0.03, 0.02", usual(n=2000, noise=0.15, loss=lambda i, v: round(v / 150, 2), grad=False)),
     Case("a full-batch loss without noise", usual(noise=0.0, grad=False)),
     Case("never finite: it has not started", usual(loss=lambda i, v: NAN, grad=False)),
     Case("a loss around zero and below", usual(n=400, loss=lambda i, v: v - 3.0, grad=False)),

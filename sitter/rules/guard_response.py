@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from sitter.rules.guard_patience import Patience
 from sitter.rules.guard_rate import Jump
 from sitter.rules.guard_signs import Sign
 from sitter_wire.commands import Rollback
@@ -44,6 +45,7 @@ class Trip(msgspec.Struct, kw_only=True):
     jump: Jump | None = None
     lost: list[str] = []  # signals of which it was said that they are not finite
     wait: int = 0
+    patience: Patience | None = None
     points: int = 0
     attempt: int = 0
     proposed: bool = False

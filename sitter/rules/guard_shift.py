@@ -20,8 +20,9 @@ EVERY = 5
 
 
 class Shift(NamedTuple):
-    """The new level is ``factor`` × the old one, ``z`` standard deviations of a median away; it is no older than ``since``."""
+    """The new level ``now`` is ``factor`` × the old one, ``z`` standard deviations of a median away; it is no older than ``since``."""
 
+    now: float
     factor: float
     z: float
     since: int
@@ -56,9 +57,10 @@ class Level(Memory):
 
     def shift(self, factor: float = 0.0) -> Shift | None:
         """How the last points stand to those before; None where that is not more than ``factor`` × as high."""
-        rise = median(sorted(self._new)) - self._past.centre
+        now = median(sorted(self._new))
+        rise = now - self._past.centre
         times = math.exp(min(700.0, rise))
-        return Shift(times, rise / (self._past.sigma * MEDIAN_SIGMA), self._steps[0]) if times > factor else None
+        return Shift(math.exp(min(700.0, now)), times, rise / (self._past.sigma * MEDIAN_SIGMA), self._steps[0]) if times > factor else None
 
     def clear(self) -> None:
         """Begin anew."""

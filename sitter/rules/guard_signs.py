@@ -5,9 +5,9 @@ from collections import deque
 from itertools import pairwise
 from typing import Literal, NamedTuple
 
-from sitter.rules.course import Witnesses
+from sitter.rules.course import Grain, Witnesses
 from sitter.rules.guard_rate import Rate
-from sitter.rules.guard_shift import Level
+from sitter.rules.guard_shift import NEW_POINTS, Level
 from sitter.rules.memory import Memory
 from sitter.rules.robust import WINDOW, Robust, median
 from sitter.rules.view import RunView
@@ -76,6 +76,7 @@ class Signs(Memory):
 
     def __init__(self) -> None:
         self.loss = Robust()
+        self.grain = Grain()
         self.grad = Robust()
         self.rate = Rate()
         self.held = 1.0  # what the guard itself has multiplied the rate's scale by
@@ -87,6 +88,7 @@ class Signs(Memory):
         self.level = Level()
         self.shifted = False  # the loss stands on a higher level than before
         self.witnesses = Witnesses()
+        self.vals: deque[float] = deque(maxlen=5)  # the last validation losses before any trouble that is open
         self.val_bad = False  # the last validation loss was not finite, or has risen together with the loss
         self.ruined = 0  # points in a row, at the very start, that stood far above the first
         self.loss_odd = False
@@ -112,7 +114,7 @@ class Signs(Memory):
             by_loss = self._other_losses(values)
         if grad is not None:
             by_grad = self._grad(step, grad, bars, view, frozen, beside=loss is not None)
-        by_val = self._val(step, values["val_loss"], bars) if "val_loss" in values else None
+        by_val = self._val(step, values["val_loss"], bars, frozen) if "val_loss" in values else None
         if by_val is not None:
             self.odd, by_loss = True, by_loss or by_val
         if self.odd is None:
@@ -148,6 +150,7 @@ class Signs(Memory):
         self.not_positive = max(0, self.not_positive - 1)
         initial = self.initial = loss if self.initial is None else self.initial
         x, usual = math.log(loss), self.loss
+        self.grain.push(loss)
         self.witnesses.loss(x)
         sign, high, seen = None, False, len(usual)
         if seen < bars.early_points and loss > bars.loss_factor * initial:
@@ -172,6 +175,8 @@ class Signs(Memory):
         """A loss that may be more than usual: the sign, and whether it is suspiciously high."""
         usual, sign, high = self.loss, None, False
         z, above = usual.z(x), x - usual.centre
+        if not self.grain.tells(loss, math.exp(usual.centre)):
+            z = 0.0
         if len(usual) >= bars.arm_points:
             self.odd = self.loss_odd = z > bars.suspicion_z
             far = z > bars.z and above > math.log(bars.least_factor)
@@ -190,17 +195,19 @@ class Signs(Memory):
         level.push(step, x, frozen=frozen)
         if level.is_due:
             shift = level.shift(bars.shift_factor)
-            self.shifted = shift is not None and shift.z > bars.z
+            self.shifted = shift is not None and shift.z > bars.z and self.grain.tells(shift.now, shift.now / shift.factor)
             if shift is not None and self.shifted:
                 return Sign("loss", "loss", math.exp(x), shift.factor, shift.z, since=shift.since)
         return None
 
-    def _val(self, step: int, val: float, bars: Bars) -> Sign | None:
+    def _val(self, step: int, val: float, bars: Bars, frozen: bool) -> Sign | None:
         """The validation loss: finite, and whether it has risen from its best together with the training loss."""
         if not math.isfinite(val):
             self.val_bad = "val_loss" in self.seen
             return Sign("nonfinite", "val_loss", val, val, None) if self.val_bad else None
         self.seen.add("val_loss")
+        if not frozen and self.episode is None:
+            self.vals.append(val)
         both = self.witnesses
         both.val_loss(step, val)
         self.val_bad = both.rise is not None and both.rise > math.log(bars.both_factor) and both.z > WITNESSES_Z
@@ -293,6 +300,16 @@ def gap(steps: "deque[int]") -> int:
         return 0
     ordered = list(steps)
     return int(median(sorted(float(b - a) for a, b in pairwise(ordered))))
+
+
+def describe(sign: Sign) -> str:
+    """``loss 11 × its usual level``; ``loss is nan``."""
+    if sign.kind == "nonfinite":
+        return f"{sign.signal} is {sign.value}"
+    digits = f"{sign.factor:,.0f}" if sign.factor >= 10 else f"{sign.factor:.2g}"
+    if sign.kind == "both":
+        return f"{sign.signal} {digits} × the best they have been"
+    return f"{sign.signal} {digits} × its usual level" + ("" if sign.since is None else f" for {NEW_POINTS} points")
 
 
 def is_training_loss(name: str) -> bool:

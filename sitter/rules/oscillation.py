@@ -36,6 +36,9 @@ NORMAL = 1.2533
 LEAST = 0.005
 """Of the noise, log scale: full batches have none."""
 
+SHORT = 6
+"""Points: half swings shorter than that must be all of one length, give or take a point, since noise alone turns as often as that."""
+
 CALM = 4
 """Half swings that must have failed to come before it is over."""
 
@@ -174,7 +177,7 @@ class Oscillation(TroubleRule):
         ends = [then for then, _ in turns] + [at]
         lengths = sorted(b - a for a, b in pairwise(ends))
         usual = lengths[half]
-        if lengths[0] * p.even < usual or lengths[-1] > p.even * usual:
+        if lengths[0] * p.even < usual or lengths[-1] > p.even * usual or (usual < SHORT and lengths[-1] - lengths[0] > 1):
             return None
         onset = turns[0][1]
         self._quiet = max(BLOCK, CALM * usual)

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from sitter.model import Finding
 from sitter.rules.base import RuleParams
-from sitter.rules.course import LEVEL_FROM, Level, Noise
+from sitter.rules.course import LEVEL_FROM, Grain, Level, Noise
 from sitter.rules.course_cases import SPIKE_FIRES, SPIKE_QUIET, times
 from sitter.rules.memory import Memory
 from sitter.rules.trouble import TroubleRule
@@ -33,7 +33,7 @@ class _Memory(Memory):
     """What it remembers of the loss on this line of branches."""
 
     def __init__(self) -> None:
-        self.level, self.noise = Level(), Noise()
+        self.level, self.noise, self.grain = Level(), Noise(), Grain()
         self.high: deque[bool] = deque(maxlen=OF_POINTS)
         self.first: float | None = None  # where the run began, log scale
         self.ordinary_step: int | None = None  # the last one that was not high
@@ -118,6 +118,7 @@ class Spike(TroubleRule):
                 m.level = Level()
             return queued
         x = math.log(loss)
+        m.grain.push(loss)
         if m.first is None:
             m.first = x
         if m.judge_from > 0:
@@ -136,7 +137,7 @@ class Spike(TroubleRule):
         ruin = rise > self._ruin and x - first > 0.2 and (len(m.noise) < NOISE_FROM or rise > p.z * m.noise.middle)
         noise = 0.0
         high = ruin
-        if not ruin and not early and rise > self._bar:
+        if not ruin and not early and rise > self._bar and m.grain.tells(sample.values["loss"], math.exp(before)):
             noise = m.noise.tails
             high = rise > p.z * noise and (len(m.noise) >= NOISE_FROM or rise > self._unsure)
         m.high.append(high)

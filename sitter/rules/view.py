@@ -29,7 +29,10 @@ class RunView:
 
     better: Literal["lower", "higher"] = "lower"
     kind: str = "supervised"
-    """``supervised``, ``rl`` or ``gan``, as the script said at start."""
+    """``supervised``, ``rl`` or ``gan``, as the script said at start, else by the names of what it logs."""
+
+    kind_by_names: bool = False
+    """It was not said, but taken from what is logged."""
 
     clips: bool = False
     """Gradients are clipped, so that a large norm before clipping does no harm."""

@@ -78,6 +78,15 @@ def test_a_blow_up_leads_to_one_rollback_before_the_last_healthy_point() -> None
     assert run.engine.open_trip
 
 
+def test_the_same_values_twice_at_a_step_are_one_point() -> None:
+    rng, engine, found = random.Random(3), Engine([Guard()], RunView(scales={"lr": 1.0}, in_session=True, state="running")), []
+    for step in range(300):
+        loss = 2.0 * 1.05 ** rng.gauss(0, 1) * (1.9 if step == 200 else 1.0)  # one bad batch
+        for _ in range(2):
+            found += engine.observe(Sample(step, 0, step * 0.1, {"loss": loss}))
+    assert not found
+
+
 def test_going_back_brings_back_what_was_usual_there_and_says_recovered_with_the_steps_lost() -> None:
     run = Run()
     run.points(100)
