@@ -9,7 +9,7 @@ import click
 from sitter.cli.common import asking, counted, json_option, print_json, run_option
 from sitter.clock import human, iso
 from sitter.control.board import ENDED
-from sitter.grammar import in_words
+from sitter.grammar import proposed
 from sitter.model import Status
 from sitter.paths import find
 from sitter.supervise.death import signal_name
@@ -68,7 +68,7 @@ def _care(s: Status) -> Iterator[str]:
         yield f"watching  {', '.join(s.watching)}"
     yield from (f"warning   {w}" for w in s.warnings)
     for p in s.proposals:
-        what = "; ".join(in_words(a) for a in p.finding.actions)
+        what = proposed(p.finding)
         when = "waits for your answer" if p.due is None else f"at {iso(p.due)} unless vetoed"
         yield f"proposal  {p.id}: {p.said()} → {what} · {when} · sitter approve {p.id} | sitter veto {p.id}"
     if s.checkpoints:

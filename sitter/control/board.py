@@ -29,6 +29,9 @@ from sitter_wire import rundir
 from sitter_wire.places import PlaceError, RunDir
 
 ENDED: tuple[State, ...] = ("crashed", "preempted", "finished", "stopped")
+BEGINS_S = 120.0
+"""So old, a training that has not logged a loss yet is no reason to call somebody: it compiles, or logs every hundred steps. That it is not
+guarded is said all the same."""
 
 
 class Board:
@@ -113,11 +116,15 @@ class Board:
         if state == "finished" and loss is not None and not math.isfinite(loss.last):
             return "NEEDS YOU"  # it came to its end, and what it made is worth nothing
         asked = any(p.due is None for p in self._dispatcher.proposals.values())
-        if asked or state == "stalled" or self._engine.blind():
+        if asked or state == "stalled" or (self._engine.blind() and not self._begins()):
             return "NEEDS YOU" if state not in ENDED else "OK"
         if self._unhealed(state):
             return "NEEDS YOU"
         return "HEALING" if self._incidents.open and state not in ENDED else "OK"
+
+    def _begins(self) -> bool:
+        session = self._present.session
+        return session is None or session.clock is None or self._clock.wall() - session.clock[0] < BEGINS_S
 
     def _unhealed(self, state: State) -> list[Incident]:
         """Troubles of a living training that nobody does anything about."""

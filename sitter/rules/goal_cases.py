@@ -57,12 +57,16 @@ STOP_FIRES = (
     Case("it gets worse, without any training loss logged", goal(lambda i: 2.0 + abs(i - 20) / 100), says="no better", acts=True),
     Case("the rate is down, and so is what there was to win", goal(_settles, rate=lambda i: 1e-3 * (0.05 if i > 20 else 1.0)),
          says="no better", acts=True, view={"total": 10_000}),
+    Case("a cosine that has come down", goal(_settles, rate=lambda i: 5e-4 * (1 + math.cos(math.pi * i / 330)), n=328), says="no better",
+         acts=True, view={"total": 33_000}),
 )  # fmt: skip
 
 STOP_QUIET = (
     Case("better at every evaluation", goal(_falls, n=150)),
     Case("a noisy one that still gets better", goal(lambda i: 2.0 + 2.0 / (1 + i / 50), n=300, noise=0.03)),
     Case("the rate is still high, and the end is known", goal(_settles, rate=lambda i: 1e-3), view={"total": 20_000}),
+    Case("a cosine in the midst of its way down", goal(_settles, rate=lambda i: 5e-4 * (1 + math.cos(math.pi * i / 330)), n=290),
+         view={"total": 33_000}),
     Case("seven evaluations without a better one", goal(lambda i: _falls(min(i, 40)), n=48)),
     Case("early: hardly anything done", goal(_settles, n=40), view={"total": 100_000}),
     Case("no goal is logged", goal(_settles, name="val_acc")),

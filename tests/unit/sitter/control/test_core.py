@@ -170,3 +170,14 @@ def test_a_part_of_the_second_that_fails_takes_its_turn_from_none_of_the_others(
     core.orders.give(Rollback(), session="s", by="operator", wait=-60.0, done=answered.append)
     core.tick()
     assert answered == [None]  # it can no longer start, and that was said
+
+
+@pytest.mark.parametrize(("old", "verdict"), [(5.0, "OK"), (600.0, "NEEDS YOU")])
+def test_a_training_that_has_not_logged_a_loss_calls_somebody_once_it_had_the_time_to(core, old, verdict):
+    made = Records()
+    core.life.state = lambda: "running"
+    core.flow.records("s", [made.event(start()), made.point(0, lr=0.1, lr_scheduled=0.1)])
+    core.present.session.clock = (core.clock.wall() - old, 0.0)
+    status = core.board.status()
+    assert status.blind
+    assert status.verdict == verdict
