@@ -117,6 +117,9 @@ class GenericAdapter:
         """Nothing."""
         return []
 
+    def tell_to(self, tell: Callable[[str], object]) -> None:
+        """There is nothing that it would say."""
+
     def rest(self) -> None:
         """Nothing was hooked."""
 

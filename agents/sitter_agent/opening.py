@@ -150,6 +150,7 @@ class Opened:
 
     def _close_adapter(self) -> None:
         self.safe_point.closed = True
+        self.core.adapter.tell_to(say)
         if self.core.progress.managed:  # its loop still runs, and must end at the step where it would have ended without us
             self.core.adapter.rest()
         else:
@@ -202,6 +203,8 @@ def _open(undo: contextlib.ExitStack, given: Given) -> tuple[Opened | None, Adap
         p.done = p.current = max(0, int(given.step))
     if adapter is not None:
         core.adapter = adapter
+        undo.callback(adapter.tell_to, say)
+        adapter.tell_to(lambda text: _tell(core, text))
     core.goal = canonical(given.goal) if given.goal else None
     vault.clear_step = lambda b, s: _followed(core, b, s)
     vault.keep_line = list(p.line)
@@ -328,8 +331,10 @@ def _followed(core: Core, branch: int, step: int) -> int | None:
 
 
 def _tell(core: Core, text: str) -> None:
+    """To the user and the logbook. Never raises."""
     say(text)
-    core.remark(text, "warning")
+    with core.rail.around("a remark"):
+        core.remark(text, "warning")
 
 
 def _declined(daemon: bool) -> str:

@@ -118,6 +118,10 @@ class Adapter(Protocol):
         """Sentences for the operator found at start: an EMA that is not covered, a partial effect of the rate…"""
         ...
 
+    def tell_to(self, tell: Callable[[str], object]) -> None:
+        """Whatever has to be said from now on, while the training goes on, goes there: one sentence, on any thread, and it never raises."""
+        ...
+
     def rest(self) -> None:
         """The session is over while its loop still runs: change nothing any more, and go on counting steps."""
         ...

@@ -1,5 +1,6 @@
 """PyTorch: the whole training state copied and put back in place, the knobs of the optimizers, the signals they offer."""
 
+from collections.abc import Callable
 from typing import Any, BinaryIO
 
 from torch import Tensor, nn
@@ -53,7 +54,7 @@ class TorchAdapter:
             suffix = f"/{n}" if i else ""
             self._sampled.append((hooks, self._meters[n], f"lr{suffix}", f"lr_scheduled{suffix}", f"grad_norm{suffix}"))
         self._knobs: list[Knob] = list(offer(list(self._hooks.values())))
-        self._layers = LayerMeter(self._models, self._hooks.values())
+        self._layers = LayerMeter(self._models, self._hooks.values(), tell=self._odd.append)  # until a session listens: see ``remarks``
         self._loss_scale = LossScale(scaler)
 
     # -- state -------------------------------------------------------------------------------------------------------
@@ -125,7 +126,7 @@ class TorchAdapter:
         """What of the state, and of the gradients, lies on a GPU."""
         self._heal()
         gathered, _ = self._gather()
-        parked = torch_parked.Parked(torch_parked.with_gradients(gathered.tensors.values()))
+        parked = torch_parked.Parked(torch_parked.with_gradients(gathered.tensors.values()), beside=self._layers)
         if not parked.nbytes:
             return None, "nothing of the state lies on a GPU"
         graphs = torch_parked.graphs()
@@ -196,6 +197,12 @@ class TorchAdapter:
         things, hooks = torch_found.living(), list(self._hooks.values())
         found = torch_found.remarks(self._models, self._optimizers, self._schedulers, self._extra, hooks, things)
         return self._odd + found + self._loss_scale.look_for(things)
+
+    def tell_to(self, tell: Callable[[str], object]) -> None:
+        """What fails of the hooks and of the look at the layers."""
+        self._layers.tell = tell
+        for hooks in self._hooks.values():
+            hooks.tell = tell
 
     def rest(self) -> None:
         """Scale nothing and measure nothing any more; steps are still counted."""

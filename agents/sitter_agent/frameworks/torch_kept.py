@@ -48,6 +48,13 @@ class Kept:
             self._room[device] = room
         return room
 
+    def let_go(self, kind: str) -> list[torch.device]:
+        """Of the memory on devices of this kind, which are told; it is allocated again when it is asked for."""
+        gone = [device for device in self._room if device.type == kind]
+        for device in gone:
+            del self._room[device]
+        return gone
+
     def copies(self, chosen: list[tuple[int, Tensor]]) -> tuple[list[int], list[Tensor], list[Tensor]]:
         """For what of these parameters can be copied: its layer, the live values, and their copies. Fewer where there is no more room."""
         layers: list[int] = []

@@ -96,8 +96,10 @@ class LayerMeter:
     """
 
     def __init__(
-        self, models: Mapping[str, nn.Module], hooks: Iterable[StepHooks], clock: Callable[[], float] = time.monotonic
-    ) -> None:
+        self, models: Mapping[str, nn.Module], hooks: Iterable[StepHooks], clock: Callable[[], float] = time.monotonic, *,
+        tell: Callable[[str], object] = say,
+    ) -> None:  # fmt: skip
+        self.tell = tell
         self.turns, self.next = 0, NEVER
         """Turns done, and the one at whose end ``turn`` is to be called: one comparison is all that other steps pay."""
         self.clock = clock
@@ -117,6 +119,7 @@ class LayerMeter:
         self._looks: list[Look] = []
         self._since = 0
         self.kept = Kept()
+        self._let_go: list[torch.device] = []
         self.lot: LayerLot | None = None
         self._guarded(self._begin)
 
@@ -130,12 +133,21 @@ class LayerMeter:
             self._disarm()
             self.next = self.turns + 1
 
+    def let_go(self, kind: str) -> None:
+        """Hold no memory on devices of this kind, until ``take_again``."""
+        self.drop()
+        self._let_go = self.kept.let_go(kind)
+
+    def take_again(self) -> None:
+        """What was let go of."""
+        self._guarded(self._take_again)
+
     def close(self) -> None:
         """Look at nothing any more and hold nothing."""
         self._disarm()
         self.next = NEVER
         self._models, self._hooks, self._layer_of = {}, [], {}
-        self.kept = Kept()
+        self.kept, self._let_go = Kept(), []
 
     def charge(self, seconds: float) -> None:
         """A part of the present look was so dear."""
@@ -147,7 +159,7 @@ class LayerMeter:
         if raised_by_handler(e):
             raise e
         self.close()
-        say(f"the layers cannot be measured ({in_words(e)}); training goes on without their signals")
+        self.tell(f"the layers cannot be measured ({in_words(e)}); training goes on without their signals")
 
     # -- when ----------------------------------------------------------------------------------------------------------
 
@@ -157,6 +169,11 @@ class LayerMeter:
             for device in {p.device for p, _ in self._layer_of.values() if p.is_cuda}:
                 self.kept.room(device)  # now: later it would be cut out of what the training's own memory is made of
             self._arm()
+
+    def _take_again(self) -> None:
+        devices, self._let_go = self._let_go, []
+        for device in devices:
+            self.kept.room(device)
 
     def _turn(self) -> LayerLot | None:
         lot = None

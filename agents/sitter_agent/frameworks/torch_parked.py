@@ -6,7 +6,7 @@ tied weight and flat buffer is afterwards the object that it was, in whatever ho
 
 import gc
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -28,11 +28,25 @@ NO_ROOM: Any = getattr(torch, "OutOfMemoryError", torch.cuda.OutOfMemoryError)
 Grow = Callable[[torch.UntypedStorage, int], None]
 
 
+class Beside(Protocol):
+    """Who holds memory of ours on the device, with nothing in it that is needed later. ``take_again`` never raises."""
+
+    def let_go(self, kind: str) -> None:
+        """Of all on devices of this kind."""
+        ...
+
+    def take_again(self) -> None:
+        """Before the training makes other use of what is free."""
+        ...
+
+
 class Parked:
     """``nbytes``: of all that can be moved. ``freed``: how much less the process holds on the device since, with the allocator's cache."""
 
-    def __init__(self, tensors: Iterable[Tensor], grow: Grow = lambda storage, n: storage.resize_(n)) -> None:
-        self._kind, self._grow = KIND, grow
+    def __init__(
+        self, tensors: Iterable[Tensor], grow: Grow = lambda storage, n: storage.resize_(n), *, beside: Beside | None = None
+    ) -> None:
+        self._kind, self._grow, self._beside = KIND, grow, beside
         self._tensors = [t for t in {id(t): t for t in tensors}.values() if _movable(t, KIND)]
         self._devices = {t.device for t in self._tensors}
         self._storages = {s._cdata: s for s in (t.untyped_storage() for t in self._tensors) if s.resizable() and s.nbytes() >= LEAST}
@@ -62,6 +76,8 @@ class Parked:
         self._host = copies
         for storage in self._storages.values():
             storage.resize_(0)
+        if self._beside is not None:
+            self._beside.let_go(self._kind)
         self._give_back()
         self.freed = max(0, before - self._held())
 
@@ -82,6 +98,8 @@ class Parked:
             self._give_back()
             raise MemoryError(f"the GPU has no room for the {size(self.nbytes)} of state: {str(e).split('. ')[0]}") from e
         self._host.clear()
+        if self._beside is not None:
+            self._beside.take_again()
 
     def strand(self) -> None:
         """For a training that ends before there is room again: the same tensors, with their values in host memory, so that the script can

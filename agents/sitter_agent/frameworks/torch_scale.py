@@ -150,6 +150,7 @@ class StepHooks:
         self.used: tuple[float | Tensor | None, float | Tensor | None] = (None, None)
         self.look: Look | None = None
         """Who looks at the next step; takes itself off."""
+        self.tell: Callable[[str], object] = say
         self._after_step = after
         self._depth = 0
         self._active = False
@@ -251,7 +252,7 @@ class StepHooks:
         params: Any = optimizer.param_groups[0]["params"] if optimizer.param_groups else ()
         was, self.in_graph = self.in_graph, bool(len(params)) and capturing(params[0])
         if self.in_graph and not was:
-            say(
+            self.tell(
                 f"the step of {type(optimizer).__name__} is captured in a CUDA graph: every turn of the loop counts as a step, its "
                 "knobs have no effect, and the gradient norm is seen only where the script logs it"
             )
@@ -329,7 +330,7 @@ class StepHooks:
         if self.broken is None:
             what = f"{type(e).__name__}: {e}"
             self.broken = f"the hooks on {type(self.optimizer).__name__} failed ({what}); its knobs are back at × 1"
-            say(self.broken)
+            self.tell(self.broken)
 
 
 def _skipped(optimizer: Any) -> bool | None:

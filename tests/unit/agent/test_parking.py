@@ -205,11 +205,14 @@ def reference(turns):
 def test_paused_freed_and_put_back_the_training_ends_as_if_it_had_not_been(training, cpu):
     t = training()
     t.turn(2)
+    kept = t.d.core.adapter._layers.kept
+    ours = [dict(kept._room)]
     order = t.d.order(Pause(free=True, hold=True))
 
     def drive():
         outcome = t.d.outcome(order)
         away = t.away
+        ours.append(dict(kept._room))
         refused = [t.d.outcome(t.d.order(action)) for action in (Rollback(), TakeCheckpoint())]
         knob = t.d.outcome(t.d.order(SetKnob(knob="weight_decay", op="scale", amount=1.0)))
         t.d.order(Unpause())
@@ -226,6 +229,7 @@ def test_paused_freed_and_put_back_the_training_ends_as_if_it_had_not_been(train
     assert [(r.status, "lies in host memory" in r.text) for r in refused] == [("rejected", True)] * 2
     assert knob.status == "applied"
     assert t.away == ""
+    assert [list(rooms) for rooms in (*ours, kept._room)] == [[torch.device("cpu")], [], [torch.device("cpu")]]
     t.turn(7)
     assert t.losses == reference(10)
     assert [e.paused for e in t.run.events(Paused)] == [True, False]

@@ -361,3 +361,26 @@ def test_a_script_that_logs_its_own_layers_is_not_answered_back(begin):
     run = Run(agent.run)
     assert [value for _, value in run.values("grad_norm.0")] == [7.0] * 5
     assert run.values("update_ratio.0") == []
+
+
+@pytest.mark.parametrize("what", ["layers", "hooks"])
+def test_what_fails_in_the_midst_of_the_training_is_in_the_logbook_too(begin, monkeypatch, capsys, what):
+    model, optimizer, scheduler, loader = parts()
+    agent = begin(model=model, optimizer=optimizer, scheduler=scheduler)
+
+    def broken(*args, **kwargs):
+        raise RuntimeError("no kernel for this")
+
+    for step, (x, y) in agent.loop(loader, total=6):
+        if step == 1 and what == "layers":
+            monkeypatch.setattr(torch, "_foreach_sub_", broken)
+        elif step == 1:
+            monkeypatch.setattr(agent._core.adapter._hooks[""], "_after_step", broken)
+        turn(model, optimizer, scheduler, x, y)
+    text = {
+        "layers": "the layers cannot be measured (RuntimeError: no kernel for this); training goes on without their signals",
+        "hooks": "the hooks on AdamW failed (RuntimeError: no kernel for this); its knobs are back at × 1",
+    }[what]
+    assert agent.step == 6
+    assert [e.level for e in Run(agent.run).events(Remark) if e.text == text] == ["warning"]
+    assert capsys.readouterr().err.count(text) == 1

@@ -1,5 +1,6 @@
 """What is seen of the layers is right, comes when it is due, and changes nothing."""
 
+import gc
 import math
 from typing import Any
 
@@ -7,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from sitter_agent.frameworks import torch_kept, torch_scale
+from sitter_agent.frameworks import torch_kept, torch_layer_meter, torch_scale
 from sitter_agent.frameworks.torch import TorchAdapter
 from sitter_agent.frameworks.torch_layer_meter import COST_SHARE, EVERY, FIRST, UNTIMED, LayerMeter
 from sitter_agent.frameworks.torch_scale import StepHooks
@@ -303,10 +304,12 @@ def test_a_lazy_layer_is_seen_once_it_has_values() -> None:
     assert found[1] == ["grad_norm.0", "grad_norm.1", "update_ratio.0", "update_ratio.1"]
 
 
-def test_a_failure_ends_the_looks_and_nothing_else(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_failure_ends_the_looks_and_nothing_else_and_is_told_once(monkeypatch: pytest.MonkeyPatch) -> None:
     model = network()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     adapter = TorchAdapter(model, optimizer)
+    said: list[str] = []
+    adapter.tell_to(said.append)
 
     def broken(*args: Any, **kwargs: Any) -> Any:
         raise RuntimeError("no kernel for this")
@@ -318,7 +321,41 @@ def test_a_failure_ends_the_looks_and_nothing_else(monkeypatch: pytest.MonkeyPat
         assert seen(adapter, step) == {}
     assert adapter.steps_done() == 12
     assert adapter._hooks[""].broken is None
-    assert capsys.readouterr().err.count("the layers cannot be measured") == 1
+    assert said == ["the layers cannot be measured (RuntimeError: no kernel for this); training goes on without their signals"]
+
+
+def test_a_failure_before_anybody_listens_is_among_the_remarks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch_layer_meter, "layers", lambda models: 1 / 0)
+    model = network()
+    adapter = TorchAdapter(model, torch.optim.SGD(model.parameters(), lr=0.1))
+    assert "the layers cannot be measured (ZeroDivisionError" in adapter.remarks()[0]
+
+
+def test_what_was_let_go_of_is_taken_again_and_the_looks_go_on() -> None:
+    model = network()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    adapter = TorchAdapter(model, optimizer)
+    meter = adapter._layers
+    found = []
+    for step in range(8):
+        if step == 3:  # the look of the fourth step has begun, and that step raised
+            look = adapter._hooks[""].look
+            assert look is not None
+            look.before()
+            del look
+            at = next(iter(meter.kept._room.values())).data_ptr()
+            meter.let_go("cuda")
+            assert meter.kept._room
+            meter.let_go("cpu")
+            tensors = [thing for thing in gc.get_objects() if type(thing) is Tensor]
+            assert [t for t in tensors if t.device.type == "cpu" and t.untyped_storage().data_ptr() == at] == []
+            meter.take_again()
+            assert meter.kept._room
+        backward(model)
+        optimizer.step()
+        if seen(adapter, step):
+            found.append(step + 1)
+    assert found == [1, 2, 5, 8]
 
 
 def test_without_a_model_or_after_the_end_there_are_no_layers() -> None:
