@@ -165,6 +165,13 @@ class UnknownEvent(msgspec.Struct, frozen=True, kw_only=True):
     why: str
 
 
+class DamagedRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """What a reader makes of a record that was committed, and of which it can only tell that it stood there: its bytes are damaged. Never
+    written, and nothing of it is believed but its sequence number."""
+
+    why: str
+
+
 class Remark(Event, frozen=True, tag="remark"):
     """One sentence from the agent for the logbook."""
 

@@ -13,7 +13,8 @@ All fields are 8 bytes, little-endian. A record is::
 Schema 0 is an event and schema 1 declares a schema; both carry ``nbytes`` (int64) and a msgpack payload padded to 8 bytes in place
 of values. An event with an empty payload is a ``Hole``: it fits where any point was meant to stand. A torn record has seq 0, since
 segments are zeroed and never used twice (150 SIGKILLs: 5 torn, all recognised). An event that this version does not understand comes out
-as an ``UnknownEvent``: whoever reads passes it by, and what stands around it is not lost.
+as an ``UnknownEvent``, and what is damaged where the next one in sequence stands as a ``DamagedRecord``: whoever reads passes it by, and
+what stands around it is not lost.
 
 Segments lie in ``recorder/<session>/`` as ``00000001.rec``, ``00000002.rec``, … (``segment_name``), in the order they were made in. The
 last one may be prepared and not begun: then it is all zeros, the header included.
@@ -27,7 +28,7 @@ from functools import lru_cache
 import msgspec
 
 from sitter_wire.codec import GarbageError
-from sitter_wire.events import AnyEvent, Hole, UnknownEvent
+from sitter_wire.events import AnyEvent, DamagedRecord, Hole, UnknownEvent
 
 MAGIC = b"SITREC1\n"
 LAYOUT = 1
@@ -35,6 +36,8 @@ HEADER_BYTES = 128
 EVENT, SCHEMA, FIRST_USER_SCHEMA = 0, 1, 2
 MAX_RECORD = 1 << 20
 """Bytes; a longer one is garbage."""
+MOST_WHY = 200
+"""Characters of why something was not understood."""
 MOST_KIND = 64
 """Characters of an event's tag; ours have 17."""
 SEGMENT_SUFFIX = ".rec"
@@ -79,10 +82,23 @@ class Happening(msgspec.Struct, frozen=True, gc=False):
     step: int
     branch: int
     time: int
-    event: AnyEvent | UnknownEvent
+    event: AnyEvent | UnknownEvent | DamagedRecord
 
 
 Record = Point | Happening
+
+class _DamagedError(GarbageError):
+    """A record with its length and its commit mark and nonsense in between; or, should ``seq`` not be the one that is expected there,
+    nonsense that looks so."""
+
+    def __init__(self, why: str, seq: int, length: int) -> None:
+        super().__init__("record", why)
+        self.why, self.seq, self.length = why, seq, length
+
+    def record(self) -> Happening:
+        """In its place."""
+        return Happening(self.seq, 0, 0, 0, DamagedRecord(why=self.why))
+
 
 _events: msgspec.msgpack.Decoder[AnyEvent] = msgspec.msgpack.Decoder(AnyEvent)
 _schema_payload: msgspec.msgpack.Decoder[tuple[int, list[str]]] = msgspec.msgpack.Decoder(tuple[int, list[str]])
@@ -195,12 +211,12 @@ def _record_at(data: memoryview, at: int, schemas: dict[int, tuple[str, ...]]) -
     if schema >= FIRST_USER_SCHEMA:
         names = schemas.get(schema)
         if names is None or length != OVERHEAD + 8 * len(names):
-            raise GarbageError("record", f"schema {schema} is unknown or does not fit")
+            raise _DamagedError(f"schema {schema} is unknown or does not fit", seq, length)
         values = point_struct(len(names)).unpack_from(data, at)[4:-1]
         return Point(seq, step, branch, time, names, values), length
     (nbytes,) = _SEQ.unpack_from(data, at + _FIXED.size)
     if not 0 <= nbytes <= length - _BLOB.size - _SEQ.size:
-        raise GarbageError("record", "payload does not fit its record")
+        raise _DamagedError("payload does not fit its record", seq, length)
     payload = bytes(data[at + _BLOB.size : at + _BLOB.size + nbytes])
     try:
         if schema == EVENT and not payload:
@@ -210,7 +226,7 @@ def _record_at(data: memoryview, at: int, schemas: dict[int, tuple[str, ...]]) -
         number, declared = _schema_payload.decode(payload)
         schemas[number] = tuple(declared)
     except (msgspec.DecodeError, ValueError, RecursionError) as e:
-        raise GarbageError("record", f"payload is damaged: {e}") from e
+        raise _DamagedError(f"payload is damaged: {e}"[:MOST_WHY], seq, length) from e
     return Happening(seq, step, branch, time, Hole()), length
 
 
@@ -223,7 +239,7 @@ def _event(payload: bytes) -> AnyEvent | UnknownEvent:
         kind = found.get("event") if isinstance(found, dict) else None
         if not isinstance(kind, str) or not 0 < len(kind) <= MOST_KIND:
             raise
-        return UnknownEvent(kind=kind, payload=payload, why=str(e)[:200])
+        return UnknownEvent(kind=kind, payload=payload, why=str(e)[:MOST_WHY])
 
 
 def decode_stream(
@@ -232,11 +248,15 @@ def decode_stream(
     """A shipment's raw records, which must be exactly ``count`` with sequences first, first+1, …
 
     ``schemas`` is updated by declarations met on the way; a declaration itself comes out as a ``Hole`` (it takes a sequence number and
-    carries no value). Raises GarbageError if anything does not fit: then nothing of the shipment may be taken.
+    carries no value), and a damaged record as a ``DamagedRecord``: sent again it would be the same. Raises GarbageError if lengths and
+    sequence do not fit: then nothing of the shipment may be taken.
     """
     view, at, out = memoryview(data), 0, []
     for expected in range(first, first + count):
-        record, length = _record_at(view, at, schemas)
+        try:
+            record, length = _record_at(view, at, schemas)
+        except _DamagedError as e:
+            record, length = e.record(), e.length
         if record is None or record.seq != expected:
             raise GarbageError("record", f"sequence {record and record.seq}, expected {expected}")
         out.append(record)
@@ -247,7 +267,8 @@ def decode_stream(
 
 
 def scan_segment(data: bytes | memoryview, header: SegmentHeader) -> Iterator[Record | None]:
-    """Every whole record of a segment file, in file order; None for each torn one.
+    """Every whole record of a segment file, in file order; None for each torn one. A damaged one is told (``DamagedRecord``) where the one
+    before it ends and with the number that comes next; anywhere else what looks so may be nonsense altogether.
 
     Empty slots (holes) are stepped over 8 bytes at a time. After a nested write (a signal handler that logged) the file order of sequence
     numbers may differ by a few: sort by ``seq``.
@@ -255,13 +276,20 @@ def scan_segment(data: bytes | memoryview, header: SegmentHeader) -> Iterator[Re
     view = memoryview(data)
     schemas = {k: tuple(v) for k, v in header.schemas.items()}
     at, end = header.data_at, len(view)
+    next_at, next_seq = at, header.first_seq
     while at + OVERHEAD <= end:
         (word,) = _SEQ.unpack_from(view, at)
         if word == 0:
-            at = _next_nonzero(view, at, end)
+            begun = _next_nonzero(view, at, end)
+            next_at, at = begun if at == next_at else next_at, begun
             continue
         try:
             record, length = _record_at(view, at, schemas)
+        except _DamagedError as e:
+            if at != next_at or e.seq != next_seq:
+                at += 8
+                continue
+            record, length = e.record(), e.length
         except GarbageError as e:
             if e.kind == "torn":
                 yield None
@@ -270,6 +298,7 @@ def scan_segment(data: bytes | memoryview, header: SegmentHeader) -> Iterator[Re
             continue
         yield record
         at += length
+        next_at, next_seq = at, (record.seq if record is not None else next_seq) + 1
 
 
 def _next_nonzero(view: memoryview, at: int, end: int) -> int:

@@ -9,6 +9,7 @@ from sitter.config import Config
 from sitter.control.backlog import SLICE_S, Backlog
 from sitter.control.board import Board
 from sitter.control.damaged_histories import TOLD_ASIDE, DamagedHistories
+from sitter.control.damaged_records import DamagedRecords
 from sitter.control.demands import Demands, Reach
 from sitter.control.dispatcher import KEPT, Dispatcher
 from sitter.control.flow import Flow, entry
@@ -92,10 +93,11 @@ class Core:
         self.dispatcher = Dispatcher(chosen, reader.get("preset") or preset, clock, self)
         self.life = Life(run, clock, self.present, supervised=info.supervised, on_gone=on_gone, reading=lambda: self.reading)
         unknown = UnknownEvents(reader.get(TOLD_PASSED), log_entry=self.log_entry, keep=self.keep)
+        damaged = DamagedRecords(self.log_entry)
         self.flow = Flow(
             info=info, clock=clock, writer=writer, present=self.present, engine=self.engine, dispatcher=self.dispatcher,
             incidents=self.incidents, orders=self.orders, log_entry=self.log_entry, on_event=lambda: self._sight.refresh(),
-            unknown=unknown,
+            unknown=unknown, damaged=damaged,
         )  # fmt: skip
         self.backlog = Backlog(run, self.intake, writer, self.flow)
         self.trouble = Troubles(writer, self.gaps, self.backlog, reading=lambda: self.reading, standing=lambda: self.standing)
@@ -117,7 +119,7 @@ class Core:
         self._good = GoodCheckpoints(self.present, self.engine, writer, self.log_entry, config.checkpoints.healthy_steps)
         self._learned = Learned(self.rules, clock, self.keep)
         self.damaged = DamagedHistories(run, self.present, reader.get(TOLD_ASIDE), log_entry=self.log_entry, tell=self.tell, keep=self.keep)
-        self.trouble.others = [self.damaged.sentence, unknown.sentence]
+        self.trouble.others = [self.damaged.sentence, unknown.sentence, damaged.sentence]
         self._spoken: set[str] = set()
         self._began = clock.monotonic()
         self._recall(reader)

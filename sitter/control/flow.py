@@ -4,6 +4,7 @@ import logging
 from collections.abc import Callable, Collection
 
 from sitter.clock import Clock
+from sitter.control.damaged_records import DamagedRecords
 from sitter.control.dispatcher import Dispatcher
 from sitter.control.incidents import Incidents
 from sitter.control.orders import Orders
@@ -43,12 +44,13 @@ class Flow:
         log_entry: Callable[..., None],
         on_event: Callable[[], None],
         unknown: UnknownEvents,
+        damaged: DamagedRecords,
     ) -> None:
         """``on_event`` is called when the present knows of an event and the rules do not yet: what they see beside it must be as new."""
         self._info, self._clock, self._writer = info, clock, writer
         self._present, self._engine, self._dispatcher = present, engine, dispatcher
         self._incidents, self._orders, self._log = incidents, orders, log_entry
-        self._on_event, self._unknown = on_event, unknown
+        self._on_event, self._unknown, self._damaged = on_event, unknown, damaged
         self._late = False
         """The newest record was of the past."""
         self.told: list[Callable[[Record], None]] = []
@@ -73,6 +75,9 @@ class Flow:
         self._writer.records(session, records)
         now = self._clock.monotonic()
         for record in records:
+            if isinstance(record, Happening) and isinstance(record.event, events.DamagedRecord):
+                self._damaged.passed_by(record, record.event)
+                continue
             late = past or now - record.time / 1e9 > LATE_S
             if self._late and not late:
                 self._late = False
@@ -133,7 +138,7 @@ class Flow:
 
     def _happening(self, h: Happening, late: bool) -> None:
         event = h.event
-        if isinstance(event, events.Hole):
+        if isinstance(event, events.Hole | events.DamagedRecord):
             return
         if isinstance(event, events.UnknownEvent):
             self._unknown.passed_by(h, event)

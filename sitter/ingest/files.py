@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 
 from sitter_wire.codec import GarbageError
-from sitter_wire.events import Hole
+from sitter_wire.events import DamagedRecord, Hole
 from sitter_wire.records import DROPPED, MAGIC, Happening, Record, SegmentHeader, read_segment_header, scan_segment
 
 SUFFIX = ".rec"
@@ -122,7 +122,7 @@ def _began(path: Path) -> tuple[int, int] | None:
             with path.open("rb") as file:
                 data = file.read(size)
             for record in scan_segment(data, header):
-                if record is not None and not (isinstance(record, Happening) and isinstance(record.event, Hole)):
+                if record is not None and not (isinstance(record, Happening) and isinstance(record.event, Hole | DamagedRecord)):
                     return record.branch, header.wall_ns
     except (OSError, GarbageError):
         return None

@@ -4,8 +4,9 @@ but the sequence numbers: only what is contiguous is taken, what is there alread
 from collections.abc import Callable, Iterable
 
 from sitter_wire.codec import GarbageError
+from sitter_wire.events import DamagedRecord
 from sitter_wire.messages import ShipmentHeader
-from sitter_wire.records import Record, decode_stream
+from sitter_wire.records import Happening, Record, decode_stream
 
 
 class Intake:
@@ -62,11 +63,12 @@ class Intake:
 
     def take_read(self, session: str, records: Iterable[Record], *, live: bool = False) -> list[Record]:
         """What of a session's own files is new, sorted by sequence. With the process gone a missing number is a hole for good, and passed;
-        of a ``live`` one only what is contiguous is taken, since a record may be half written at this moment."""
+        of a ``live`` one only what is contiguous and undamaged is taken, since a record may be half written at this moment."""
         wanted = self.wanted(session)
         new = sorted((r for r in records if r.seq >= wanted), key=lambda r: r.seq)
         if live:
-            new = [r for i, r in enumerate(new) if r.seq == wanted + i]
+            damaged = next((r.seq for r in new if isinstance(r, Happening) and isinstance(r.event, DamagedRecord)), None)
+            new = [r for i, r in enumerate(new) if r.seq == wanted + i and (damaged is None or r.seq < damaged)]
         if new:
             self._next[session] = new[-1].seq + 1
         return new

@@ -8,7 +8,7 @@ import msgspec
 import sitter.store.sql as sql
 from sitter.store.growing import Statement
 from sitter.store.known_session import KnownSession
-from sitter_wire.events import AnyEvent, Hole, Restored, SessionStart, SnapshotTaken, UnknownEvent
+from sitter_wire.events import AnyEvent, DamagedRecord, Hole, Restored, SessionStart, SnapshotTaken, UnknownEvent
 from sitter_wire.records import Happening
 
 NEWEST = 5_000
@@ -28,9 +28,9 @@ class Happenings:
         self._numerous: Counter[str] = Counter()
 
     def statements(self, session: str, known: KnownSession, record: Happening) -> list[Statement]:
-        """For one new event of a session; none for what is only a hole."""
+        """For one new event of a session; none for what is only a hole, or damaged."""
         event = record.event
-        if isinstance(event, Hole):
+        if isinstance(event, Hole | DamagedRecord):
             return []
         if isinstance(event, UnknownEvent):
             kind, data = event.kind, event.payload

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from sitter_wire import records
 from sitter_wire.codec import GarbageError, encode
-from sitter_wire.events import Gap, GoodBye, Hole, UnknownEvent
+from sitter_wire.events import DamagedRecord, Gap, GoodBye, Hole, UnknownEvent
 from sitter_wire.records import EVENT, SCHEMA, Happening, Point, SegmentHeader
 
 SCHEMAS = {2: ("loss", "lr")}
@@ -88,9 +88,30 @@ def test_what_a_known_event_has_more_is_passed_over():
         b"\x82\xa5event\xa3new\xa1a\xa1\xff", b"\x82\xa5event\xa3new\xa1a" + b"\x91" * 5000 + b"\x00",
     ],
 )  # fmt: skip
-def test_what_no_version_writes_is_damage_and_no_event(payload):
-    with pytest.raises(GarbageError, match="damaged"):
-        records.decode_stream(blob(EVENT, 1, payload), {}, 1, 1)
+@pytest.mark.parametrize("schema", [EVENT, SCHEMA])
+def test_what_no_version_writes_is_damage_and_no_event_and_nothing_around_it_is_lost(payload, schema):
+    parts = (point(1, 1.0, 2.0), blob(schema, 2, payload), point(3, 3.0, 4.0))
+    data, header = segment(*parts)
+    for got in (records.decode_stream(b"".join(parts), dict(SCHEMAS), 1, 3), list(records.scan_segment(data, header))):
+        assert [r.seq for r in got] == [1, 2, 3]
+        assert "damaged" in got[1].event.why
+        assert isinstance(got[1].event, DamagedRecord)
+        assert got[2].values == (3.0, 4.0)
+
+
+def test_values_of_names_that_were_lost_with_their_declaration_are_damage():
+    stream = blob(SCHEMA, 1, b"\xc1") + point(2, 1.0, 2.0) + blob(EVENT, 3, encode(GoodBye(how="total")))
+    got = records.decode_stream(stream, {}, 1, 3)
+    assert [type(r.event) for r in got] == [DamagedRecord, DamagedRecord, GoodBye]
+
+
+def test_what_looks_like_a_damaged_record_out_of_sequence_is_none():
+    """Its number may be anything: believed, all that follows would be taken for known."""
+    out = blob(EVENT, 1 << 40, b"\xc1")
+    data, header = segment(point(1, 1.0, 2.0), out, point(2, 3.0, 4.0))
+    assert [r.seq for r in records.scan_segment(data, header)] == [1, 2]
+    with pytest.raises(GarbageError, match="expected 2"):
+        records.decode_stream(point(1, 1.0, 2.0) + out, dict(SCHEMAS), 1, 2)
 
 
 @pytest.mark.parametrize("cut", [1, 8, SIZE - 8, SIZE - 1])

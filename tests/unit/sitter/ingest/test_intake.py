@@ -113,3 +113,21 @@ def test_of_a_dead_sessions_files_a_missing_number_is_a_hole_for_good_but_not_of
     del found[2]
     assert seqs(Intake({}).take_read("s", found, live=True)) == [1, 2]
     assert seqs(Intake({}).take_read("s", reversed(found))) == [1, 2, 4, 5]
+
+
+def damaged(seq: int) -> bytes:
+    out = bytearray(records.blob_bytes(b"\xc1"))
+    records.pack_blob(memoryview(out), 0, records.EVENT, 1, 0, 1, b"\xc1", seq)
+    return bytes(out)
+
+
+def test_a_damaged_record_is_passed_by_once_and_the_rest_is_taken():
+    intake = Intake({})
+    assert seqs(intake.take(header(1, 5), raw(1, 2) + damaged(3) + raw(4, 2))) == [1, 2, 3, 4, 5]
+    assert (intake.wanted("s"), intake.garbage) == (6, 0)
+
+
+def test_in_the_file_of_a_living_session_what_looks_damaged_may_be_half_written():
+    found = records.decode_stream(raw(1, 2) + damaged(3) + raw(4, 2), {2: ("loss",)}, 1, 5)
+    assert seqs(Intake({}).take_read("s", found, live=True)) == [1, 2]
+    assert seqs(Intake({}).take_read("s", found)) == [1, 2, 3, 4, 5]
