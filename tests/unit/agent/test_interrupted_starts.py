@@ -53,9 +53,15 @@ class CtrlC:
             sys.settrace(before)
 
 
-def descriptors() -> int:
+def descriptors() -> list[str]:
+    """What each is of, the numbers of pipes and sockets left out, once nothing of ours runs any more."""
+    assert until(lambda: not threads())  # the one that waits for signals closes its end of a pipe itself
     gc.collect()  # a session's segments stay mapped for as long as somebody may read them
-    return len(list(Path("/proc/self/fd").iterdir()))
+    found = []
+    for path in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # it was the one of this look
+            found.append(str(path.readlink()).partition(":[")[0])
+    return sorted(found)
 
 
 def threads() -> set[str]:
@@ -70,9 +76,11 @@ def handlers() -> list[object]:
 def place(tmp_path, monkeypatch):
     """A directory of its own; nothing of an agent is left when the test ends."""
     monkeypatch.chdir(tmp_path)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored, where the tests run in a shell's background
     yield tmp_path
     if sitter_agent.current() is not None:
         sitter_agent.current().close()
+    signal.signal(signal.SIGINT, before)
 
 
 def nothing_is_left(where: str, run: Path | None = None) -> None:
