@@ -43,12 +43,14 @@ class Rate(Memory):
             return
         recent = self._recent
         if recent and recent[-1][0] >= step:
-            recent.pop()
-            self._seen -= 1
+            recent[-1] = step, scheduled
+            return
         recent.append((step, scheduled))
         self._seen += 1
         if len(recent) > RECENT:
-            self._highest = max(self._highest, recent.popleft()[1])
+            survived = recent.popleft()[1]
+            if survived > self._highest:
+                self._highest = survived
 
     @property
     def now(self) -> float | None:

@@ -39,25 +39,25 @@ class Level(Memory):
         self._steps: deque[int] = deque(maxlen=2 * NEW_POINTS)
         self._points = 0
 
-    def push(self, step: int, value: float, *, frozen: bool) -> None:
-        """One point. ``frozen``: the last points go on, what was usual before them stays."""
-        self._new.append(value)
+    def push(self, step: int, value: float, *, frozen: bool) -> bool:
+        """One point; whether it is time to look, and there is enough to look at. ``frozen``: the last points go on, what was usual
+        before them stays."""
+        new = self._new
+        new.append(value)
         self._points += 1
         if not frozen:
             self._steps.append(step)
-        if len(self._new) > NEW_POINTS:
-            old = self._new.popleft()
+        if len(new) > NEW_POINTS:
+            old = new.popleft()
             if not frozen:
                 self._past.push(old)
-
-    @property
-    def is_due(self) -> bool:
-        """Time to look, and enough to look at."""
-        return self._points % EVERY == 0 and len(self._past) >= WINDOW and len(self._new) >= NEW_POINTS
+        return self._points % EVERY == 0 and len(self._past) >= WINDOW and len(new) >= NEW_POINTS
 
     def shift(self, factor: float = 0.0) -> Shift | None:
         """How the last points stand to those before; None where that is not more than ``factor`` × as high."""
         now = median(sorted(self._new))
+        if math.exp(min(700.0, now - self._past.low)) <= factor:
+            return None  # as nearly always, and without sorting what is past
         rise = now - self._past.centre
         times = math.exp(min(700.0, rise))
         return Shift(math.exp(min(700.0, now)), times, rise / (self._past.sigma * MEDIAN_SIGMA), self._steps[0]) if times > factor else None

@@ -147,7 +147,8 @@ class Signs(Memory):
                 self.loss.clear()
                 self.level.clear()
             return None
-        self.not_positive = max(0, self.not_positive - 1)
+        if self.not_positive:
+            self.not_positive -= 1
         initial = self.initial = loss if self.initial is None else self.initial
         x, usual = math.log(loss), self.loss
         self.grain.push(loss)
@@ -163,7 +164,8 @@ class Signs(Memory):
                 self.high.append(False)
         else:
             sign, high = self._stands_out(loss, x, initial, bars)
-        sign = self._level(step, x, bars, frozen) if sign is None else sign
+        if sign is None and self.level.push(step, x, frozen=frozen):
+            sign = self._level(x, bars)
         self.held_out = self.held_out + 1 if high else 0
         if not frozen and not 0 < self.held_out <= HELD_OUT:
             usual.push(x)
@@ -190,14 +192,12 @@ class Signs(Memory):
             sign = Sign("loss", "loss", loss, math.exp(above), z)
         return sign, high
 
-    def _level(self, step: int, x: float, bars: Bars, frozen: bool) -> Sign | None:
-        level = self.level
-        level.push(step, x, frozen=frozen)
-        if level.is_due:
-            shift = level.shift(bars.shift_factor)
-            self.shifted = shift is not None and shift.z > bars.z and self.grain.tells(shift.now, shift.now / shift.factor)
-            if shift is not None and self.shifted:
-                return Sign("loss", "loss", math.exp(x), shift.factor, shift.z, since=shift.since)
+    def _level(self, x: float, bars: Bars) -> Sign | None:
+        """It is time to look whether the loss has moved to a higher level."""
+        shift = self.level.shift(bars.shift_factor)
+        self.shifted = shift is not None and shift.z > bars.z and self.grain.tells(shift.now, shift.now / shift.factor)
+        if shift is not None and self.shifted:
+            return Sign("loss", "loss", math.exp(x), shift.factor, shift.z, since=shift.since)
         return None
 
     def _val(self, step: int, val: float, bars: Bars, frozen: bool) -> Sign | None:

@@ -3,6 +3,7 @@
 import math
 from bisect import bisect_left, insort
 from collections import deque
+from itertools import pairwise
 
 from sitter.rules.memory import Memory
 
@@ -14,6 +15,15 @@ MAD_TO_SIGMA = 1.4826
 
 FLOORS = 32
 """How many windows' floors are remembered."""
+
+TOGETHER = 10
+"""Values of a full window that are sorted in together. With more, what is known of the median meanwhile says too little."""
+
+FEW = 4
+"""So many are sorted in one by one, where somebody asks meanwhile; more of them at once."""
+
+LOWER_MIDDLE = (WINDOW - 1) // 2
+"""Place of the value that the median of a full window is not below."""
 
 
 def median(ordered: list[float]) -> float:
@@ -54,55 +64,56 @@ class Robust(Memory):
     stretch makes the next ordinary value look extreme. ``least`` bounds sigma from below where a signal is smoother than anybody's
     patience (full batches: 0.01 on a log scale means that a change of 1 % is never called unusual, let alone 8 σ).
 
-    ``push`` and ``z`` take about 2 µs together, and most values need no ``z``: see ``is_usual``.
+    Values are sorted in ``TOGETHER`` at a time, or when somebody asks: nearly all are known to be usual without that (``is_usual``). So
+    ``push`` and ``is_usual`` take about 0.6 µs together; ``z`` some 3 µs.
     """
 
-    __slots__ = ("_centre", "_distances", "_floor", "_floors", "_last", "_least_sigma", "_ordered", "_sigma", "_window", "least")
+    __slots__ = (
+        "_centre", "_floor", "_floors", "_learning", "_least_sigma", "_new", "_ordered", "_room", "_sigma", "_window", "least",
+    )  # fmt: skip
 
     def __init__(self, least: float = 0.01) -> None:
         self.least = least
-        self._window: deque[float] = deque()
-        self._ordered: list[float] = []
-        self._distances: list[float] = []
+        self._window: deque[float] = deque(maxlen=WINDOW)
+        self._ordered: list[float] = []  # the same, sorted
+        self._new: list[float] = []  # pushed, and not taken into any of it yet
+        self._room = 1  # so many new ones are taken in together
+        self._learning: list[float] = []  # taken in since the floor was learned last, from the last one before on
         self._floors: deque[float] = deque(maxlen=FLOORS)
         self._floor = 0.0
         self._least_sigma = least  # what sigma cannot be below, as it stands
-        self._last: float | None = None
-        self._centre: float | None = 0.0  # this and the next: None where not computed since the last push
-        self._sigma: float | None = least
+        self._centre = 0.0  # of what is taken in
+        self._sigma: float | None = least  # the same; None where not computed since
 
     def __len__(self) -> int:
-        return len(self._ordered)
+        return len(self._ordered)  # new ones wait only once it is full
 
     def push(self, value: float) -> None:
         """Take a finite value in; the oldest beyond the window goes."""
-        last, self._last = self._last, value
-        if last is not None:
-            distances = self._distances
-            distances.append(abs(value - last))
-            if len(distances) >= WINDOW:
-                self._learn_floor()
-        window, ordered = self._window, self._ordered
-        window.append(value)
-        insort(ordered, value)
-        if len(ordered) > WINDOW:
-            del ordered[bisect_left(ordered, window.popleft())]
-        self._centre = self._sigma = None
+        new = self._new
+        new.append(value)
+        if len(new) >= self._room:
+            self._take_in()
 
     @property
     def centre(self) -> float:
         """The median; 0 where nothing was pushed."""
-        centre = self._centre
-        if centre is None:
-            centre = self._centre = median(self._ordered)
-        return centre
+        if self._new:
+            self._take_in()
+        return self._centre
+
+    @property
+    def low(self) -> float:
+        """What ``centre`` is not below, without sorting: each new value moves the median down by one place at most."""
+        new = self._new
+        return self._ordered[LOWER_MIDDLE - len(new)] if new else self._centre
 
     @property
     def sigma(self) -> float:
         """The spread, as a standard deviation, never below its floor."""
-        sigma = self._sigma
+        centre, sigma = self.centre, self._sigma
         if sigma is None:
-            mad = middle_distance(self._ordered, self.centre)
+            mad = middle_distance(self._ordered, centre)
             sigma = self._sigma = max(MAD_TO_SIGMA * max(mad, self._floor), self.least)
         return sigma
 
@@ -111,26 +122,45 @@ class Robust(Memory):
         return (value - self.centre) / self.sigma
 
     def is_usual(self, value: float, bar: float) -> bool:
-        """True: ``z`` is surely not above ``bar`` (0 or more), which the floor alone says of nearly all healthy values, without the MAD.
-        False: it has to be computed."""
-        centre, least = self._centre, self._least_sigma
-        if centre is None:
-            centre = self._centre = median(self._ordered)
-        above = value - centre
+        """True: ``z`` is surely not above ``bar`` (0 or more), which the floor alone says of nearly all healthy values, without the MAD,
+        and mostly without the median itself. False: it has to be computed."""
+        new, least = self._new, self._least_sigma
+        above = value - (self._ordered[LOWER_MIDDLE - len(new)] if new else self._centre)
+        if above <= 0.0 or (least > 0.0 and above / least <= bar):
+            return True
+        above = value - self.centre
         return above <= 0.0 or (least > 0.0 and above / least <= bar)
 
     def clear(self) -> None:
         """Forget the window, keep what was learned about the noise."""
         self._window.clear()
-        self._ordered.clear()
-        self._distances.clear()
-        self._last = None
+        self._ordered, self._new, self._learning, self._room = [], [], [], 1
         self._centre, self._sigma = 0.0, self.least
 
-    def _learn_floor(self) -> None:
-        """From the distances of one window."""
-        self._distances.sort()
-        self._floors.append(median(self._distances) / 2**0.5)
-        self._distances = []
+    def _take_in(self) -> None:
+        """The new ones, as if one by one."""
+        new, window, learning, ordered = self._new, self._window, self._learning, self._ordered
+        if len(new) > FEW:
+            window.extend(new)
+            ordered = self._ordered = sorted(window)
+        else:
+            for value in new:
+                if len(window) == WINDOW:
+                    del ordered[bisect_left(ordered, window[0])]
+                window.append(value)
+                insort(ordered, value)
+        learning += new
+        new.clear()
+        if len(learning) > WINDOW:
+            learning = self._learn_floor(learning)
+        self._centre, self._sigma = median(ordered), None
+        # never beyond the next floor, so that what ``is_usual`` goes by is not older than the values
+        self._room = min(TOGETHER, WINDOW + 1 - len(learning)) if len(ordered) == WINDOW else 1
+
+    def _learn_floor(self, learning: list[float]) -> list[float]:
+        """From the distances of one window; the next begins where it ends."""
+        self._floors.append(median(sorted([abs(b - a) for a, b in pairwise(learning)])) / 2**0.5)
+        self._learning = learning[-1:]
         self._floor = median(sorted(self._floors))
         self._least_sigma = max(MAD_TO_SIGMA * self._floor, self.least)
+        return self._learning

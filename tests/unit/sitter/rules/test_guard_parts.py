@@ -61,8 +61,7 @@ def test_a_level_that_rises_slowly_is_seen_without_any_point_that_stands_out() -
     rng, level, seen = random.Random(2), Level(), []
     for step in range(300):
         rise = 0.5 * min(1.0, max(0, step - 150) / 30)
-        level.push(step, 0.6 + rise + rng.gauss(0, 0.12), frozen=False)
-        if level.is_due:
+        if level.push(step, 0.6 + rise + rng.gauss(0, 0.12), frozen=False):
             shift = level.shift()
             if shift.factor > 1.4 and shift.z > 8:
                 seen.append((step, shift.since))
@@ -74,8 +73,7 @@ def test_a_level_that_rises_slowly_is_seen_without_any_point_that_stands_out() -
 def test_a_level_that_falls_or_stays_is_not() -> None:
     rng, level = random.Random(2), Level()
     for step in range(3000):
-        level.push(step, -step / 1000 + rng.gauss(0, 0.3), frozen=False)
-        if level.is_due:
+        if level.push(step, -step / 1000 + rng.gauss(0, 0.3), frozen=False):
             assert level.shift().z < 8
     assert NEW_POINTS < RECENT
 

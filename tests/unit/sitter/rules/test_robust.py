@@ -37,6 +37,21 @@ def test_what_is_called_usual_has_no_z_above_the_bar(xs: list[float], value: flo
         assert robust.z(value) <= bar
 
 
+@given(st.lists(st.floats(-50, 50, allow_nan=False), min_size=1, max_size=6 * WINDOW), st.integers(1, 60))
+def test_who_asks_seldom_hears_the_same(xs: list[float], seldom: int) -> None:
+    """Values are sorted in together; that shows nowhere, and the bound on the median that is used meanwhile holds."""
+    lazy, asked = Robust(), Robust()
+    for i, x in enumerate(xs):
+        lazy.push(x)
+        asked.push(x)
+        assert lazy.low <= asked.centre
+        assert len(lazy) == len(asked)
+        assert asked.sigma >= 0.01
+        if i % seldom == 0:
+            assert (lazy.centre, lazy.sigma) == (asked.centre, asked.sigma)
+    assert (lazy.centre, lazy.sigma) == (asked.centre, asked.sigma)
+
+
 def test_once_the_noise_is_known_nearly_all_ordinary_values_need_no_z() -> None:
     rng = random.Random(3)
     robust = Robust()
