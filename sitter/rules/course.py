@@ -19,6 +19,9 @@ NOISE_POINTS = 256
 EVALUATIONS = 3
 """Whose median is taken: one that is far off (BatchNorm) moves nothing."""
 
+FEW = 8
+"""So many new distances are sorted in one by one; more of them at once."""
+
 NEAR = 0.05
 """On a log scale: so near its best all was still well."""
 
@@ -41,7 +44,7 @@ class Noise(Memory):
     ``middle`` goes by their median, ``tails`` by their 90th percentile: some losses swing between two levels by nature (mixup) and have
     long tails in place of a wide middle. ``least`` bounds both from below: full batches have no noise. What lies between neighbours
     depends on how many steps do: where a log becomes four times as sparse (every step at first, later every hundredth), it is learned
-    anew.
+    anew. Distances are sorted when somebody asks, which is seldom.
     """
 
     __slots__ = ("_distances", "_gap", "_last", "_last_step", "_ordered", "least")
@@ -49,24 +52,24 @@ class Noise(Memory):
     def __init__(self, least: float = LEAST) -> None:
         self.least = least
         self._distances: deque[float] = deque()
-        self._ordered: list[float] = []  # the same, sorted
+        self._ordered: list[float] = []  # the first of them, sorted
         self._last: float | None = None
         self._last_step = 0
         self._gap = 0  # steps between the newest neighbours
 
     def __len__(self) -> int:
-        return len(self._ordered)
+        return min(len(self._distances), NOISE_POINTS)
 
     @property
     def middle(self) -> float:
         """A standard deviation, by the middle of the distribution."""
-        ordered = self._ordered
+        ordered = self._in_order()
         return max(MIDDLE * ordered[len(ordered) // 2], self.least) if ordered else self.least
 
     @property
     def tails(self) -> float:
         """A standard deviation, by its tails where these are wider."""
-        ordered = self._ordered
+        ordered = self._in_order()
         return max(self.middle, TAIL * ordered[9 * len(ordered) // 10]) if ordered else self.least
 
     def push(self, step: int, value: float) -> None:
@@ -79,12 +82,25 @@ class Noise(Memory):
             self._distances.clear()
             self._ordered.clear()
         self._gap = gap
-        distance = abs(value - last)
+        distances = self._distances
+        distances.append(abs(value - last))
+        if len(distances) >= 2 * NOISE_POINTS:
+            self._in_order()
+
+    def _in_order(self) -> list[float]:
+        """The last distances, sorted."""
         distances, ordered = self._distances, self._ordered
-        distances.append(distance)
-        insort(ordered, distance)
-        if len(ordered) > NOISE_POINTS:
-            del ordered[bisect_left(ordered, distances.popleft())]
+        new = len(distances) - len(ordered)
+        if new > FEW:
+            while len(distances) > NOISE_POINTS:
+                distances.popleft()
+            ordered = self._ordered = sorted(distances)
+        elif new:
+            for i in range(-new, 0):
+                insort(ordered, distances[i])
+            while len(ordered) > NOISE_POINTS:
+                del ordered[bisect_left(ordered, distances.popleft())]
+        return ordered
 
 
 class Grain(Memory):
@@ -103,10 +119,12 @@ class Grain(Memory):
         last, self._last = self._last, value
         if last is None or value == last:
             return
-        step = abs(value - last)
-        if step < 0.99 * self._finest:
+        step, finest = abs(value - last), self._finest
+        if step >= 1.01 * finest:
+            return  # as nearly always
+        if step < 0.99 * finest:
             self._finest, self._times = step, 1
-        elif step < 1.01 * self._finest:
+        else:
             self._times += 1
 
     def tells(self, higher: float, lower: float) -> bool:

@@ -32,9 +32,23 @@ class _Memory(Memory):
         self.alone = FromBest(POINTS)
         self.grain = Grain()
         self.last: float | None = None  # the training loss, log scale
-        self.moves, self.losses = 0.0, 0  # mean distance between neighbours over about MOVES points; how many there were
+        self.moves, self.losses = 0.0, 0  # mean distance between neighbours over about MOVES points; how many there were, at most MOVES
         self.well = 0  # last step at which the training loss stood near its best
         self.resting = 0
+
+    def learn(self, loss: float) -> None:
+        """A training loss, finite and positive."""
+        x, last, moves = math.log(loss), self.last, self.moves
+        self.both.loss(x)
+        if last is not None:
+            if self.losses < MOVES:
+                self.losses += 1
+            self.moves = moves + (abs(x - last) - moves) / self.losses
+        self.last = x
+        self.alone.push(x)
+        self.grain.push(loss)
+        if self.resting:
+            self.resting -= 1
 
     @property
     def noise(self) -> float:
@@ -102,7 +116,8 @@ class Divergence(TroubleRule):
 
     def observe(self, sample: Sample, view: RunView) -> Finding | None:
         """One logged point."""
-        loss, val = sample.values.get("loss"), sample.values.get("val_loss")
+        values = sample.values
+        loss, val = values.get("loss"), values.get("val_loss")
         if view.kind in ("rl", "gan"):
             return None
         m, p = self.memory, self.params
@@ -112,16 +127,7 @@ class Divergence(TroubleRule):
                 m.resting = RESTING_POINTS
                 m.both.rest()
                 return queued
-            x = math.log(loss)
-            m.both.loss(x)
-            if m.last is not None:
-                m.losses += 1
-                m.moves += (abs(x - m.last) - m.moves) / min(m.losses, MOVES)
-            m.last = x
-            m.alone.push(x)
-            m.grain.push(loss)
-            if m.resting:
-                m.resting -= 1
+            m.learn(loss)
         if val is not None:
             m.both.val_loss(sample.step, val)
             both = m.both.rise

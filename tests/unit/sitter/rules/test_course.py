@@ -36,6 +36,20 @@ def test_a_signal_that_swings_has_wide_tails():
     assert noise.tails > 5 * noise.middle or noise.middle > 0.2
 
 
+@pytest.mark.parametrize("seldom", [5, 100, 3000])
+def test_who_asks_for_the_noise_seldom_hears_the_same(seldom):
+    rng = random.Random(4)
+    lazy, asked = Noise(), Noise()
+    for i in range(3000):
+        value = rng.gauss(0, 0.2 if i % 700 < 500 else 0.02)
+        for noise in (lazy, asked):
+            noise.push(i, value)
+        distances = asked.tails, len(asked)
+        if i % seldom == seldom - 1:
+            assert (lazy.tails, len(lazy)) == distances
+            assert lazy.middle == asked.middle
+
+
 def test_where_the_log_becomes_sparse_the_noise_is_learned_anew():
     noise = Noise()
     for i in range(100):
