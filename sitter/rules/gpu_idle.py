@@ -55,10 +55,11 @@ class GpuIdle(GpuRule):
 
     def observe(self, sample: Sample, view: RunView) -> Finding | None:
         """Share of the step that is spent waiting for data, smoothed over about 50 points."""
-        wait, step = sample.values.get("data_wait"), sample.values.get("step_time")
+        values, waits = sample.values, self._waits
+        wait, step = values.get("data_wait"), values.get("step_time")
         if wait is not None and step is not None and step > 0.0:
-            share = min(1.0, wait / step)
-            self._waits = share if self._waits is None else self._waits + 0.02 * (share - self._waits)
+            share = wait / step if wait < step else 1.0
+            self._waits = share if waits is None else waits + 0.02 * (share - waits)
         return None
 
     def tick(self, view: RunView, now: float) -> Finding | None:

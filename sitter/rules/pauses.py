@@ -35,20 +35,32 @@ class Pauses:
         self.bins: dict[int, int] = {}
         self.longest = 0.0
         self._bound: float | None = 0.0
+        self._place, self._least, self._most = 0, math.inf, 0.0  # of the newest, and how short and long others in that bin were
 
     def add(self, seconds: float) -> None:
         """One pause that the run has come back from."""
-        if not 0.0 < seconds < math.inf:
-            return
+        if self._least <= seconds <= self._most:  # what lies between two of a bin lies in it: as most of the steps of a run
+            self.bins[self._place] += 1
+            self._bound = None
+        elif 0.0 < seconds < math.inf:
+            self._add(seconds)
+
+    def _add(self, seconds: float) -> None:
+        """Into a bin that has to be looked for."""
+        self._bound = None
         bins, place = self.bins, math.floor(math.log(seconds) / _WIDTH)
         bins[place] = bins.get(place, 0) + 1
         if seconds > self.longest:
             self.longest = seconds
-        self._bound = None
+        if place == self._place:
+            self._least, self._most = min(self._least, seconds), max(self._most, seconds)
+        else:
+            self._place, self._least, self._most = place, seconds, seconds
 
     def recall(self, longest: float, bins: dict[int, int]) -> None:
         """What was known before."""
         self.longest, self.bins, self._bound = longest, bins, None if bins else 0.0
+        self._least, self._most = math.inf, 0.0
 
     def explains(self) -> float:
         """Seconds up to which a pause is one of those that are known; 0 before there was any."""

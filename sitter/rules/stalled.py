@@ -82,24 +82,25 @@ class Stalled(Rule):
 
     def observe(self, sample: Sample, view: RunView) -> Finding | None:
         """Learn how long this run can be silent, by phase."""
-        took = sample.values.get("step_time")
-        waited = sample.values.get("data_wait", 0.0)
-        between = 0.0 if self._last is None else sample.time - self._last
+        time, values, pauses = sample.time, sample.values, self.pauses
+        took = values.get("step_time")
         if took is None and view.phase:
             return None  # the script's own values: the safe point's follow
+        between = 0.0 if self._last is None else time - self._last
         if self._began is not None:
-            self.pauses[BEFORE].add(sample.time - self._began)
+            pauses[BEFORE].add(time - self._began)
             self._began = None
         elif not self._odd and not view.paused:
             if took is None:
-                self.pauses[STEP].add(between)
+                pauses[STEP].add(between)
             else:
-                self.pauses[LOADING].add(waited)
-                self.pauses[STEP].add(took - waited)
+                waited = values.get("data_wait", 0.0)
+                pauses[LOADING].add(waited)
+                pauses[STEP].add(took - waited)
                 if between - took > LEARNED_S:
-                    self.pauses[BETWEEN].add(between - took)
+                    pauses[BETWEEN].add(between - took)
         self._odd = False
-        self._last = sample.time
+        self._last = time
         return None
 
     def happened(self, happening: Happening, view: RunView) -> None:

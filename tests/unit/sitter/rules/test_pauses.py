@@ -1,10 +1,12 @@
 """How long a run may be silent, learned from its own pauses."""
 
+import math
 import random
+from collections import Counter
 
 import pytest
 
-from sitter.rules.pauses import Pauses, t_quantile
+from sitter.rules.pauses import PER_OCTAVE, Pauses, t_quantile
 
 
 def learned(*seconds):
@@ -67,6 +69,13 @@ def test_what_was_known_can_be_told_to_the_next():
     two = Pauses()
     two.recall(one.longest, dict(one.bins))
     assert two.explains() == one.explains()
+
+
+def test_every_pause_is_in_the_bin_of_its_logarithm():
+    rng = random.Random(2)
+    seconds = [0.1 * rng.lognormvariate(0.0, 0.2) for _ in range(2000)]
+    places = [math.floor(math.log(s) / math.log(2.0) * PER_OCTAVE) for s in seconds]
+    assert learned(*seconds).bins == dict(Counter(places))
 
 
 def test_garbage_is_no_pause():
