@@ -4,6 +4,7 @@ import logging
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any, NamedTuple
 
 import msgspec
@@ -23,7 +24,7 @@ COPIES = 64
 """Copies of the rules' memory that are kept for snapshots; those that belong to a checkpoint come on top, at most as many."""
 
 
-TIMED = 17
+TIMED = 61
 """One point in so many is timed: to look at the clock for each rule and point would cost as much as most rules do. A prime number, since
 points of several kinds take turns."""
 
@@ -48,11 +49,15 @@ class Timing(msgspec.Struct):
     worst: float = 0.0
 
 
-class Route(NamedTuple):
-    """Who is asked about points with certain names: the rules that want them, those of these that judge whether they are healthy, and all
-    that may have a trip open."""
+Asked = tuple[Rule, Callable[[Sample, RunView], Finding | None]]
 
-    asked: tuple[tuple[Rule, Callable[[Sample, RunView], Finding | None]], ...]
+
+class Route(NamedTuple):
+    """Who is asked about points with certain names: the rules that want them (``timed``: and it is looked at what they cost), those of
+    these that judge whether they are healthy, and all that may have a trip open."""
+
+    asked: tuple[Asked, ...]
+    timed: tuple[Asked, ...]
     judges: tuple[Rule, ...]
     tripping: tuple[Rule, ...]
 
@@ -95,17 +100,12 @@ class Engine:
         if self._restoring:
             return []
         findings, self._pending = self._pending, []
-        timed, began = self._points % TIMED == 0, 0.0
-        for rule, observe in route.asked:
-            if timed:
-                began = time.perf_counter()
+        for rule, observe in route.asked if self._points % TIMED else route.timed:
             try:
                 found = observe(sample, view)
             except Exception as e:  # noqa: BLE001 — one bad rule must not end the daemon
                 findings.append(self._switched_off(rule, e))
                 continue
-            if timed:
-                self._took(rule.name, began)
             if found is not None:
                 findings.append(found)
         if route.judges:
@@ -271,8 +271,8 @@ class Engine:
         if self.view.kind == "supervised" and (kind := kind_by(self._seen)) != "supervised":
             self.view.kind, self.view.kind_by_names = kind, True
         wanting = [r for r in self._with("observe") if wants(r, names)]
-        asked, judges = tuple((r, r.observe) for r in wanting), tuple(r for r in wanting if changes(r, "suspicious"))
-        route = Route(asked, judges, self._with("open_trip"))
+        asked, timed = tuple((r, r.observe) for r in wanting), tuple((r, partial(self._timed, r)) for r in wanting)
+        route = Route(asked, timed, tuple(r for r in wanting if changes(r, "suspicious")), self._with("open_trip"))
         if len(self._routes) < MOST_ROUTES:
             self._routes[names] = route
         return route
@@ -300,6 +300,12 @@ class Engine:
             if found is not None:
                 findings.append(found)
         return findings
+
+    def _timed(self, rule: Rule, sample: Sample, view: RunView) -> Finding | None:
+        began = time.perf_counter()
+        found = rule.observe(sample, view)
+        self._took(rule.name, began)
+        return found
 
     def _took(self, name: str, began: float) -> None:
         timing, seconds = self.timings[name], time.perf_counter() - began
