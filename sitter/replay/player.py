@@ -74,10 +74,11 @@ class Player:
         for item in story.items:
             if isinstance(item, Sample):
                 self.samples += 1
-                if story.timed and item.time - self._second >= 1.0:
-                    yield from self._pass(item.time)
+                if story.timed:
+                    if item.time - self._second >= 1.0:
+                        yield from self._pass(item.time)
+                    rate.step(item.step, item.time)
                 self._last = item.time
-                rate.step(item.step, item.time)
                 if item.time > self.clock.now:
                     self.clock.now = item.time
                 found = engine.observe(item)

@@ -21,6 +21,7 @@ class Record:
     def __init__(self, signals: tuple[str, ...] = ("loss", "val_loss", "lr")) -> None:
         self._steps: dict[str, array[float]] = {name: array("d") for name in signals}
         self._values: dict[str, array[float]] = {name: array("d") for name in signals}
+        self._kept = [(name, self._steps[name].append, self._values[name].append) for name in signals]
         self.lines: list[Line] = []
         self.samples = 0
         self.first: int | None = None
@@ -39,15 +40,18 @@ class Record:
             yield item
 
     def _sample(self, sample: Sample) -> None:
+        step, time, values = sample.step, sample.time, sample.values
         self.samples += 1
-        self.first = sample.step if self.first is None else self.first
-        self.last = sample.step
-        self._began = sample.time if self._began is None else self._began
-        self.seconds = max(self.seconds, sample.time - self._began)
-        for name, steps in self._steps.items():
-            if name in sample.values:
-                steps.append(sample.step)
-                self._values[name].append(sample.values[name])
+        if self._began is None:
+            self.first, self._began = step, time
+        self.last = step
+        if time - self._began > self.seconds:
+            self.seconds = time - self._began
+        for name, keep_step, keep_value in self._kept:
+            value = values.get(name)
+            if value is not None:
+                keep_step(step)
+                keep_value(value)
 
     def counts(self) -> dict[str, int]:
         """By severity, and ``acts`` (unasked) and ``asks``."""
