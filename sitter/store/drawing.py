@@ -136,12 +136,15 @@ def markers(connection: sqlite3.Connection, scene: Scene, lo: float, hi: float) 
     )
     for kind, session, step, time, data in rows:
         wall = scene.clocks.wall(session, time // 1000)
-        if kind == "restored":
-            restored = _restored.decode(data)
-            out.append(Marker(x=at(restored.step, wall), kind="restore", text=f"back from {restored.left} to {restored.step}"))
-        else:
-            knob = _knob.decode(data)
-            out.append(Marker(x=at(step, wall), kind="knob", text=f"{knob.knob} {knob.old:g} → {knob.new:g}"))
+        try:
+            if kind == "restored":
+                restored = _restored.decode(data)
+                out.append(Marker(x=at(restored.step, wall), kind="restore", text=f"back from {restored.left} to {restored.step}"))
+            else:
+                knob = _knob.decode(data)
+                out.append(Marker(x=at(step, wall), kind="knob", text=f"{knob.knob} {knob.old:g} → {knob.new:g}"))
+        except msgspec.ValidationError:
+            continue  # kept for a version that understands it; damage is another error
     rows = connection.execute("SELECT onset, began, text FROM incidents ORDER BY id DESC LIMIT ?", (MOST_MARKERS,))
     out += [Marker(x=at(onset, began), kind="incident", text=text) for onset, began, text in rows]
     rows = connection.execute(

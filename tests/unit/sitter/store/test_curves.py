@@ -4,6 +4,7 @@ import math
 import random
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -223,6 +224,14 @@ def test_markers_and_common_range(run: Any) -> None:
     assert [(m.kind, m.x) for m in hours.markers if m.kind in ("checkpoint", "note")] == [
         ("checkpoint", pytest.approx(40 / 3600)), ("note", pytest.approx(50 / 3600)),
     ]  # fmt: skip
+
+
+def test_marks_of_another_version_are_left_out_and_are_no_damage(run: Any) -> None:
+    strange = {"knob_changed": {"knob": "lr", "old": "a tenth"}, "restored": {"step": "the one before"}}
+    came = [(kind, msgspec.msgpack.encode({"event": kind} | said)) for kind, said in strange.items()]
+    unknown = [events.UnknownEvent(kind=kind, payload=payload, why="") for kind, payload in came]
+    run.put([Happening(len(run.records) + 1 + i, 9000, 1, run.mono + 10**12, event) for i, event in enumerate(unknown)])
+    assert [m.kind for m in run.reader.curves(GetCurves(signals=["loss"], columns=60)).markers] == ["restore"]
 
 
 @settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
