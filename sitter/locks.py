@@ -67,6 +67,16 @@ def holder(path: Path) -> int | None:
 
     Asks without taking it, so that whoever wants it at the same moment is not refused because of us.
     """
+    pid = _asked(path)
+    return pid if pid is not None and pid > 0 else None
+
+
+def is_held(path: Path) -> bool:
+    """The same also of a process that has no pid here: on another machine, or in another container."""
+    return _asked(path) is not None
+
+
+def _asked(path: Path) -> int | None:
     if (mine := _mine(path)) is not None:
         return os.getpid() if mine.whole else None
     try:
@@ -144,9 +154,10 @@ def _lock(file: IO[str], start: int, length: int) -> bool:
 
 
 def _holder(fd: int) -> int | None:
+    """Its pid, 0 or less where it has none here; None where there is no holder."""
     try:
         answer = _FLOCK.unpack(fcntl.fcntl(fd, fcntl.F_GETLK, _WHO))
     except OSError:
         return None
     kind, pid = (answer[0], answer[4]) if _LINUX else (answer[3], answer[2])
-    return pid if kind != fcntl.F_UNLCK and pid > 0 else None
+    return pid if kind != fcntl.F_UNLCK else None

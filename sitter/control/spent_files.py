@@ -7,7 +7,7 @@ from pathlib import Path
 
 from sitter.errors import StoreError
 from sitter.ingest import files
-from sitter.locks import holder, session_of
+from sitter.locks import is_held, session_of
 from sitter.store.reader import Reader
 from sitter_wire.places import RunDir
 
@@ -21,7 +21,7 @@ def delete_spent(run: RunDir) -> int:
     folders = files.sessions(run.recorder)
     agent = run.agent_lock
     # Asked after the listing: of the others that are listed, none is written any more.
-    living = session_of(agent) if holder(agent) is not None else ""
+    living = session_of(agent) if is_held(agent) else ""
     if living is None or not folders:
         return 0  # somebody writes, and it is not known which
     try:
@@ -43,11 +43,18 @@ def delete_spent(run: RunDir) -> int:
 
 def _delete(folder: Path, stored: int) -> int:
     paths = files.segments(folder)
-    if files.unreadable(folder) or any(segment.records for segment in files.read(folder, stored)):
+    if files.unreadable(folder):
         return 0
+    seen = False
+    for segment in files.read(folder, stored):
+        if segment.records:
+            return 0
+        seen = True
+    if paths and not seen:
+        return 0  # the last of them could not be read to its end: a disk that fails
     deleted = 0
     try:
-        for path in paths:
+        for path in reversed(paths):  # should it be cut short, the next daemon finds one by which it can tell that all is stored
             path.unlink(missing_ok=True)
             deleted += 1
         folder.rmdir()

@@ -1,12 +1,15 @@
 """Who holds a run: a lock must outlive every question about it."""
 
+import fcntl
 import os
+import struct
 import subprocess
 import sys
 import threading
 
 import pytest
 
+from sitter import locks
 from sitter.locks import holder, take, take_within
 from sitter_agent.launcher import is_held
 
@@ -25,6 +28,17 @@ def test_asking_about_ones_own_lock_does_not_give_it_away(tmp_path):
     lock.close()
     assert holder(path) is None
     assert seen_from_outside(path).startswith("None <")
+
+
+@pytest.mark.skipif(not hasattr(fcntl, "F_OFD_SETLK"), reason="nothing here holds a lock without a pid")
+def test_a_holder_that_has_no_pid_here_is_one_all_the_same(tmp_path):
+    path = tmp_path / "agent.lock"
+    assert not locks.is_held(path)
+    with path.open("w") as file:
+        assert not locks.is_held(path)
+        fcntl.fcntl(file, fcntl.F_OFD_SETLK, struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0))
+        assert locks.is_held(path)
+        assert holder(path) is None
 
 
 def another(path, *, reads: bool) -> subprocess.Popen:

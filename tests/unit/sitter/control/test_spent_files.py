@@ -1,8 +1,10 @@
 """What a daemon that has left deletes of the recorder's files: what its history holds, and nothing else."""
 
+import errno
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -100,6 +102,42 @@ def test_a_segment_that_cannot_be_read_keeps_its_session(run, damage):
     before = files.segments(run.recorder / "a")
     assert delete_spent(run) == 0
     assert files.segments(run.recorder / "a") == before
+
+
+def test_a_segment_that_the_disk_gives_no_more_keeps_its_session(run, monkeypatch):
+    record(run, "a")
+    take_in(run)
+    before = files.segments(run.recorder / "a")
+    with monkeypatch.context() as failing:
+        failing.setattr(Path, "read_bytes", fails)
+        assert delete_spent(run) == 0
+    assert files.segments(run.recorder / "a") == before
+    assert delete_spent(run) == len(before)
+
+
+def fails(path: Path) -> bytes:
+    raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
+
+
+def test_what_is_left_where_deleting_was_cut_short_is_deleted_by_the_next(run, monkeypatch):
+    record(run, "a")
+    folder = run.recorder / "a"
+    (folder / "00009999.rec").write_bytes(bytes(4096))  # made for what was to come
+    take_in(run)
+    count, unlink, gone = len(files.segments(folder)), Path.unlink, []
+
+    def but_one(path: Path, missing_ok: bool = False) -> None:
+        if len(gone) == count - 1:
+            raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
+        gone.append(path)
+        unlink(path, missing_ok=missing_ok)
+
+    with monkeypatch.context() as failing:
+        failing.setattr(Path, "unlink", but_one)
+        delete_spent(run)
+    assert len(files.segments(folder)) == 1
+    assert delete_spent(run) == 1
+    assert not folder.exists()
 
 
 def test_word_of_what_was_dropped_at_the_cap_stays(run):
