@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import time
+from collections.abc import Set
 from pathlib import Path
 from typing import Literal
 
@@ -99,30 +100,21 @@ class TrainingProcess:
         by_term = self._wait([self._process, *self._agent(members)], grace_s)
         if by_term and self._wait(members, LEFTOVERS_S):
             return "SIGTERM"
-        members = {*members, *self._members()}
+        members |= self._members(members)
         self._send(signal.SIGKILL, members)
         if self._wait(members, KILLED_S):
             return "SIGTERM" if by_term else "SIGKILL"
         return "SIGKILL, which it has not obeyed yet since it is inside a driver or disk call"
 
-    def _leads(self) -> bool:
-        try:
-            return os.getpgid(self.pid) == self.pid
-        except OSError:
-            return False
-
-    def _members(self) -> "set[psutil.Process]":
+    def _members(self, known: "Set[psutil.Process]" = frozenset()) -> "set[psutil.Process]":
+        """``known``: its members by an earlier look; as long as one of them lives, the group's number is still the same group's."""
         if self._process is None:
             return set()
         found = {self._process}
-        for process in psutil.process_iter():
-            try:
-                if os.getpgid(process.pid) == self.pid:
-                    found.add(process)
-            except OSError:
-                continue
+        if any(_lives_in(process, self.pid) for process in (self._process, *known)):
+            found.update(process for process in psutil.process_iter() if _group(process.pid) == self.pid)
         found.discard(psutil.Process())
-        if not self._leads():
+        if _group(self.pid) != self.pid:
             try:
                 found.update(self._process.children(recursive=True))
             except psutil.Error:
@@ -159,6 +151,21 @@ def _is_copy(run: RunDir, told: dict[str, object]) -> bool:
     try:
         return not run.path.samefile(home) and small_file(Path(home) / TRAIN_PID) == small_file(run.path / TRAIN_PID)
     except (OSError, ValueError):
+        return False
+
+
+def _group(pid: int) -> int | None:
+    try:
+        return os.getpgid(pid)
+    except OSError:
+        return None
+
+
+def _lives_in(process: psutil.Process, group: int) -> bool:
+    """Whether it is of this group, also as a zombie; and not another process that has its pid by now."""
+    try:
+        return _group(process.pid) == group and bool(process.is_running())
+    except psutil.Error:
         return False
 
 

@@ -85,6 +85,18 @@ def test_a_reused_pid_is_not_taken_for_the_training(run: RunDir) -> None:
             assert found.alive() is alive
 
 
+def test_a_group_that_has_the_number_of_one_that_is_over_gets_no_signal() -> None:
+    """The training and all of its group ended, and somebody's pid, and group, became what theirs was."""
+    with started(SLEEPS, process_group=0) as ours, started(SLEEPS, process_group=0) as somebody:
+        over, theirs = psutil.Process(ours.pid), psutil.Process(somebody.pid)
+        process = TrainingProcess(somebody.pid, over)
+        ours.kill()
+        ours.wait()
+        assert theirs not in process._members()
+        assert theirs not in process._members({over})
+        assert theirs in process._members({over, theirs})
+
+
 def test_a_copy_of_a_run_has_no_training_to_be_shown_or_ended(run: RunDir, tmp_path: Path) -> None:
     with started(SLEEPS) as training:
         (run.path / TRAIN_PID).write_text(json.dumps(identity(training.pid, 0.0, run.path)))
