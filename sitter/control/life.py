@@ -2,8 +2,11 @@
 
 import signal
 from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
 
 from sitter.clock import Clock
+from sitter.control.file_question import FileQuestion
 from sitter.control.present import Present
 from sitter.locks import holder, session_of
 from sitter.model import ExitNow, RestartNow, State
@@ -24,6 +27,28 @@ EXIT_WAIT_S = 5.0
 """So long after the agent's end exit.json is waited for where a parent is known to write it (other ranks may still be ending)."""
 
 
+class _Found(NamedTuple):
+    """What the run's files say of the process."""
+
+    pid: int | None
+    process: TrainingProcess | None
+    """As its parent started it; asked only where no agent lives."""
+    restart: RestartNow | None = None
+    undecided: bool = False
+    has_exit: bool = False
+
+
+def _ask(run: RunDir, supervised: bool) -> _Found:
+    pid = holder(run.agent_lock)
+    if pid is not None:
+        return _Found(pid, None)
+    # Imports before `start`, or a last evaluation after the loop: the process lives without an agent.
+    process = TrainingProcess.find(run)
+    if process is not None and process.alive():
+        return _Found(process.pid, process)
+    return _Found(None, process, pending(run) if supervised else None, supervised and undecided(run), run.exit_json.exists())
+
+
 class Life:
     """Looks once a second; ``on_gone`` is called when the process is gone, and may be before it is known how it ended (``known``)."""
 
@@ -34,6 +59,7 @@ class Life:
         """``reading``: whether what is recorded of its life is still being read, so that nothing can be told of it yet."""
         self._run, self._clock, self._present = run, clock, present
         self._supervised, self._on_gone, self._reading = supervised, on_gone, reading
+        self._files, self._exit_file = FileQuestion[_Found](), FileQuestion[ExitNow | None]()
         self.pid: int | None = None
         """Of the training process that lives; None: none does."""
         self.since: float | None = None
@@ -60,30 +86,29 @@ class Life:
         """Seconds for which a control thread has been there that never answered this daemon."""
 
     def look(self) -> None:
-        """Once a second."""
-        pid, process = holder(self._run.agent_lock), None
-        if pid is None:
-            # Imports before `start`, or a last evaluation after the loop: the process lives without an agent.
-            process = TrainingProcess.find(self._run)
-            pid = process.pid if process is not None and process.alive() else None
+        """Once a second, and where a second may be too old; what the files said last where they do not answer."""
+        found = self._files.ask(partial(_ask, self._run, self._supervised))
+        if found is None:
+            return
+        pid, process = found.pid, found.process
         if pid is not None:
             if pid != self.pid:
                 self.pid, self.since, self.gone_at, self.exit = pid, self._clock.monotonic(), None, None
+                self._exit_file = FileQuestion()  # what it said last was of another process
                 self.stalled = False
                 self._present.pong_at = None  # another process's last word is no silence of this one
             self.restart, self.undecided = None, False
             return
-        self.restart = pending(self._run) if self._supervised else None
-        self.undecided = self._supervised and undecided(self._run)
+        self.restart, self.undecided = found.restart, found.undecided
         # A script without an agent has no session, and where its parent died with it there is no exit.json: but it was started.
         left_untold = process is not None and not self.undecided
-        has_past = self._present.session is not None or left_untold or self._run.exit_json.exists()
+        has_past = self._present.session is not None or left_untold or found.has_exit
         if self.pid is not None or (self.gone_at is None and has_past):
             self.pid, self.gone_at = None, self._clock.monotonic()
             self._on_gone()
         if self.gone_at is not None and self.exit is None and not self._reading():
             session = self._present.session
-            self.exit = read_exit(self._run, session.clock if session is not None else None)
+            self.exit = self._exit_file.ask(partial(read_exit, self._run, session.clock if session is not None else None))
             self._unheard = self.exit is None and process is not None and self._came_after_all_sessions(process.started)
 
     def _came_after_all_sessions(self, started: float | None) -> bool:
