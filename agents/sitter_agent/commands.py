@@ -38,6 +38,8 @@ class Commands:
         self.pause: wire.Pause | None = None
         self.parking = Parking(core, self.arrived.set)
         self._going_on = ""
+        self._last_words: Said | None = None
+        """What the stop that ended the loop had to say."""
         self._do: dict[type[wire.Action], Callable[[wire.Command], Said | None]] = {
             wire.SetKnob: self._set,
             wire.Rollback: self._rollback,
@@ -298,10 +300,13 @@ class Commands:
         assert isinstance(action, wire.Stop)
         p = self._core.progress
         text, detail = f"stopped after step {p.done}", Detail()
+        if p.stopping and self._last_words is not None and (not action.checkpoint or "checkpoint" in self._last_words[1]):
+            return self._last_words  # two were asked at once: one checkpoint of this state is enough
         self.parking.end()  # what is saved and what the script finds shall be where it was, if there is room
         if action.checkpoint:
             text += self._last_checkpoint(detail, action.why or "stop")
         self.stop_now(action.why or command.by)
+        self._last_words = text, detail
         return text, detail
 
     def _last_checkpoint(self, detail: Detail, why: str) -> str:

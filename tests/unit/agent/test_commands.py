@@ -377,6 +377,17 @@ def test_stop_with_a_checkpoint_says_where_it_is(training):
     assert (training.run.dir.path / "checkpoints" / "3-0.npz").exists()
 
 
+def test_two_stops_at_once_write_one_checkpoint(training):
+    training.turn(2)
+    training.d.order(Stop(checkpoint=False))
+    one, other = (training.d.order(Stop(checkpoint=True)) for _ in range(2))
+    assert list(training.turns) == []
+    first, second = training.d.outcome(one), training.d.outcome(other)
+    assert (first.status, first.text, first.detail) == (second.status, second.text, second.detail)
+    assert first.text == "stopped after step 3; checkpoint 3-0.npz written and read back"
+    assert [event.step for event in training.run.events(CheckpointWritten)] == [3]
+
+
 def test_every_action_of_the_wire_has_a_hand(training):
     from sitter_wire.commands import Action, DumpStacks
 
