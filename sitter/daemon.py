@@ -55,9 +55,10 @@ def watch(run: RunDir, ready: Callable[[], None]) -> int:
         ready()
         daemon.serve()
     finally:
-        daemon.close()
+        closed = daemon.close()
         lock.close()
-    delete_spent(run)  # without the lock: it may take seconds, in which a training that starts wants a daemon
+    if closed:
+        delete_spent(run)  # without the lock: it may take seconds, in which a training that starts wants a daemon
     return 0
 
 

@@ -141,23 +141,24 @@ class Daemon:
         self.ending.tick()  # an end that came within the last second is told before it leaves
         self.succession.end()
 
-    def close(self) -> None:
-        """Commits everything; bounded in time, whatever hangs."""
+    def close(self) -> bool:
+        """Commits everything; bounded in time, whatever hangs. Whether the history is closed."""
         self.sampler.close()
         self.notifications.close(2.0)
         self.inbox.run()  # what could not be sent any more is written down
         self.history.close()
         self.clients.close()
+        self.reader.close()  # before the writer: only who writes can leave one file behind, whole and synced, and only as the last
         gone = self.writer.gone
-        self.writer.close()  # where it is gone, this puts it back
+        closed = self.writer.close()  # where it is gone, this puts it back
         if self._damaged and not gone:
             place = set_aside(self.run.history, self.clock.wall())
             log.error("the damaged history is moved aside to %s; the next daemon begins a new one", place)
         self.heart.ack(force=True)
         self.link.close()
-        self.reader.close()
         self.context.destroy(linger=200)
         self.inbox.close()
+        return closed
 
     def stop(self) -> None:
         """From a signal handler."""

@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import logging
+import os
 from pathlib import Path
 
 from sitter.errors import StoreError
@@ -15,9 +16,9 @@ log = logging.getLogger("sitter.daemon")
 
 
 def delete_spent(run: RunDir) -> int:
-    """Delete what is in the history to its last record; returns how many segments went. For a daemon that has left: its history is closed,
-    and so on the disk. The next one may be at work already; it asks the files for nothing that the history holds. A segment that cannot be
-    read stays for whoever can, and its whole session with it."""
+    """Delete what is in the history to its last record; returns how many segments went. For a daemon that has left and closed its
+    history. The next one may be at work already; it asks the files for nothing that the history holds. A segment that cannot be read stays
+    for whoever can, and its whole session with it."""
     folders = files.sessions(run.recorder)
     agent = run.agent_lock
     # Asked after the listing: of the others that are listed, none is written any more.
@@ -30,7 +31,8 @@ def delete_spent(run: RunDir) -> int:
             stored = reader.sequences()
         finally:
             reader.close()
-    except StoreError as e:
+        _sync(run.history)
+    except (StoreError, OSError) as e:
         log.warning("the recorder's files stay: %s", e)
         return 0
     deleted = 0
@@ -39,6 +41,19 @@ def delete_spent(run: RunDir) -> int:
             deleted += _delete(folder, stored[folder.name])
             _delete_empty(run.reports / f"stacks-{folder.name}.txt")
     return deleted
+
+
+def _sync(history: Path) -> None:
+    """SQLite syncs what it has committed when the last who has it open leaves, and somebody may be reading it. To be called where this
+    process has it open nowhere: closing any descriptor of it would give back SQLite's locks. Raises OSError."""
+    real = history.resolve()  # a link, where the run lies on a network file system
+    for path in (real, real.with_name(f"{real.name}-wal")):
+        with contextlib.suppress(FileNotFoundError):
+            fd = os.open(path, os.O_RDONLY)
+            try:
+                os.fsync(fd)
+            finally:
+                os.close(fd)
 
 
 def _delete(folder: Path, stored: int) -> int:

@@ -210,16 +210,17 @@ class Writer:
         if in_vain:
             told(False)
 
-    def close(self) -> None:
-        """Commits all and ends the thread; gives up after 10 s where nothing can be written."""
+    def close(self) -> bool:
+        """Commits all and ends the thread; gives up after 10 s where nothing can be written. False: it has not ended."""
         with self._changed:
             self._closing = True
             self._changed.notify_all()
         if self._thread.ident is None:
             self._thread.start()
         self._thread.join(_CLOSE_WITHIN)
-        if self._thread.is_alive():
+        if alive := self._thread.is_alive():
             log.error("the history could not be closed in %.0f s: %s", _CLOSE_WITHIN, self.trouble)
+        return not alive
 
     def _give(self, kind: str, subject: Any, detail: Any) -> None:
         with self._changed:

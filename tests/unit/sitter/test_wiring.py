@@ -11,6 +11,19 @@ from sitter.wiring import Daemon
 from sitter_wire import rundir
 
 
+def test_one_that_has_left_leaves_the_history_as_one_file(tmp_path):
+    """Whole and synced; whoever copies it has it all."""
+    run = rundir.create(tmp_path, "t", command=["x"], supervised=False, sockets="", version="0")
+    daemon = Daemon(run, SystemClock())
+    daemon.core.keep("before", 1)
+    daemon.stop()
+    daemon.serve()
+    assert daemon.close()
+    assert [path.name for path in run.path.glob("history.db*")] == ["history.db"]
+    with contextlib.closing(Reader(run.history)) as reader:
+        assert reader.get("before") == 1
+
+
 class BrokenError(Exception):
     """Of our own, in the writer's thread."""
 

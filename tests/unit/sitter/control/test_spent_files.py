@@ -115,7 +115,16 @@ def test_a_segment_that_the_disk_gives_no_more_keeps_its_session(run, monkeypatc
     assert delete_spent(run) == len(before)
 
 
-def fails(path: Path) -> bytes:
+def test_what_is_not_on_the_disk_for_certain_stays(run, monkeypatch):
+    record(run, "a")
+    take_in(run)
+    with monkeypatch.context() as failing:
+        failing.setattr(os, "fsync", fails)
+        assert delete_spent(run) == 0
+    assert delete_spent(run) > 0
+
+
+def fails(path: Path | int) -> bytes:
     raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
 
 
