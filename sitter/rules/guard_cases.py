@@ -4,6 +4,8 @@ import math
 import random
 from collections.abc import Callable, Iterator
 
+import msgspec
+
 from sitter.rules.base import Case
 from sitter.rules.view import Sample
 
@@ -44,6 +46,23 @@ def with_val(
     return play
 
 
+def at_rate(rate: Callable[[int], float], played: Callable[[], Iterator[Sample]]) -> Callable[[], Iterator[Sample]]:
+    """The same with a scheduled rate beside each loss."""
+
+    def play() -> Iterator[Sample]:
+        for sample in played():
+            if "loss" in sample.values:
+                sample = msgspec.structs.replace(sample, values={**sample.values, "lr_scheduled": rate(sample.step)})
+            yield sample
+
+    return play
+
+
+def higher(i: int, v: float) -> float:
+    """From step 200 on it rises, to 1.6 times as high."""
+    return v * (1 + 0.6 * min(1.0, max(0, i - 200) / 200))
+
+
 FIRES = (
     Case("one loss is nan", usual(loss=lambda i, v: NAN if i == 150 else v), says="loss is nan at step 150", acts=True),
     Case("the loss becomes inf and stays", usual(loss=lambda i, v: INF if i >= 150 else v), says="loss is inf at step 150", acts=True),
@@ -81,6 +100,9 @@ FIRES = (
     Case("both losses rise slowly, the loss too noisy for its own sake",
          with_val(lambda i, v: v * (1 + max(0, i - 200) / 400), loss=lambda i, v: v * (1 + max(0, i - 200) / 400), n=500, noise=0.12),
          says="training and validation loss", acts=True),
+    Case("both rise slowly, at a rate that has never been so high",
+         at_rate(lambda i: 1e-3 if i < 200 else 2e-3, with_val(higher, loss=higher, n=500, noise=0.12)),
+         says="training and validation loss", acts=True),
     Case("ruin from the first steps on", usual(n=9, grad=False, loss=lambda i, v: v * (50.0 if i else 1.0)),
          says="its usual level", acts=True),
     Case("a spike of clipped gradients is seen, no more", usual(norm=lambda i, v: v * (1000.0 if i == 150 else 1.0)),
@@ -106,6 +128,8 @@ QUIET = (
     Case("a full-batch loss without noise", usual(noise=0.0, grad=False)),
     Case("never finite: it has not started", usual(loss=lambda i, v: NAN, grad=False)),
     Case("a loss around zero and below", usual(n=400, loss=lambda i, v: v - 3.0, grad=False)),
+    Case("both rise slowly, since the schedule has raised the rate to where it was before",
+         at_rate(lambda i: 1e-2 if i < 50 or i >= 200 else 1e-3, with_val(higher, loss=higher, n=900, noise=0.12))),
     Case("overfitting: the validation loss rises alone", with_val(lambda i, v: v * (1 + i / 300), n=600)),
     Case("gradients with long tails", usual(n=2000, norm=lambda i, v: v * (4.0 if i % 50 == 7 else 1.0))),
 )  # fmt: skip

@@ -57,6 +57,11 @@ class Rate(Memory):
         """The last scheduled rate."""
         return self._recent[-1][1] if self._recent else None
 
+    @property
+    def highest(self) -> float:
+        """The highest scheduled rate so far; 0 where there was none."""
+        return max([self._highest, *(value for _, value in self._recent)])
+
     def jump(self, factor: float) -> Jump | None:
         """A jump by more than ``factor`` from one point to the next that still stands, to where the rate has never been."""
         values = list(self._recent)

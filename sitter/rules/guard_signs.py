@@ -6,6 +6,7 @@ from itertools import pairwise
 from typing import Literal, NamedTuple
 
 from sitter.rules.course import Grain, Witnesses
+from sitter.rules.guard_best_rate import BestRate
 from sitter.rules.guard_rate import Rate
 from sitter.rules.guard_shift import NEW_POINTS, Level
 from sitter.rules.memory import Memory
@@ -88,6 +89,7 @@ class Signs(Memory):
         self.level = Level()
         self.shifted = False  # the loss stands on a higher level than before
         self.witnesses = Witnesses()
+        self.best_rate = BestRate()
         self.vals: deque[float] = deque(maxlen=5)  # the last validation losses before any trouble that is open
         self.val_bad = False  # the last validation loss was not finite, or has risen together with the loss
         self.ruined = 0  # points in a row, at the very start, that stood far above the first
@@ -114,7 +116,7 @@ class Signs(Memory):
             by_loss = self._other_losses(values)
         if grad is not None:
             by_grad = self._grad(step, grad, bars, view, frozen, beside=loss is not None)
-        by_val = self._val(step, values["val_loss"], bars, frozen) if "val_loss" in values else None
+        by_val = self._val(step, values["val_loss"], bars, view, frozen) if "val_loss" in values else None
         if by_val is not None:
             self.odd, by_loss = True, by_loss or by_val
         if self.odd is None:
@@ -200,16 +202,21 @@ class Signs(Memory):
             return Sign("loss", "loss", math.exp(x), shift.factor, shift.z, since=shift.since)
         return None
 
-    def _val(self, step: int, val: float, bars: Bars, frozen: bool) -> Sign | None:
-        """The validation loss: finite, and whether it has risen from its best together with the training loss."""
+    def _val(self, step: int, val: float, bars: Bars, view: RunView, frozen: bool) -> Sign | None:
+        """The validation loss: finite, and whether it has risen from its best together with the training loss, at no higher rate."""
         if not math.isfinite(val):
             self.val_bad = "val_loss" in self.seen
             return Sign("nonfinite", "val_loss", val, val, None) if self.val_bad else None
         self.seen.add("val_loss")
         if not frozen and self.episode is None:
             self.vals.append(val)
+        scale = view.scales.get("lr", 1.0)
+        if self.best_rate.is_left(self.rate, scale):
+            self.witnesses = Witnesses()
         both = self.witnesses
         both.val_loss(step, val)
+        if both.well == step:
+            self.best_rate.remember(self.rate, scale)
         self.val_bad = both.rise is not None and both.rise > math.log(bars.both_factor) and both.z > WITNESSES_Z
         if both.rise is None or not self.val_bad or self.not_positive:
             return None

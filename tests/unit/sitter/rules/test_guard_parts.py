@@ -5,6 +5,7 @@ import random
 import pytest
 
 from sitter.rules.guard import Guard
+from sitter.rules.guard_cases import higher, with_val
 from sitter.rules.guard_rate import RECENT, Rate
 from sitter.rules.guard_shift import NEW_POINTS, Level
 from sitter.rules.guard_signs import gap, is_training_loss
@@ -90,6 +91,24 @@ def test_which_losses_are_the_trainings_own() -> None:
     assert [n for n in ("loss", "g_loss", "loss_d", "multiscale_loss", *others) if is_training_loss(n)] == [
         "loss", "g_loss", "loss_d", "multiscale_loss",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("goes_back", "sees"), [(False, True), (True, False)])
+def test_losses_at_a_rate_that_a_knob_raised_are_not_compared_with_those_before(goes_back: bool, sees: bool) -> None:
+    """A rate at a tenth, given back as the losses begin to rise; and again after a restore, which leaves the knob where it is."""
+    said, view, guard = [], RunView(scales={"lr": 1.0}), Guard()
+    for sample in with_val(higher, loss=higher, n=500, noise=0.12)():
+        if sample.step == 200 and goes_back:
+            view.scales = {"lr": 1.0}
+        elif sample.step < 200 and goes_back:
+            view.scales = {"lr": 0.1}
+        found = guard.observe(sample, view)
+        said += [found.text] if found is not None and "validation" in found.text else []
+        if sample.step == 199:
+            kept = guard.state()
+        elif sample.step == 210:
+            guard.set_state(kept)
+    assert bool(said) is sees
 
 
 def test_the_memory_is_copied_whole() -> None:
