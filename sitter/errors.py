@@ -45,3 +45,7 @@ class DamagedError(StoreError):
 
 class LaunchError(SitterError):
     """The training command is not there, cannot be executed, or ended at once."""
+
+
+class TakenError(LaunchError):
+    """A training lives in this run already, or somebody else is just starting it."""

@@ -12,7 +12,7 @@ import msgspec
 from sitter import config
 from sitter.cli.again import Past, choose_whole, described
 from sitter.cli.common import asking, run_option
-from sitter.errors import LaunchError, RunError, SitterError
+from sitter.errors import LaunchError, RunError, SitterError, TakenError
 from sitter.model import Status
 from sitter.paths import FoundRun, find, look, register, runs
 from sitter.supervise import boots
@@ -26,6 +26,7 @@ from sitter_wire.queries import GetStatus
 from sitter_wire.rundir import RunInfo
 
 ORDERLY = ("stopped", "preempted")
+RESUMED = "is being resumed already, by another command; `sitter status` says how it is"
 
 
 @click.command("resume", short_help="Go on with a dead run from its newest good checkpoint.")
@@ -39,7 +40,10 @@ def command(run: str | None, every: bool) -> int:
         why = _alive(found)
         if why:
             raise RunError(f"{found.info.name} {why}")
-        said = _resume(found)
+        try:
+            said = _resume(found)
+        except TakenError:
+            raise RunError(f"{found.info.name} {RESUMED}") from None
         boots.forget(found.run)  # whoever starts it has looked at it
         click.echo(said)
         return 0
@@ -69,6 +73,8 @@ def _all() -> int:
                 click.echo(_left_alone(found, told))
             else:
                 click.echo(_resume(found, status, boot=told))
+        except TakenError:
+            click.echo(f"{found.info.name} {RESUMED}")
         except (SitterError, PlaceError, OSError) as e:
             failed += 1
             click.echo(f"sitter: {found.info.name}: {e}", err=True)
@@ -120,9 +126,9 @@ def _resume(found: FoundRun, status: Status | None = None, *, boot: boots.Boots 
         raise RunError(f"{name} has no verified checkpoint to go on from{''.join(f'; {why}' for why in damaged)}; {again}")
     for why in damaged:
         click.echo(f"sitter: {why}; passed over", err=True)
+    furthest, pauses = status.step if chosen is not None else None, config.load(found.run.sitter_toml).restart
     if found.daemon_pid is None:
         start_daemon(found.run)
-    furthest, pauses = status.step if chosen is not None else None, config.load(found.run.sitter_toml).restart
     with _counting(found.run, boot):
         launched = launch(
             found.run, command, resume=chosen.path if chosen is not None else "", cwd=cwd, restart=info.restart, furthest=furthest,
@@ -141,8 +147,8 @@ def _counting(run: RunDir, boot: boots.Boots | None) -> Iterator[None]:
         boots.write(run, msgspec.structs.replace(boot, starts=boot.starts + 1))
     try:
         yield
-    except LaunchError:
-        if boot is not None and _alive(look(run)):
+    except TakenError:
+        if boot is not None:
             boots.write(run, boot)
         raise
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from sitter.errors import LaunchError, UsageError
+from sitter.errors import LaunchError, TakenError, UsageError
 from sitter.model import ExitNow, Struct
 from sitter.supervise import parent
 from sitter.supervise.attempts import CAP_S, FIRST_S
@@ -55,15 +55,16 @@ def launch(
 
     ``resume``: path of a checkpoint that the agent shall start from (``SITTER_RESUME``). ``cwd``: where it runs (None: here).
     ``restart``: start it again after a crash, so many times at most, ``pause_s`` to ``pause_most_s`` seconds after it (attempts.py);
-    ``furthest``: the step that the run had reached before. ``more``: further environment variables. Raises UsageError; LaunchError, in one
-    sentence, where it cannot be started or fails at once (and then is not started again). exit.json says the same.
+    ``furthest``: the step that the run had reached before. ``more``: further environment variables. Raises UsageError;
+    TakenError; LaunchError, in one sentence, where it cannot be started or fails at once (and then is not started again). exit.json says
+    the same.
     """
     if not command:
         raise UsageError("no training command: expected `sitter run -- CMD…`, such as `sitter run -- python train.py`")
     living = TrainingProcess.find(run)
     if living is not None and living.alive():
         hint = f"stop it first: sitter stop -r {run.name}"
-        raise LaunchError(f"{run.name} already has a living training process ({living.pid}); {hint}")
+        raise TakenError(f"{run.name} already has a living training process ({living.pid}); {hint}")
     if cwd and not Path(cwd).is_dir():
         raise LaunchError(f"the directory {cwd}, where the training is to run, is not there; make it, or start a new run")
     # Isolated and without site-packages: what lies in the working directory or in PYTHONPATH is the training's, not ours.
@@ -83,6 +84,8 @@ def launch(
         told = _ask(words, environment, cwd)
     if "trouble" in told:
         raise LaunchError(f"the training could not be started: {told['trouble']}; see {run.train_log}")
+    if told.get("taken"):
+        raise TakenError(str(told["error"]))
     if told.get("error"):
         raise LaunchError(f"{told['error']}; all it said is in {run.train_log}" if "pid" in told else str(told["error"]))
     ended = ExitNow(code=told["code"], signal=told["signal"], time=None) if "code" in told else None

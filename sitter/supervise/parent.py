@@ -119,7 +119,8 @@ class Parent:
         signal.pthread_sigmask(signal.SIG_SETMASK, [])
         lock = self._claim()
         if lock is None:
-            self._say(error=f"another training runs in {self._run.name}; stop it first, or give the new one another name")
+            why = f"another training runs in {self._run.name}; stop it first, or give the new one another name"
+            self._say(error=why, taken=True)
             return
         log = os.open(self._run / LOG, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
         nowhere = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)

@@ -11,10 +11,13 @@ from pathlib import Path
 
 import pytest
 
+from sitter.locks import take
 from sitter.model import RestartNow
 from sitter.paths import look
 from sitter.supervise import boots
+from sitter.supervise.boots import read_boots
 from sitter.supervise.exit import read_exit
+from sitter.supervise.parent import PARENT_PID
 from sitter.supervise.pending import parent_pid
 from sitter.supervise.process import TrainingProcess
 from sitter_wire import rundir
@@ -200,6 +203,18 @@ def killed(sitter, script, start, name: str = "x"):
         time.sleep(0.01)
     assert not run.exit_json.exists()
     return run, saved
+
+
+def test_what_another_command_is_just_resuming_is_no_failure(sitter, script, tmp_path):
+    assert sitter("run", "--no-ui", "--name", "x", "--", sys.executable, str(script("import time; time.sleep(1); 1 / 0"))).returncode == 1
+    run = RunDir(tmp_path / "sitter-runs" / "x")
+    lock = take(run.path / PARENT_PID)  # as the other's parent does, before there is a training to be seen
+    assert lock is not None
+    with lock:
+        out = sitter("resume", "--all")
+        assert (out.returncode, out.stderr) == (0, "")
+        assert out.stdout.startswith("x is being resumed already")
+    assert read_boots(run).starts == 0
 
 
 def test_resume_all_goes_on_with_what_was_killed_and_with_nothing_else_twice(sitter, script, start, tmp_path, monkeypatch):

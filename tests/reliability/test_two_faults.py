@@ -359,6 +359,7 @@ def test_resume_all_twice_at_once(tmp_path, script, sitter, asked):
     assert any("goes on from" in text for text in said), said
     assert sum("goes on from" in text for text in said) == 1, said
     assert not any("Traceback" in text for text in said)
+    assert [command.returncode for command in both] == [0, 0], said
     goes_on(sitter)
     assert len(begins(run)) == 2, "one training was started, and not two"
     assert sitter("stop").returncode == 0

@@ -14,11 +14,13 @@ from typing import Any
 import psutil
 import pytest
 
-from sitter.errors import LaunchError, UsageError
+from sitter.errors import LaunchError, TakenError, UsageError
+from sitter.locks import take
 from sitter.supervise import parent as parent_module
 from sitter.supervise.exit import read_exit
 from sitter.supervise.identity import boot_id
 from sitter.supervise.launch import launch
+from sitter.supervise.parent import PARENT_PID
 from sitter.supervise.process import TrainingProcess
 from sitter_wire.places import RunDir
 
@@ -203,6 +205,13 @@ def test_two_parents_for_one_run_are_refused_by_the_lock(run: RunDir, until: Unt
     assert second.returncode == 1
     assert "another training runs in a run" in json.loads(second.stdout)["error"]
     assert read_exit(run) is None
+
+
+def test_a_start_beside_another_one_says_so(run: RunDir) -> None:
+    lock = take(run.path / PARENT_PID)
+    assert lock is not None
+    with lock, pytest.raises(TakenError, match="another training runs in a run"):
+        launch(run, ["true"])
 
 
 def test_a_new_training_takes_the_old_ones_end_away(run: RunDir, until: Until) -> None:
