@@ -1,5 +1,6 @@
 """A run without a daemon, looked at by a command: takes the daemon's lock for that time, takes in what the recorder holds, answers the
-same questions, and deletes nothing. Where the place cannot be written it does the same in a scratch copy."""
+same questions, and deletes nothing. Where the place cannot be written it does the same in a scratch copy; so too where sitter.toml cannot
+be read: nothing may become of what other rules than the run's own say."""
 
 import contextlib
 import shutil
@@ -8,13 +9,13 @@ from pathlib import Path
 from typing import IO, Any
 
 from sitter.clock import SystemClock
-from sitter.config import load
+from sitter.config import Config, load
 from sitter.control.client_link import Answer, Refused
 from sitter.control.core import Core
 from sitter.control.demands import Reach
 from sitter.control.history_queries import look_up
 from sitter.control.ruleset.preset import preset_of
-from sitter.errors import DaemonError, UsageError
+from sitter.errors import ConfigError, DaemonError, UsageError
 from sitter.locks import holder, take_within
 from sitter.model import Answered
 from sitter.paths import look
@@ -25,6 +26,8 @@ from sitter_wire.places import RunDir, check_own_run
 
 OTHERS_S = 15.0
 """So long other commands that read the same run are waited for, one after the other."""
+LOOKS = (queries.GetStatus, queries.GetCurves, queries.GetLogbook, queries.GetDays, queries.GetSince, queries.Settle)
+"""What is answered whatever stands in sitter.toml."""
 
 
 class Offline:
@@ -33,14 +36,20 @@ class Offline:
     def __init__(self, run: RunDir) -> None:
         """Raises DaemonError where a daemon has just taken the run or another command keeps it, StoreError where the history cannot be
         read."""
+        self._unread: ConfigError | None = None
         # What was opened is closed where the rest fails: this process may go on, and would keep the run from its next command.
         with contextlib.ExitStack() as opened:
-            self._begin(run, opened)
+            try:
+                self._begin(run, load(run.sitter_toml), opened)
+            except ConfigError as e:
+                opened.close()
+                self._unread = e
+                self._begin(run, Config(), opened)
+                self._core.trouble.others.append(lambda: f"nobody watches, for want of settings that can be read: {self._unread}")
             self._opened = opened.pop_all()
 
-    def _begin(self, run: RunDir, opened: contextlib.ExitStack) -> None:
+    def _begin(self, run: RunDir, config: Config, opened: contextlib.ExitStack) -> None:
         info, clock = look(run).info, SystemClock()
-        config = load(run.sitter_toml)
         self._lock: IO[str] | None = None
         history = run.history
         try:
@@ -54,6 +63,8 @@ class Offline:
                 who = "another command that reads" if pid is None else f"a daemon (process {pid}) has just taken"
                 raise DaemonError(f"{who} run {run.name}{' keeps it' if pid is None else ''}: ask again")
             opened.callback(self._lock.close)
+            if self._unread is not None:
+                history = self._copy(run, opened)
         self._writer = Writer(history, on_commit=lambda _: None, clock=clock)
         opened.callback(self._writer.close)
         self._writer.start()
@@ -89,8 +100,10 @@ class Offline:
         self._demands = core.demands(reach)
 
     def ask(self, query: queries.AnyQuery, timeout: float = 5.0) -> Any:
-        """As ``Client.ask``; what needs a daemon is rejected."""
+        """As ``Client.ask``; what needs a daemon is rejected. Raises ConfigError: that needs the settings, and they cannot be read."""
         answers: list[Any] = []
+        if self._unread is not None and not isinstance(query, LOOKS):
+            raise self._unread
         if isinstance(query, queries.Act):
             self._no_daemon(answers.append)
         else:

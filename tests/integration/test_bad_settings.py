@@ -70,8 +70,11 @@ def test_a_plain_script_trains_on_beside_wrong_settings_and_says_that_nobody_wat
     assert "did you mean gpu_hot" in line
     assert "Traceback" not in "".join(said)
 
-    # What it recorded is there once the settings are right, and until then the sentence says what is wrong.
-    assert "did you mean gpu_hot" in sitter.refused("status", code=2)
+    # It may be looked at all the same, and the sentence says what is wrong; what is changed waits until they are right.
+    status = sitter.status()
+    assert status["step"] == 50
+    assert any("did you mean gpu_hot" in warning for warning in status["warnings"])
+    assert "did you mean gpu_hot" in sitter.refused("mode", "act", code=2)
     (run,) = (tmp_path / "sitter-runs").iterdir()
     RunDir(run).sitter_toml.write_text("[rules.gpu_hot]\nmode = 'ask'\n")
     status = sitter.status()

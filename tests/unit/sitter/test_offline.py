@@ -1,11 +1,14 @@
 """A run without a daemon, looked at by a command: what it had opened it gives back, also where it fails."""
 
+import contextlib
+
 import pytest
 
-from sitter.errors import StoreError
+from sitter.errors import ConfigError, StoreError
 from sitter.locks import take
 from sitter.offline import Offline
 from sitter_wire import rundir
+from sitter_wire.queries import AddNote, GetLogbook, GetRules, GetStatus, SetMode, Snooze
 
 
 @pytest.fixture
@@ -31,3 +34,18 @@ def test_a_look_that_fails_does_not_keep_the_run(run, monkeypatch):
     monkeypatch.undo()
     Offline(run).close()
     Offline(run).close()
+
+
+@pytest.mark.parametrize("text", ["mode = 'brave'", "[rules.gpu_hott]\nmode = 'ask'", "rule_files = ['mine.py']"])
+def test_settings_that_cannot_be_read_keep_nobody_from_looking_and_everybody_from_changing(run, text):
+    with contextlib.closing(Offline(run)) as offline:
+        assert offline.ask(AddNote(text="before")).status == "applied"
+    before = run.history.read_bytes()
+    run.sitter_toml.write_text(text)
+    with contextlib.closing(Offline(run)) as offline:
+        assert any("nobody watches, for want of settings" in w and "sitter.toml" in w for w in offline.ask(GetStatus()).warnings)
+        assert [entry.detail for entry in offline.ask(GetLogbook())] == ["before"]
+        for query in (AddNote(text="lost"), SetMode(mode="act"), Snooze(rule="guard", seconds=60.0), GetRules()):
+            with pytest.raises(ConfigError, match=r"sitter\.toml"):
+                offline.ask(query)
+    assert run.history.read_bytes() == before
