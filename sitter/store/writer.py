@@ -255,13 +255,15 @@ class Writer:
             log.exception("sitter-store ended")
             raise
         finally:
-            if self._place.lost():
-                self._place.put_back(self._connection, self._commit, self._clock.wall())
-            self._connection.close()
-            with self._changed:
-                self._ended = True
-                self._changed.notify_all()
-            self._promises.broken()
+            try:
+                if self._place.lost():
+                    self._place.put_back(self._connection, self._commit, self._clock.wall())
+                self._connection.close()
+            finally:
+                with self._changed:
+                    self._ended = True
+                    self._changed.notify_all()
+                self._promises.broken()
 
     def _wait(self, retry: float) -> None:
         """Until a commit is due or there is hurry; after a failure ``retry`` seconds."""

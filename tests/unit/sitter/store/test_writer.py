@@ -428,6 +428,20 @@ def broken(*_: Any) -> None:
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_one_that_cannot_put_its_history_back_either_has_ended_all_the_same(
+    store: Any, until: Until, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.put(store.points(10))
+    store.path.unlink()
+    told: list[bool] = []
+    monkeypatch.setattr(store.writer, "_commit", broken)
+    store.writer.set("a", 1)
+    store.writer.when_safe(told.append)
+    until(lambda: store.writer.ended)
+    until(lambda: told == [False])
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_where_its_thread_has_died_nothing_is_kept_for_ever_nor_called_stored(
     store: Any, until: Until, monkeypatch: pytest.MonkeyPatch
 ) -> None:
