@@ -143,9 +143,7 @@ class Guard(Rule):
         sign = signs.take(sample.step, sample.values, self._bars, view, frozen=trip is not None)
         if trip is not None and trip.patience is not None and "val_loss" in sample.values:
             trip.patience.evaluated(sample.values["val_loss"])
-        scheduled = _scheduled(sample, view)
-        if scheduled is not None:
-            self._rate_seen(sample.step, scheduled)
+        self._rate_seen(sample, view)
         if signs.odd is None:
             return self._queued() or self._rate_back(sample, view)
         response.judged(sample.step, signs.odd, main=signs.main)
@@ -302,13 +300,20 @@ class Guard(Rule):
 
     # -- the rate --------------------------------------------------------------------------------------------------------
 
-    def _rate_seen(self, step: int, scheduled: float) -> None:
+    def _rate_seen(self, sample: Sample, view: RunView) -> None:
+        """The rate without our own scale."""
+        scheduled = sample.values.get("lr_scheduled")
+        if scheduled is None:
+            effective, scale = sample.values.get("lr"), view.scales.get("lr", 1.0)
+            if effective is None or not scale:
+                return
+            scheduled = effective / scale
         response = self.response
         if response.usual_rate is not None:
             if response.bug_lasts(scheduled, self.params.rate_factor):
                 return  # no part of what is usual
             response.want = 1.0
-        self.memory.rate.record(step, scheduled)
+        self.memory.rate.record(sample.step, scheduled)
 
     def _rate_back(self, sample: Sample, view: RunView) -> Finding | None:
         """Bring what the guard has put on the rate to what it wants there; that is 1 once things are healthy."""
@@ -388,12 +393,3 @@ def _key(trip: Trip) -> str:
 
 def _finite(sample: Sample) -> bool:
     return all(math.isfinite(sample.values[name]) for name in ("loss", "grad_norm") if name in sample.values)
-
-
-def _scheduled(sample: Sample, view: RunView) -> float | None:
-    """The rate without our own scale."""
-    scheduled = sample.values.get("lr_scheduled")
-    if scheduled is not None:
-        return scheduled
-    effective, scale = sample.values.get("lr"), view.scales.get("lr", 1.0)
-    return effective / scale if effective is not None and scale else None

@@ -3,7 +3,7 @@
 import math
 from bisect import bisect_left, insort
 from collections import deque
-from itertools import pairwise
+from operator import sub
 
 from sitter.rules.memory import Memory
 
@@ -16,8 +16,8 @@ MAD_TO_SIGMA = 1.4826
 FLOORS = 32
 """How many windows' floors are remembered."""
 
-TOGETHER = 10
-"""Values of a full window that are sorted in together. With more, what is known of the median meanwhile says too little."""
+TOGETHER = WINDOW // 2
+"""Values of a full window that are sorted in together. With more nothing would be known of the median meanwhile."""
 
 FEW = 4
 """So many are sorted in one by one, where somebody asks meanwhile; more of them at once."""
@@ -159,7 +159,7 @@ class Robust(Memory):
 
     def _learn_floor(self, learning: list[float]) -> list[float]:
         """From the distances of one window; the next begins where it ends."""
-        self._floors.append(median(sorted([abs(b - a) for a, b in pairwise(learning)])) / 2**0.5)
+        self._floors.append(median(sorted(map(abs, map(sub, learning, learning[1:])))) / 2**0.5)
         self._learning = learning[-1:]
         self._floor = median(sorted(self._floors))
         self._least_sigma = max(MAD_TO_SIGMA * self._floor, self.least)
