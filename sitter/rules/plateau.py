@@ -39,7 +39,7 @@ class _Blocks(Memory):
     def __init__(self) -> None:
         self.means: list[tuple[float, float]] = []  # of the loss and of the rate, log scale
         self.size = 1
-        self.points = 0
+        self.points = 0  # in whole blocks
         self._loss = self._rate = 0.0
         self._count = 0
 
@@ -48,9 +48,9 @@ class _Blocks(Memory):
         self._loss += loss
         self._rate += rate
         self._count += 1
-        self.points += 1
         if self._count < self.size:
             return False
+        self.points += self._count
         self.means.append((self._loss / self._count, self._rate / self._count))
         self._loss = self._rate = 0.0
         self._count = 0
@@ -115,17 +115,20 @@ class Plateau(Rule):
 
     def observe(self, sample: Sample, view: RunView) -> Finding | None:
         """One logged point."""
-        loss = sample.values.get("loss")
+        values = sample.values
+        loss = values.get("loss")
         if loss is None or not math.isfinite(loss) or view.kind in ("rl", "gan"):
             return None
         if loss <= 0.0:
             self.memory = _Blocks()
             return None
-        rate = sample.values.get("lr_scheduled", 1.0)
-        blocks, p = self.memory, self.params
-        if not blocks.push(math.log(loss), math.log(rate) if 0.0 < rate < math.inf else 0.0) or blocks.points < p.points:
+        rate = values.get("lr_scheduled", 1.0)
+        blocks = self.memory
+        if not blocks.push(math.log(loss), math.log(rate) if 0.0 < rate < math.inf else 0.0):
             return None
-        means = blocks.means
+        p, means = self.params, blocks.means
+        if blocks.points < p.points:
+            return None
         if len(means) < FROM_BLOCKS or (view.total is not None and sample.step > p.end * view.total):
             return None
         stretch = means[-int(p.share * len(means)) :]
