@@ -71,6 +71,8 @@ class Player:
         view, engine, rate = self.view, self.engine, self._present.rate
         view.goal, view.better = story.goal, "higher" if story.better == "higher" else "lower"
         view.in_session = story.timed
+        if not story.timed:  # nothing can be said of silences
+            engine.use([rule for rule in engine.rules if rule is not self._stalled])
         for item in story.items:
             if isinstance(item, Sample):
                 self.samples += 1
