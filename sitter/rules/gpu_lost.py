@@ -84,9 +84,11 @@ class GpuLost(Rule):
         if gpu.note.startswith(LOST):
             return self._gone(gpu, view) if gpu.uuid not in self._lost and self._is_ours(gpu) else None
         if gpu.uuid in self._lost and gpu.temp is not None:
+            key = self._lost.pop(gpu.uuid)
+            self._open.remove(key)
             return self.found(
-                "info", f"GPU {gpu.index} ({gpu.name}) answers again", step=view.step or 0, branch=view.branch,
-                key=self._lost.pop(gpu.uuid), evidence={RECOVERED: 1, "gpu": gpu.index},
+                "info", f"GPU {gpu.index} ({gpu.name}) answers again", step=view.step or 0, branch=view.branch, key=key,
+                evidence={RECOVERED: 1, "gpu": gpu.index},
             )  # fmt: skip
         return None if gpu.ecc_errors is None else self._counted(gpu, gpu.ecc_errors, view, now)
 

@@ -80,7 +80,7 @@ class LossScaleCollapse(TroubleRule):
             return None
         doublings, changes = math.log2(scale / before), m.changes
         changes.append((sample.step, doublings))
-        while changes[0][0] <= sample.step - p.steps:
+        while changes[0][0] < sample.step and changes[0][0] <= sample.step - p.steps:
             changes.popleft()
         m.lowest = min(m.lowest, scale)
         if doublings > 0.0:

@@ -83,7 +83,7 @@ def span(text: str) -> tuple[float, Literal["steps", "seconds"]]:
     try:
         if len(words) == 2 and words[1] in ("step", "steps") and int(words[0]) > 0:
             return float(int(words[0])), "steps"
-        seconds = duration(text) if text.strip()[-1].isalpha() else 0.0
+        seconds = duration(text) if text.strip()[-1:].isalpha() else 0.0
     except ValueError:
         seconds = 0.0
     if not 1.0 <= seconds < 1e9:

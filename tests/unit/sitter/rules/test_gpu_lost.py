@@ -87,3 +87,12 @@ def test_every_xid_has_words_for_people(code):
     assert not then.endswith(".")
     assert str(code) in describe(code)
     assert str(code) in in_words(code)
+
+
+def test_what_answers_again_is_not_over_once_more_with_the_next_process():
+    story = Story()
+    story.look(note=LOST)
+    (over,) = story.look()
+    assert recovered(over)
+    story.rule.happened(Happening(1, 0, 1, 0, SessionStart(pid=2, host="h", branch=1)), story.view)
+    assert not story.look()

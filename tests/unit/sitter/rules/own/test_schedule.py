@@ -131,6 +131,7 @@ def test_a_step_that_is_past_is_past_and_another_branch_is_another() -> None:
     ("text", "says"),
     [
         ('every = "often"', "(line 2): every = 'often': expected steps or a length of time"),
+        ('every = " "', "every = ' ': expected steps or a length of time"),
         ('every = "0 steps"', "expected steps or a length of time"),
         ('every = "100"', "every = '100': expected steps or a length of time"),
         ("at = -5", "at = -5: expected a step"),
