@@ -16,18 +16,9 @@ class Sight:
     def refresh(self) -> None:
         """Every second, and at every event before the rules hear of it."""
         p, view, now = self._present, self._view, self._clock.monotonic()
-        start = p.session.start if p.session else None
-        if start is not None:
-            view.clips = start.clips
-            if start.kind != "supervised":  # what nobody said is taken from the names of what is logged
-                view.kind, view.kind_by_names = start.kind, False
-        if p.goal is not None:
-            view.goal, view.better = p.goal[0], "higher" if p.goal[1] == "higher" else "lower"
-        view.total, view.paused, view.step, view.steps_per_s = p.total, p.paused, p.step, p.rate.per_s()
-        view.branch = p.branch or 0
-        view.scales = {name: scale for name, (scale, _) in p.scales.items()}
+        tell(view, p)
+        view.step, view.branch, view.steps_per_s = p.step, p.branch or 0, p.rate.per_s()
         view.host, view.gpus = self._board.host, self._board.gpus
-        view.checkpoints = sorted(p.checkpoints.values(), key=lambda c: c.time or 0.0)
         view.safe_point_age = None if p.last_safe_point is None else max(0.0, now - p.last_safe_point)
         view.agent_age = None if p.pong_at is None else max(0.0, now - p.pong_at)
         view.state = self._life.state()
@@ -35,3 +26,17 @@ class Sight:
         view.started = p.session.clock[1] if p.session and p.session.clock else None
         if self._life.silent_yet:
             view.started, view.safe_point_age = self._life.since, None
+
+
+def tell(view: RunView, present: Present) -> None:
+    """What the run's events have said, whether it is live or replayed."""
+    start = present.session.start if present.session else None
+    if start is not None:
+        view.clips = start.clips
+        if start.kind != "supervised":  # what nobody said is taken from the names of what is logged
+            view.kind, view.kind_by_names = start.kind, False
+    if present.goal is not None:
+        view.goal, view.better = present.goal[0], "higher" if present.goal[1] == "higher" else "lower"
+    view.total, view.paused = present.total, present.paused
+    view.scales = {name: scale for name, (scale, _) in present.scales.items()}
+    view.checkpoints = sorted(present.checkpoints.values(), key=lambda c: c.time or 0.0)

@@ -7,6 +7,7 @@ from sitter.config import Config
 from sitter.control.dispatcher import Dispatcher
 from sitter.control.present import Present, Session
 from sitter.control.ruleset.build import build
+from sitter.control.sight import tell
 from sitter.grammar import spelled
 from sitter.model import EntryKind, Finding, Mode, Severity, Struct
 from sitter.replay.story import Began, Machine, Story
@@ -129,19 +130,8 @@ class Player:
 
     def _happening(self, h: Happening) -> None:
         """As the daemon does: the facts first, then the rules."""
-        present, view = self._present, self.view
-        present.happening(h)
-        start = present.session.start if present.session else None
-        if start is not None:
-            view.clips = start.clips
-            if start.kind != "supervised":  # what nobody said is taken from the names of what is logged
-                view.kind, view.kind_by_names = start.kind, False
-        if present.goal is not None:
-            view.goal, view.better = present.goal[0], "higher" if present.goal[1] == "higher" else "lower"
-        view.total, view.paused = present.total, present.paused
-        if present.scales:
-            view.scales = {name: scale for name, (scale, _) in present.scales.items()}
-        view.checkpoints = sorted(present.checkpoints.values(), key=lambda c: c.time or 0.0)
+        self._present.happening(h)
+        tell(self.view, self._present)
         self.engine.happened(h)
 
     def _lines(self, findings: list[Finding]) -> Iterator[Line]:
