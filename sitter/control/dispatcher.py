@@ -151,8 +151,10 @@ class Dispatcher:
         """Proposals that only wait for their delay, and that something graver contradicts, go. Those that wait for an answer stay."""
         for proposal in [p for p in self.proposals.values() if p.due is not None]:
             if why := why_of(proposal.finding):
-                self._drop(proposal, "withdrawn", f"outdone: {why}")
-                self._hands.refused(proposal.finding.rule)
+                act = [f.rule for f in everyone(proposal) if self.mode_of(f.rule) == "act"] or [proposal.finding.rule]
+                self._part(proposal, lambda finding, act=act: finding.rule in act, f"outdone: {why}")  # type: ignore[misc]
+                for rule in act:
+                    self._hands.refused(rule)
 
     def _propose(self, finding: Finding, due: float | None) -> None:
         if any(f.key == finding.key and finding.key for p in self.proposals.values() for f in everyone(p)):
@@ -183,27 +185,38 @@ class Dispatcher:
     def _leave(self, gone: Callable[[Finding], bool], why: str) -> None:
         """These findings propose nothing any more. A proposal that others make as well stays theirs."""
         for proposal in [p for p in self.proposals.values() if any(gone(f) for f in everyone(p))]:
-            rest = without(proposal, gone, lambda rule: self.mode_of(rule) == "act")
-            if rest is None:
-                self._drop(proposal, "withdrawn", why)
-                continue
-            for finding in [f for f in everyone(proposal) if gone(f)]:
-                self._hands.log("proposal", finding, "left", f"{proposal.id}: {why}; rule {rest.finding.rule} proposes it still")
-            self._add(rest)
-            self._save()
+            self._part(proposal, gone, why)
+
+    def _part(self, proposal: Proposal, gone: Callable[[Finding], bool], why: str) -> None:
+        rest = without(proposal, gone, lambda rule: self.mode_of(rule) == "act")
+        if rest is None:
+            self._drop(proposal, "withdrawn", why)
+            return
+        for finding in [f for f in everyone(proposal) if gone(f)]:
+            self._hands.log("proposal", finding, "left", f"{proposal.id}: {why}; rule {rest.finding.rule} proposes it still")
+        self._add(rest)
+        self._save()
 
     # -- from time and the operator --------------------------------------------------------------------------------------
 
     def tick(self, *, present: bool = True) -> None:
         """Do what was due and not vetoed. Not ``present``: records are missing that may say that it is no longer true; it waits."""
         due = [id_ for id_, at in self._due.items() if at <= self._clock.monotonic()] if present else []
-        for proposal in [self.proposals[id_] for id_ in due]:
-            self._drop(proposal, "due", "its delay has passed without a veto")
-            if not self._held_back(proposal.finding):
-                self._do(proposal.finding, f"rule:{proposal.finding.rule}", proposal.also)
+        for id_ in due:
+            if id_ in self.proposals:  # else one that was due before it has done the same
+                self._come_due(self.proposals[id_])
         for rule in [rule for rule in self.snoozed if not self._is_snoozed(rule)]:
             del self.snoozed[rule], self._wakes[rule]
             self._hands.keep("snoozed", self.snoozed)
+
+    def _come_due(self, proposal: Proposal) -> None:
+        """Nobody has vetoed it. Where its rule may not act now, what the others propose stays."""
+        finding = proposal.finding
+        if not self._held_back(finding):
+            self._drop(proposal, "due", "its delay has passed without a veto")
+            self._do(finding, f"rule:{finding.rule}", proposal.also)
+        else:
+            self._part(proposal, lambda f: f.rule == finding.rule, "its delay has passed, and it may not act now")
 
     def by_hand(self, action: Proposable) -> None:
         """The operator asked for it: that is never outdone, and outdoes what rules want against it."""

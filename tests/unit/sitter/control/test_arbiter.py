@@ -314,6 +314,55 @@ def test_one_that_may_act_after_a_delay_takes_over_what_another_asked_and_leaves
     assert not after.dispatcher.proposals
 
 
+@pytest.mark.parametrize("hand", [True, False])
+def test_what_is_asked_stays_asked_where_the_one_that_may_act_is_outdone(hand):
+    world = World()
+    asking(world, "one")
+    world.found("one", DOWN)
+    world.found("slow", DOWN)
+    world.clock.advance(90)
+    if hand:
+        world.dispatcher.by_hand(UP)
+    else:
+        world.found("other", UP, severity="critical")
+    world.clock.advance(31)
+    world.dispatcher.tick()
+    (proposal,) = world.dispatcher.proposals.values()
+    assert (proposal.id, proposal.finding.rule, proposal.also, proposal.due) == ("p1", "one", [], None)
+    assert world.acted == ([] if hand else ["other"])
+    assert world.hands.refusals == ["slow"]
+
+
+def test_what_a_spent_budget_keeps_one_from_doing_another_still_asks():
+    world = World()
+    asking(world, "one")
+    world.found("one", STOP)
+    world.found("slow", SAME)
+    world.dispatcher.settings["slow"] = msgspec.structs.replace(world.dispatcher.settings["slow"], limit=(0, 3600.0))
+    world.hands.budget_spent = lambda finding: None
+    world.clock.advance(121)
+    world.dispatcher.tick()
+    (proposal,) = world.dispatcher.proposals.values()
+    assert (proposal.id, proposal.finding.rule, proposal.due) == ("p1", "one", None)
+    assert not world.acted
+
+
+def test_two_that_are_due_at_once_and_are_the_same_are_done_once():
+    world = World()
+    asking(world, "one")
+    world.dispatcher.settings["other"] = msgspec.structs.replace(world.dispatcher.settings["other"], delay=120.0)
+    world.found("one", STOP)
+    world.found("slow", SAME, key="a")
+    world.found("slow", SAME, key="b")  # a second trouble of the same rule is a proposal of its own
+    world.dispatcher.withdrawn("a", "no longer true")
+    world.found("other", SAME)
+    assert {p.id: p.finding.rule for p in world.dispatcher.proposals.values()} == {"p1": "other", "p2": "slow"}
+    world.clock.advance(121)
+    world.dispatcher.tick()
+    assert world.acted == ["slow"]
+    assert not world.dispatcher.proposals
+
+
 def test_what_another_rule_has_just_done_is_not_done_again_nor_asked_for():
     world = World()
     world.found("one", DOWN)
