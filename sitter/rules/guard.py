@@ -28,7 +28,7 @@ class Guard(Rule):
     It trips when the loss, the validation loss or the gradient norm is not finite; when the loss stands far above its usual level (more
     than 8 robust standard deviations, on a log scale, and 1.2 ×, above the median of the last 40 points) in 2 of the last 3 points;
     when it stands 8 × above it and above where the run began; when the gradient norm does (8 deviations and 10 ×); or when training
-    and validation loss both stand 1.3 × above the best they have been.
+    and validation loss both stand 1.3 × above the best they have been, at a rate that was not raised since.
 
     Most spikes heal. A loss that is finite, less than 8 × its usual level, and high for the first time is waited with, 5 logged points
     at a time, as long as it comes down by a quarter of what it stands too high; meanwhile no snapshot is overwritten.
