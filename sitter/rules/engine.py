@@ -289,14 +289,14 @@ class Engine:
 
     def _each(self, method: str, *args: Any) -> list[Finding]:
         findings, self._pending = self._pending, []
+        began = time.perf_counter()
         for rule in self._with(method):
-            began = time.perf_counter()
             try:
                 found = getattr(rule, method)(*args)
             except Exception as e:  # noqa: BLE001
                 findings.append(self._switched_off(rule, e))
                 continue
-            self._took(rule.name, began)
+            began = self._took(rule.name, began)
             if found is not None:
                 findings.append(found)
         return findings
@@ -307,11 +307,15 @@ class Engine:
         self._took(rule.name, began)
         return found
 
-    def _took(self, name: str, began: float) -> None:
-        timing, seconds = self.timings[name], time.perf_counter() - began
+    def _took(self, name: str, began: float) -> float:
+        """Until now, which is returned: there the next begins."""
+        now = time.perf_counter()
+        timing, seconds = self.timings[name], now - began
         timing.calls += 1
         timing.seconds += seconds
-        timing.worst = max(timing.worst, seconds)
+        if seconds > timing.worst:
+            timing.worst = seconds
+        return now
 
     def _switched_off(self, rule: Rule, error: Exception) -> Finding:
         why = f"{type(error).__name__}: {error}"
