@@ -44,6 +44,8 @@ class Standing(msgspec.Struct, kw_only=True):
 
     order: Given
     sent: float
+    held: bool = False
+    """Not sent yet: it is to be known to the next daemon first."""
     there: bool = False
     """Whether a socket took it; nothing is known of its arrival."""
     done: list[Done]
@@ -91,7 +93,7 @@ class Orders:
             id=secrets.token_hex(6), session=session, action=action, deadline=deadline, branch=branch, by=by, at=at
         )
         order = Given(command=command, given=now, finding=finding)
-        standing = Standing(order=order, sent=now, done=[done] if done else [])
+        standing = Standing(order=order, sent=now, held=True, done=[done] if done else [])
         self._standing[command.id] = standing
         self._save()
         when_safe(lambda: self._send_now(standing))
@@ -99,6 +101,7 @@ class Orders:
 
     def _send_now(self, standing: Standing) -> None:
         if standing.command.id in self._standing:
+            standing.held, standing.sent = False, self._clock.monotonic()
             standing.there = self._send(standing.command)
 
     def restore(self, kept: dict[str, Any] | None, done: Callable[[Given], Done]) -> list[Given]:
@@ -120,7 +123,7 @@ class Orders:
         """The agent has spoken: what could not be sent before goes now. Its two sockets connect one after the other, and a short run
         would be over before ``RESEND_S`` is."""
         for standing in self._standing.values():
-            if not standing.there and self._clock.monotonic() < standing.command.deadline:
+            if not (standing.there or standing.held) and self._clock.monotonic() < standing.command.deadline:
                 standing.sent = self._clock.monotonic()
                 standing.there = self._send(standing.command)
 
@@ -160,7 +163,7 @@ class Orders:
                 self._save()
                 for done in standing.done:
                     done(None)
-            elif now - standing.sent >= RESEND_S and now < standing.command.deadline:
+            elif not standing.held and now - standing.sent >= RESEND_S and now < standing.command.deadline:
                 standing.sent = now
                 standing.there = self._send(standing.command)
 

@@ -30,6 +30,22 @@ def test_an_order_is_sent_again_until_it_is_answered_and_only_its_id_tells_that_
     assert len(sent) == 2
 
 
+def test_what_waits_for_the_disk_is_not_sent_before_it_is_there_however_long_that_takes():
+    clock, sent, orders = make()
+    safe = []
+    command = orders.give(HALVE, session="s", by="rule:mine", when_safe=safe.append)
+    clock.advance(3 * RESEND_S)
+    orders.tick()
+    orders.agent_is_there()
+    assert sent == []
+    safe[0]()
+    orders.tick()
+    assert sent == [command]
+    clock.advance(RESEND_S)
+    orders.tick()
+    assert sent == [command, command]
+
+
 def test_the_second_way_of_an_outcome_is_no_news():
     _, _, orders = make()
     told = []
