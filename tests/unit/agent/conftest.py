@@ -1,6 +1,7 @@
 """A real agent in a directory of its own, and the daemon's side of its sockets in the hands of the test."""
 
 import itertools
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -29,6 +30,12 @@ def until(what: Callable[[], Any], timeout: float = 60.0) -> Any:
             return answer
         time.sleep(0.001)
     raise AssertionError(f"never so within {timeout} s")
+
+
+def agents_threads() -> set[str]:
+    """Names of the threads of ours that run in this process. Those of a daemon's parts, which other tests try here too, are not ours."""
+    of = {t.name: getattr(t, "_target", None) for t in threading.enumerate()}
+    return {name for name, target in of.items() if getattr(target, "__module__", "").startswith("sitter_agent")}
 
 
 class Run:

@@ -16,7 +16,7 @@ from torch import nn
 import sitter_agent
 from sitter_wire.commands import SetKnob
 from sitter_wire.events import GoodBye
-from tests.unit.agent.conftest import Run, until
+from tests.unit.agent.conftest import Run, agents_threads, until
 
 TOO_MANY = 200
 
@@ -95,7 +95,7 @@ def test_starting_again_and_again_leaves_no_descriptors_threads_or_hooks_behind(
             turn(model, optimizer, micro)
             agent.log(loss=1.0)
         agent.close()
-        until(lambda: not any(t.name.startswith("sitter") for t in threading.enumerate()))  # the last to go has a descriptor
+        until(lambda: not agents_threads())  # the last to go has a descriptor
         gc.collect()
         return len(list(Path("/proc/self/fd").iterdir())), threading.active_count(), len(optimizer._optimizer_step_pre_hooks)
 

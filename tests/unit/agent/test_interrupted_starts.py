@@ -7,7 +7,6 @@ import gc
 import os
 import signal
 import sys
-import threading
 from pathlib import Path
 
 import pytest
@@ -18,7 +17,7 @@ from sitter_agent import held_back
 from sitter_agent.launcher import is_held
 from sitter_agent.session import _descriptors, _holders
 from sitter_wire.events import GoodBye
-from tests.unit.agent.conftest import Quadratic, Run, until
+from tests.unit.agent.conftest import Quadratic, Run, agents_threads, until
 
 OURS = (str(Path(agents.__file__).parent), str(Path(sys.modules["sitter_wire.places"].__file__).parent))
 
@@ -55,17 +54,13 @@ class CtrlC:
 
 def descriptors() -> list[str]:
     """What each is of, the numbers of pipes and sockets left out, once nothing of ours runs any more."""
-    assert until(lambda: not threads())  # the one that waits for signals closes its end of a pipe itself
+    assert until(lambda: not agents_threads())  # the one that waits for signals closes its end of a pipe itself
     gc.collect()  # a session's segments stay mapped for as long as somebody may read them
     found = []
     for path in Path("/proc/self/fd").iterdir():
         with contextlib.suppress(FileNotFoundError):  # it was the one of this look
             found.append(str(path.readlink()).partition(":[")[0])
     return sorted(found)
-
-
-def threads() -> set[str]:
-    return {t.name for t in threading.enumerate() if t.name.startswith("sitter")}
 
 
 def handlers() -> list[object]:
@@ -84,7 +79,7 @@ def place(tmp_path, monkeypatch):
 
 
 def nothing_is_left(where: str, run: Path | None = None) -> None:
-    assert until(lambda: not threads(), 20.0), where
+    assert until(lambda: not agents_threads(), 20.0), where
     assert not _descriptors, where
     assert not _holders, where
     assert held_back._present is None, where
