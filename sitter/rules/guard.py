@@ -41,8 +41,9 @@ class Guard(Rule):
 
     At most 3 rollbacks an hour; after that it watches. A value that is not finite while the model is (a skipped step of mixed
     precision) leads to nothing. With ``kind="rl"`` or ``"gan"`` only values that are not finite act, since there the loss jumps by
-    nature; with clipped gradients, or a gradient norm that is logged less than every 10th step, a gradient spike alone does not act. It
-    needs a loss (or a gradient norm) that is logged; with a sparsely logged one it is as slow as the log, and says so.
+    nature; with clipped gradients, with a gradient norm that is logged less than every 10th step, and below 100 × its usual level a
+    gradient spike alone does not act: the loss must be suspicious too. It needs a loss (or a gradient norm)
+    that is logged; with a sparsely logged one it is as slow as the log, and says so.
 
     What is tried on: five kinds of faults on small real tasks, and 291 published logs of healthy runs, see
     ``tests/benchmarks/guard_offline.py``.

@@ -32,6 +32,11 @@ DENSE_GAP = 10
 most likely not seen many others, which did no harm: then the loss must agree. (A second spike is no evidence either: of 291 published
 healthy runs one had two within three points, and did not care.)"""
 
+GRAD_ALONE = 100.0
+"""A spike of the gradient norm that stands not so many times above its usual level needs a loss that is suspicious too. Every long training
+has a batch now and then whose gradient is some ten times as large, and an adaptive optimizer or the next batches take it back; the loss
+says so at once if they do not."""
+
 EARLY_RUIN = 2
 """Points at the very start that stand ``loss_factor`` × above the first: nothing is usual yet, and this is no way to begin."""
 
@@ -271,6 +276,8 @@ class Signs(Memory):
             every = max(every, self.grad_steps[-1] - self.grad_steps[-2])
         if every > DENSE_GAP and not (self.far and self.far[-1]):
             return sign._replace(acts=False, why_not=f"grad_norm is logged every {every} steps: a spike alone says little")
+        if sign.factor < GRAD_ALONE and not self.loss_odd and "loss" in self.seen:
+            return sign._replace(acts=False, why_not="the loss is as usual")
         if view.clips and not self.loss_odd:
             return sign._replace(acts=False, why_not="gradients are clipped: a spike alone does no harm")
         return sign
