@@ -18,6 +18,10 @@ SILENT_S = 3.0
 LOCK_WAITS = 50.0
 """A thread that waits for the interpreter's lock wakes every 5 ms to ask for it (``sys.getswitchinterval``): 200 times a second."""
 
+STARVED_LOCK_WAITS = 5.0
+"""Where others want the cores too it gets to ask less often. Beside a main thread that computes so few are enough: a control thread that
+has said nothing for seconds has no other reason to wake."""
+
 BUSY_CORES = 0.05
 """Of the process with its children: what monitors and progress bars take lies below."""
 BUSY_MAIN_CORES = 0.01
@@ -91,8 +95,9 @@ def _hung(signs: Signs) -> Diagnosis:
     v = signs.vitals
     if v is not None and v.state == "D":
         return Diagnosis("hung", f"it is inside a disk or driver call that cannot be broken off ({v.waits_in or 'unknown'})")
-    if v is not None and v.lock_waits is not None and v.lock_waits >= LOCK_WAITS:
-        does = "computes" if (v.main_cpu or 0.0) >= BUSY_CORES else "waits"
+    computes = v is not None and (v.main_cpu or 0.0) >= BUSY_CORES
+    if v is not None and v.lock_waits is not None and v.lock_waits >= (STARVED_LOCK_WAITS if computes else LOCK_WAITS):
+        does = "computes" if computes else "waits"
         return Diagnosis("hung", f"C code that {does} keeps Python's interpreter lock (GIL)")
     return Diagnosis("hung", f"no thread of it answers; {figures(signs)}")
 

@@ -32,9 +32,19 @@ def until(what: Callable[[], Any], timeout: float = 60.0) -> Any:
     raise AssertionError(f"never so within {timeout} s")
 
 
+_EARLIER: set[threading.Thread] = set()
+"""Those that ran when the present test began: another's."""
+
+
+@pytest.fixture(autouse=True)
+def _others_threads():
+    _EARLIER.clear()
+    _EARLIER.update(threading.enumerate())
+
+
 def agents_threads() -> set[str]:
-    """Names of the threads of ours that run in this process. Those of a daemon's parts, which other tests try here too, are not ours."""
-    of = {t.name: getattr(t, "_target", None) for t in threading.enumerate()}
+    """Names of the threads of agents that this test has begun and that still run."""
+    of = {t.name: getattr(t, "_target", None) for t in threading.enumerate() if t not in _EARLIER}
     return {name for name, target in of.items() if getattr(target, "__module__", "").startswith("sitter_agent")}
 
 

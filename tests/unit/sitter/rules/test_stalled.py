@@ -144,3 +144,16 @@ def test_after_the_loop_it_has_an_hour():
 )
 def test_the_causes_are_told_apart(signs, cause):
     assert diagnose(signs).cause == cause
+
+
+@pytest.mark.parametrize(
+    ("main_cpu", "lock_waits", "says"),
+    [
+        (0.9, 190.0, "C code that computes"), (0.0, 190.0, "C code that waits"), (0.0, 8.0, "no thread of it answers"),
+        (0.11, 8.0, "C code that computes"),  # on a machine where others want the cores
+        (0.11, 1.0, "no thread of it answers"),
+    ],
+)  # fmt: skip
+def test_who_keeps_the_interpreters_lock(main_cpu, lock_waits, says):
+    signs = Signs(silent=40.0, vitals=msgspec.structs.replace(STILL, cpu=main_cpu, main_cpu=main_cpu, lock_waits=lock_waits))
+    assert says in diagnose(signs).evidence
