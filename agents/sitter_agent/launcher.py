@@ -189,7 +189,7 @@ def _waited(process: "subprocess.Popen[bytes]", seconds: float) -> int:
             look()
     except subprocess.TimeoutExpired:
         raise  # slow, and maybe there later
-    except BaseException:
+    except BaseException:  # Ctrl-C too: raised again, once the daemon that was begun is ended
         process.terminate()  # what it has sent into the background finds nobody to report to, and ends
         process.wait()
         raise

@@ -41,5 +41,5 @@ def _tell(due: list[Told], *, safe: bool) -> None:
     for told in due:
         try:
             told(safe)
-        except Exception:
+        except Exception:  # who is told is another part: its bug must not keep the others from being told
             log.exception("telling whether it is on disk")

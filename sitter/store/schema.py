@@ -136,7 +136,7 @@ def migrate(
             connection.execute(f"PRAGMA user_version = {number}")
             connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
             connection.execute("COMMIT")
-        except BaseException:
+        except BaseException:  # whatever it was, no half of a migration stays; raised again
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
             raise

@@ -250,7 +250,7 @@ class Writer:
                     ending = ending or time.monotonic() + _CLOSE_WITHIN / 2
                     if not (retry or self._queue) or self.gone or time.monotonic() > ending:
                         break
-        except BaseException:
+        except BaseException:  # said before the thread ends, whatever ends it; raised again
             self.trouble = "the history's thread ended by an error of its own: nothing is stored any more; see daemon.log, and start again"
             log.exception("sitter-store ended")
             raise
@@ -373,7 +373,7 @@ class Writer:
         self._promises.kept(self._done)
         try:
             self._on_commit(advanced)
-        except Exception:
+        except Exception:  # what is told of a commit is another part: its bug must not undo what is stored
             log.exception("after a commit")
         return True
 
