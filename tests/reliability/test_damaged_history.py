@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from sitter.locks import holder
 from sitter.store.aside import aside
 from sitter_wire.places import RunDir
 
@@ -73,10 +74,13 @@ def test_a_damaged_history_is_moved_aside_at_the_start(sitter, script, start, tm
     watched(tmp_path, 1)  # before anybody asks: whoever looks at a run without a daemon holds the daemon's lock meanwhile
     status = sitter.until(lambda s: s["daemon"] and s["state"] == "running" and s["step"] > 100)
     run = RunDir(tmp_path / "sitter-runs" / "x")
+    training.send_signal(signal.SIGSTOP)  # else its agent may have started the next daemon before the damage is done
     os.kill(status["daemon"]["pid"], signal.SIGKILL)
+    until(lambda: holder(run.daemon_lock) is None)
     sqlite3.connect(run.history).execute("PRAGMA wal_checkpoint(TRUNCATE)").connection.close()  # else SQLite mends it all from the WAL
     damage(run.history)
     damaged = run.history.read_bytes()
+    training.send_signal(signal.SIGCONT)
     watched(tmp_path, 2)
     # The agent starts the next daemon by itself, within seconds.
     later = sitter.until(lambda s: s["daemon"] and s["daemon"]["pid"] != status["daemon"]["pid"] and s["step"] > status["step"] + 100)
