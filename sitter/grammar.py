@@ -316,8 +316,8 @@ def completions(line: str, known: Known) -> list[str]:
             options = [o for o in ("--to", "--replay") if o not in head]
         case "stop", 1:
             options = ["--now"]
-        case "pause", 1:
-            options = ["--hold"]
+        case "pause", _:
+            options = [o for o in ("--hold", "--free") if o not in head]
         case ("approve" | "veto"), 1:
             options = known.proposals
         case "snooze", 1:

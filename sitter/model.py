@@ -308,7 +308,7 @@ class Marker(Struct, frozen=True):
     """Something to draw on a curve at ``x`` (in the curve's axis)."""
 
     x: float
-    kind: Literal["checkpoint", "knob", "incident", "restore", "note"]
+    kind: Literal["checkpoint", "knob", "incident", "restore", "restart", "note"]
     text: str = ""
 
 

@@ -13,7 +13,9 @@ LEFT, RIGHT, TOP, BOTTOM = 72, 28, 108, 64
 INK, MUTED, GRID, PAPER = "#1f2933", "#66717d", "#e6e9ed", "#ffffff"
 COLORS = ("#2563a8", "#d9480f", "#2f9e44", "#7048a8", "#b8860b", "#0b7285")
 """Blue and vermilion first: told apart with every common colour blindness (Okabe & Ito 2008)."""
-MARKS = {"incident": "#c92a2a", "restore": "#2f9e44", "knob": "#7048a8", "checkpoint": "#66717d", "note": "#66717d"}
+MARKS = {
+    "incident": "#c92a2a", "restore": "#2f9e44", "restart": "#0b7285", "knob": "#7048a8", "checkpoint": "#66717d", "note": "#66717d",
+}  # fmt: skip
 SMOOTH = 0.02
 """Share of the curve's length that the smooth line averages over."""
 
@@ -177,6 +179,8 @@ def _sign(canvas: Canvas, kind: str, at: Xy, color: str) -> None:
         _cross(canvas, at, color)
     elif kind == "restore":  # points back, to where the run went
         canvas.area([(x - 8, y), (x + 5, y - 7), (x + 5, y + 7)], color)
+    elif kind == "restart":  # points on, from where the next process began
+        canvas.area([(x + 8, y), (x - 5, y - 7), (x - 5, y + 7)], color)
     elif kind == "knob":
         canvas.area([(x - 7, y - 6), (x + 7, y - 6), (x, y + 7)], color)
     else:

@@ -28,6 +28,10 @@ footer { margin-top: 3rem; color: var(--muted); font-size: 0.85rem; }
 """
 
 
+SIGNS = "Grey: what a rollback or restart left behind. ✖ incident, ◀ back to here, ▶ started again from here, ▼ knob changed, ◆ note."
+"""On the pictures."""
+
+
 def page(facts: Facts, pictures: Sequence[Picture]) -> str:
     """The whole document."""
     parts = [f"<h1>{_safe(words.title(facts))}</h1>", _list(words.head(facts))]
@@ -39,7 +43,7 @@ def page(facts: Facts, pictures: Sequence[Picture]) -> str:
     if facts.incidents:
         parts += ["<h2>Incidents</h2>", _table(words.INCIDENT_ROW, [words.incident_row(i) for i in facts.incidents])]
     parts += ["<h2>Totals</h2>", _list(words.sums(facts)), "<h2>Methods</h2>", f"<blockquote>{_safe(words.methods(facts))}</blockquote>"]
-    parts.append("<footer>sitter report. Grey: what a rollback left behind. ✖ incident, ◀ back to here, ▼ a knob was changed.</footer>")
+    parts.append(f"<footer>sitter report. {_safe(SIGNS)}</footer>")
     title = _safe(words.title(facts))
     return (
         f'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<meta name="viewport" content="width=device-width">\n'

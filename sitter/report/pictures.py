@@ -17,7 +17,7 @@ Axis = Literal["step", "hours", "tokens"]
 LABELS = {"step": "step", "hours": "hours since the run began", "tokens": "tokens"}
 COLUMNS = 1200
 GREY = "#b8bfc7"
-MARKED = ("incident", "restore", "knob", "note")
+MARKED = ("incident", "restore", "restart", "knob", "note")
 NOISY = ("loss", "grad_norm")
 SMOOTHED = 300
 """Columns from which on a noisy signal is drawn as a band with its mean."""
@@ -80,7 +80,9 @@ def _drawn(wanted: Wanted, data: Curves, x_label: str, across: Callable[[float],
     marks = [_moved(mark, across) for mark in data.markers if mark.kind in MARKED][-MOST_MARKS:]
     bounds = [y for s in own for y in s.y if math.isfinite(y)]
     log_y = bool(bounds) and min(bounds) > 0 and (wanted.log_y or max(bounds) > WIDE * median(bounds))
-    signs = [Marker(x=mark.x, kind=mark.kind) for mark in marks]  # what they say stands in the table
+    across_all = [x for one in (*grey, *own) for x in one.x]
+    least, most = min(across_all), max(across_all)  # a column's x is its middle: what lies in the outer halves of the first and last stays
+    signs = [Marker(x=min(max(mark.x, least), most), kind=mark.kind) for mark in marks]  # what they say stands in the table
     return svg([*grey, *own], signs, wanted.title, x_label=x_label, log_y=log_y, y_max=_ceiling(own, log_y))
 
 

@@ -2,7 +2,7 @@
 
 import math
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Literal
 
 import msgspec
@@ -119,7 +119,7 @@ def curves(connection: sqlite3.Connection, query: GetCurves, present: Sequence[S
 
 
 def markers(connection: sqlite3.Connection, scene: Scene, lo: float, hi: float) -> list[Marker]:
-    """Checkpoints, knobs, incidents, restores and the operator's notes within [lo, hi], in order."""
+    """Checkpoints, knobs, incidents, restores, restarts and the operator's notes within [lo, hi], in order."""
     by_step = scene.axis.by_step
 
     def at(step: int, wall: float | None) -> float:
@@ -145,6 +145,7 @@ def markers(connection: sqlite3.Connection, scene: Scene, lo: float, hi: float) 
                 out.append(Marker(x=at(step, wall), kind="knob", text=f"{knob.knob} {knob.old:g} → {knob.new:g}"))
         except msgspec.ValidationError:
             continue  # kept for a version that understands it; damage is another error
+    out += [Marker(x=at(step, wall), kind="restart", text=text) for step, wall, text in _restarts(connection)]
     rows = connection.execute("SELECT onset, began, text FROM incidents ORDER BY id DESC LIMIT ?", (MOST_MARKERS,))
     out += [Marker(x=at(onset, began), kind="incident", text=text) for onset, began, text in rows]
     rows = connection.execute(
@@ -153,3 +154,12 @@ def markers(connection: sqlite3.Connection, scene: Scene, lo: float, hi: float) 
     )
     out += [Marker(x=at(step, wall), kind="note", text=text) for step, wall, text in rows]
     return sorted((m for m in out if lo <= m.x <= hi), key=lambda m: m.x)
+
+
+def _restarts(connection: sqlite3.Connection) -> Iterator[tuple[int, float | None, str]]:
+    """Of each branch that began with another process: from which step it went on, when, and in words."""
+    before: str | None = None
+    for session, step, wall in connection.execute("SELECT session, parent_step, started FROM branches ORDER BY branch").fetchall():
+        if before is not None and session != before:
+            yield step or 0, wall, "started again from the beginning" if step is None else f"started again from step {step}"
+        before = session

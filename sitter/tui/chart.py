@@ -21,7 +21,7 @@ that the days after it would lie in two rows. What is cut off is seen to come fr
 
 MARKS = {
     "checkpoint": ("◆", "m-checkpoint", "checkpoint"), "note": ("✎", "m-note", "note"), "knob": ("▼", "m-knob", "knob"),
-    "restore": ("↺", "m-restore", "restored"), "incident": ("✖", "m-incident", "incident"),
+    "restore": ("↺", "m-restore", "restored"), "restart": ("↻", "m-restore", "started again"), "incident": ("✖", "m-incident", "incident"),
 }  # fmt: skip
 """Sign, style and word of a marker; a later kind covers an earlier one in the same cell."""
 

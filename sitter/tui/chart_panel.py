@@ -12,8 +12,8 @@ class ChartPanel(Panel):
 
     HELP = (
         "The blue line is the loss, smoothed; the band behind it the lowest and highest value in each column, so no spike"
-        " is hidden. Orange is the goal, violet below it the rate. ◆ checkpoint, ▼ knob, ↺ restored, ✖ incident, ✎ note; "
-        "a red × at the top marks nan or inf; dim red is what a restore left behind; dashed is the run given by --ref. x "
+        " is hidden. Orange is the goal, violet below it the rate. ◆ checkpoint, ▼ knob, ↺ restored, ↻ started again, ✖ incident,"
+        " ✎ note; a red × at the top marks nan or inf; dim red is what a restore left behind; dashed is the run given by --ref. x "
         "changes the axis, y the height (recent leaves out the first 6 %, where a loss falls most), b the band, + - zoom,"
         " ← → move, 0 shows all."
     )

@@ -8,7 +8,7 @@ from sitter.tui.view import View
 
 SIGNS = {
     "finding": ("▲", "warn"), "proposal": ("?", "warn"), "command": ("▸", "info"), "outcome": ("✔", "good"), "incident": ("✖", "bad"),
-    "checkpoint": ("◆", "m-checkpoint"), "note": ("✎", "m-note"), "restart": ("↺", "info"),
+    "checkpoint": ("◆", "m-checkpoint"), "note": ("✎", "m-note"), "restart": ("↻", "info"),
 }  # fmt: skip
 
 
@@ -21,7 +21,7 @@ class LogbookPanel(Panel):
 
     TITLE = "logbook"
     HELP = (
-        "What happened, newest first: ▲ finding, ? proposal, ▸ command, ✔ outcome, ✖ incident, ◆ checkpoint, ✎ note, ↺ "
+        "What happened, newest first: ▲ finding, ? proposal, ▸ command, ✔ outcome, ✖ incident, ◆ checkpoint, ✎ note, ↻ "
         "restart. / finds, `:note TEXT` writes a line of your own, Enter enlarges and shows everything in full."
     )
     SIZE = 0

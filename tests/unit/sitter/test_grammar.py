@@ -115,6 +115,7 @@ def test_every_verb_has_a_usage_and_completes() -> None:
     assert grammar.completions("rollback --to ", known) == ["rollback --to 1200"]
     assert grammar.completions("rollback --replay --", known) == ["rollback --replay --to"]
     assert grammar.completions("snooze spike ", known) == ["snooze spike 30m", "snooze spike 2h", "snooze spike 1d"]
+    assert grammar.completions("pause ", known) == ["pause --hold", "pause --free"]
     assert grammar.completions("approve ", known) == ["approve p1"]
     assert grammar.completions("mode g", known) == ["mode guard"]
     assert grammar.completions("note x", known) == []

@@ -7,14 +7,16 @@ from html.parser import HTMLParser
 import pytest
 
 from sitter.errors import UsageError
+from sitter.plot import MARKS
 from sitter.report.facts import Facts, gather
 from sitter.report.markdown import markdown
 from sitter.report.page import page
 from sitter.report.pictures import pictures
 from sitter.report.words import UNTOUCHED, methods
 from sitter_wire.events import Restored, SessionStart
+from sitter_wire.queries import GetCurves
 from sitter_wire.records import Point
-from tests.unit.sitter.report.conftest import INFO, Past
+from tests.unit.sitter.report.conftest import INFO, WALL, Past
 
 
 def facts(past: Past) -> Facts:
@@ -159,6 +161,19 @@ def test_the_pages_hold_and_nothing_in_a_text_of_others_is_markup(troubled: Past
     assert "val_loss" in text
     tables = [line for line in text.splitlines() if line.startswith("| ")]
     assert {len(re.findall(r"(?<!\\)\|", line)) for line in tables if "operator" in line or "guard" in line} <= {8, 7}
+
+
+def test_a_restart_is_marked_on_the_curves_where_it_went_on(troubled: Past) -> None:
+    troubled.begin("c", SessionStart(pid=3, host="box", branch=3, goal="val_loss"), after_s=60.0)
+    began = troubled.wall()
+    troubled.steps(0, 50, 3)
+    drawn = troubled.done().curves(GetCurves(signals=["loss"], columns=60, abandoned=True))
+    said = [(m.x, m.text) for m in drawn.markers if m.kind == "restart"]
+    assert said == [(0.0, "started again from the beginning"), (599.0, "started again from step 599")]
+    by_hours = troubled.reader.curves(GetCurves(signals=["loss"], columns=60, axis="hours", abandoned=True)).markers
+    assert [m.x for m in by_hours if m.kind == "restart"][1:] == [pytest.approx((began - WALL / 1e9) / 3600)]
+    loss = next(p for p in pictures(troubled.reader, facts(troubled)) if p.name == "loss")
+    assert len([e for e in ET.fromstring(loss.svg).iter() if e.tag.endswith("polygon") and e.get("fill") == MARKS["restart"]]) == 2
 
 
 def test_what_was_left_behind_is_grey_and_the_rest_is_not(troubled: Past) -> None:

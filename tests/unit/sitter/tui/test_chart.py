@@ -187,15 +187,16 @@ def test_an_accuracy_has_an_axis_of_its_own() -> None:
 
 
 def test_markers_the_legend_and_what_was_left_behind() -> None:
-    marks = [Marker(x=float(x), kind=k) for x, k in ((10, "checkpoint"), (30, "knob"), (50, "incident"), (70, "restore"), (90, "note"))]  # type: ignore[arg-type]
+    kinds = ("checkpoint", "knob", "incident", "restore", "restart", "note")
+    marks = [Marker(x=15.0 * (1 + i), kind=kind) for i, kind in enumerate(kinds)]  # type: ignore[arg-type]
     left = curve("loss", [2.02] * 10, x=[float(i) for i in range(50, 60)], abandoned=True)
     data = curves(curve("loss", [2.0] * 100), left, markers=marks)
-    lines = draw(data, Look(lower=None), 120, 12)
+    lines = draw(data, Look(lower=None), 140, 12)
     text = text_of(lines)
-    for word in ("◆ checkpoint", "▼ knob", "✖ incident", "↺ restored", "✎ note", "left behind"):
+    for word in ("◆ checkpoint", "▼ knob", "✖ incident", "↺ restored", "↻ started again", "✎ note", "left behind"):
         assert word in text.splitlines()[0]
     row = text.splitlines()[-2]
-    assert [c for c in row if c != " "] == ["◆", "▼", "✖", "↺", "✎"]
+    assert [c for c in row if c != " "] == ["◆", "▼", "✖", "↺", "↻", "✎"]
     assert any(style == "gone" for line in lines[1:] for _, style in line)
 
 
