@@ -71,8 +71,7 @@ class Attempts:
         """Count progress. ``step``: None where this attempt told none; ``steps_known``: whether the run has ever told any."""
         last = self._list[-1]
         last["step"] = step
-        lived = last.get("ended", 0.0) - last["started"]
-        if (step is not None and step > (self.furthest or 0)) if steps_known else lived >= LIVED_S:
+        if (step is not None and step > (self.furthest or 0)) if steps_known else last.get("lived", 0.0) >= LIVED_S:
             self.furthest, self.without = step, 0
         else:
             self.without += 1

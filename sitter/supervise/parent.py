@@ -18,8 +18,8 @@ SIGINT call the restart off for the operator, SIGTERM and SIGUSR1 for a machine 
 training is being made takes that back. CALL_OFF to a living training means nothing: who sent it did not know yet that it lives.
 
 Files in the run directory: ``parent.pid`` (locked while it lives), ``train.pid``, ``attempts.json`` with ``--restart``, and at the very end
-``exit.json``: ``{"code", "signal", "time", "started", "mono", "boot", "pid", "error", "log", "oom_kills", "told", "attempts", "given_up",
-"called_off"}``.
+``exit.json``: ``{"code", "signal", "time", "started", "lived", "mono", "boot", "pid", "error", "log", "oom_kills", "told", "attempts",
+"given_up", "called_off"}``. How long it ``lived`` is by the monotonic clock: the other may have been set meanwhile.
 """
 
 import errno
@@ -133,7 +133,7 @@ class Parent:
             while True:
                 how = self._once(log, resume)
                 starts += 1
-                at_once = how["pid"] is None or how["time"] - how["started"] < self._grace
+                at_once = how["pid"] is None or how["lived"] < self._grace
                 if not attempts.most or (starts == 1 and at_once):
                     break
                 resume = self._again(how)
@@ -180,7 +180,7 @@ class Parent:
         if status == -signal.SIGUSR1:  # a notice that nothing in it took, and that came to it alone, is one all the same
             self._told = self._told or "SIGUSR1"
             self._over = self._over or "not started again: it was ended by SIGUSR1, a notice that its machine is going"
-        lived, error = time.time() - started, ""
+        lived, error = time.monotonic() - self._mono, ""
         if status > 0 and lived < AT_ONCE_S:
             said = last_words(self._run / LOG, since)
             error = f"the training ended at once (after {lived:.1f} s) with exit code {status}"
@@ -191,13 +191,13 @@ class Parent:
     def _how(self, log: int, since: int, started: float, kills: int | None, **more: Any) -> dict[str, Any]:
         now = oom_kills()
         killed = None if kills is None or now is None else max(0, now - kills)
-        times = {"time": time.time(), "started": started, "mono": time.monotonic(), "boot": boot_id()}
+        times = {"time": time.time(), "started": started, "lived": (mono := time.monotonic()) - self._mono, "mono": mono, "boot": boot_id()}
         return {**more, **times, "log": [since, os.fstat(log).st_size], "oom_kills": killed}
 
     def _again(self, how: dict[str, Any]) -> str:
         """The checkpoint to go on from (empty: from the start), after the pause. Raises OverError where it is not started again."""
         attempts = self._attempts
-        keep = {k: how[k] for k in ("code", "signal", "error", "log", "oom_kills")}
+        keep = {k: how[k] for k in ("code", "signal", "error", "log", "oom_kills", "lived")}
         attempts.over(ended=how["time"], **keep)
         if how["code"] == 0:
             raise OverError("")

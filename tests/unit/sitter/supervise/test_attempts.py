@@ -11,7 +11,7 @@ from sitter.supervise.attempts import ATTEMPTS, Attempts, oom_kills
 def crash(attempts: Attempts, step: int | None, *, lived: float = 2.0, steps_known: bool = True) -> str:
     """One attempt to its end: why there is no other, or what is said of the next."""
     attempts.began(7, 100.0, 0, "")
-    attempts.over(ended=100.0 + lived, code=1, signal=None)
+    attempts.over(ended=50.0, lived=lived, code=1, signal=None)  # its clock was turned back
     attempts.reached(step, steps_known=steps_known)
     if stuck := attempts.stuck():
         return stuck

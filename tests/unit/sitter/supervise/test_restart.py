@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import struct
 import subprocess
 import sys
 import time
@@ -20,6 +21,7 @@ from sitter.supervise.launch import launch
 from sitter.supervise.parent import CALL_OFF
 from sitter.supervise.pending import call_off, parent_pid, pending, read_attempts, undecided
 from sitter_wire.places import RunDir
+from tests.reliability.figures.untouchable import turned_back
 
 Until = Callable[..., Any]
 
@@ -52,6 +54,19 @@ def test_a_crash_is_followed_by_another_start_and_a_good_end_by_none(run: RunDir
     assert (first.code, first.signal) != (0, None)
     assert second.code == 0
     assert run.train_log.read_bytes()[slice(*first.log)] == b"attempt 0\n"
+
+
+def test_it_is_started_again_also_where_the_clock_was_turned_back_meanwhile(
+    run: RunDir, until: Until, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    offset = tmp_path / "offset"
+    offset.write_bytes(struct.pack("<q", 0))
+    monkeypatch.setenv("LD_PRELOAD", str(turned_back(tmp_path)))
+    monkeypatch.setenv("CLOCK_OFFSET", str(offset))
+    back = f"pathlib.Path({str(offset)!r}).write_bytes({struct.pack('<q', -86_400)!r})"
+    launch(run, python(f"if n == 0: time.sleep(0.1); {back}; sys.exit(3)"), restart=5, pause_s=0.05, grace_s=0.05)
+    ended = until(lambda: read_exit(run), 60)
+    assert (ended.code, ended.attempts) == (0, 2), "it lived for longer than its launcher waits"
 
 
 def test_three_deaths_at_once_are_the_last(run: RunDir, until: Until) -> None:
