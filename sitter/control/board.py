@@ -124,7 +124,7 @@ class Board:
 
     def _begins(self) -> bool:
         session = self._present.session
-        return session is None or session.clock is None or self._clock.wall() - session.clock[0] < BEGINS_S
+        return session is None or session.clock is None or self._clock.monotonic() - session.clock[1] < BEGINS_S
 
     def _unhealed(self, state: State) -> list[Incident]:
         """Troubles of a living training that nobody does anything about."""

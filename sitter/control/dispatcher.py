@@ -22,6 +22,8 @@ REMEMBERED = 64
 """Proposals that are over."""
 COOL_DOWN_S = 60.0
 """Between two unasked actions of one rule that is not part of the guard, whose own response paces it."""
+SET_S = 1.0
+"""The two clocks part by so much where one was set."""
 
 
 class Hands(Protocol):
@@ -76,6 +78,7 @@ class Dispatcher:
         self._ended: dict[str, str] = {}
         """Proposals that are not open any more, and what became of them: whoever answers one late is told."""
         self._proposed = 0
+        self._apart = clock.wall() - clock.monotonic()
 
     # -- from the rules ------------------------------------------------------------------------------------------------
 
@@ -133,12 +136,8 @@ class Dispatcher:
             self._hands.log("finding", finding, "done already", f"{why}: nothing done")
             return True
         if self.left(finding.rule) == 0 and self._hands.spends(finding):
-            self._hands.log(
-                "finding",
-                finding,
-                "budget spent",
-                f"would act, but its budget of {setting.limit_text} is spent: it only watches until some of it is back",
-            )
+            text = f"would act, but its budget of {setting.limit_text} is spent: it only watches until some of it is back"
+            self._hands.log("finding", finding, "budget spent", text)
             self._decline({**self._declined, finding.key: "budget"})
             self._hands.budget_spent(finding)
             return True
@@ -201,12 +200,26 @@ class Dispatcher:
 
     def tick(self, *, present: bool = True) -> None:
         """Do what was due and not vetoed. Not ``present``: records are missing that may say that it is no longer true; it waits."""
+        self._date_anew()
         due = [id_ for id_, at in self._due.items() if at <= self._clock.monotonic()] if present else []
         for id_ in due:
             if id_ in self.proposals:  # else one that was due before it has done the same
                 self._come_due(self.proposals[id_])
         for rule in [rule for rule in self.snoozed if not self._is_snoozed(rule)]:
             del self.snoozed[rule], self._wakes[rule]
+            self._hands.keep("snoozed", self.snoozed)
+
+    def _date_anew(self) -> None:
+        """The wall clock was set, or the host slept: when a delay or a snooze is over is said, and kept, as it will really be."""
+        apart = self._clock.wall() - self._clock.monotonic()
+        if abs(apart - self._apart) < SET_S:
+            return
+        self._apart = apart
+        if self._due:
+            self.proposals.update({i: msgspec.structs.replace(self.proposals[i], due=at + apart) for i, at in self._due.items()})
+            self._save()
+        if self._wakes:
+            self.snoozed.update({rule: at + apart for rule, at in self._wakes.items()})
             self._hands.keep("snoozed", self.snoozed)
 
     def _come_due(self, proposal: Proposal) -> None:
@@ -310,9 +323,7 @@ class Dispatcher:
                 continue
             proposal = kept_rules
             if proposal.due is not None and proposal.due <= now:
-                self._hands.log(
-                    "proposal", proposal.finding, "skipped", f"{proposal.id}: its delay ran out while no daemon lived"
-                )
+                self._hands.log("proposal", proposal.finding, "skipped", f"{proposal.id}: its delay ran out while no daemon lived")
                 continue
             self._add(proposal)
         numbers = [int(id_[1:]) for id_ in self.proposals if id_[1:].isdigit()]

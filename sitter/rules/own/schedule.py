@@ -158,11 +158,15 @@ class _AtTime(Scheduled):
     def __init__(self, params: RuleParams | None = None) -> None:
         super().__init__(params)
         self._due: float | None = None
+        self._seen = 0.0
+        """The wall clock at the last look."""
 
     def tick(self, view: RunView, now: float) -> Finding | None:
-        """Of a training that runs; the wall clock may jump, so the next time is looked up anew each time."""
+        """Of a training that runs. Where the wall clock was turned back, the next time is looked up anew: after a day that was only passed
+        by mistake it is sooner."""
         wall = view.clock.wall()
-        if self._due is None or self._due - wall > 8 * 86400.0:
+        was, self._seen = self._seen, wall
+        if self._due is None or wall < was - LATE_S:
             self._due = self.moment.after(wall)
         if wall < self._due:
             return None

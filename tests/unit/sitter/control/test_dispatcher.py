@@ -303,6 +303,32 @@ def test_a_wall_clock_that_is_set_neither_ends_a_snooze_nor_prolongs_it(jump):
     assert hands.kept["snoozed"] == {}
 
 
+@pytest.mark.parametrize("jump", [-86400.0, 86400.0])
+def test_after_the_wall_clock_was_set_people_and_the_next_daemon_are_told_when_it_will_really_be(jump):
+    delay = '[rules.guard]\ndelay = "60s"'
+    dispatcher, hands, clock = make(delay)
+    dispatcher.finding(finding(key="a"))
+    dispatcher.snooze("hot", 600.0)
+    clock.advance(20)
+    clock._wall += jump
+    dispatcher.tick()
+    (proposal,) = dispatcher.proposals.values()
+    assert proposal.due == pytest.approx(clock.wall() + 40.0)
+    assert dispatcher.snoozed["hot"] == pytest.approx(clock.wall() + 580.0)
+    dispatcher._leave(lambda found: found.rule == "hot", "as something else changes")
+    successor, theirs, clock2 = make(delay)
+    clock2._wall = clock.wall() + 10.0
+    successor.restore(hands.kept)
+    assert not [line for line in theirs.lines if line[1] == "skipped"]
+    for here, what, now, left in ((dispatcher, hands, clock, 40.0), (successor, theirs, clock2, 30.0)):
+        now.advance(left - 1.0)
+        here.tick()
+        assert not what.acted
+        now.advance(2.0)
+        here.tick()
+        assert what.acted == [("guard", "rule:guard")]
+
+
 def test_a_snooze_goes_on_in_the_next_process_for_what_is_left_of_it():
     dispatcher, _, clock = make()
     dispatcher.restore({"snoozed": {"guard": clock.wall() + 100.0}})

@@ -90,6 +90,19 @@ def test_a_time_that_passed_while_the_host_slept_is_let_go_where_it_is_long_ago(
     assert told.seconds(1, 5 * 3600.0) == []
 
 
+def test_a_clock_that_was_a_day_ahead_for_a_while_takes_no_day_away() -> None:
+    noon = datetime.datetime(2026, 11, 20, 12, 0).astimezone().timestamp()  # a Friday
+    for text in ('at = "Fri 18:00"', 'at = "18:00"'):
+        told = Told(text, wall=noon)
+        assert told.seconds(60) == []
+        told.clock._wall += 86_400.0
+        assert told.seconds(60) == []  # eighteen hours late
+        told.clock._wall -= 86_400.0
+        assert len(told.seconds(7 * 60, 60.0)) == 1
+        told.clock._wall -= 1800.0
+        assert told.seconds(60, 60.0) == [], "half an hour back: it has been"
+
+
 def test_the_next_time_is_in_the_future_whatever_the_day() -> None:
     moment = Moment(2, 30, weekday=6)
     wall = 1_800_000_000.0
