@@ -53,7 +53,7 @@ def another_schema(history: Path) -> None:
     connection.close()
 
 
-def until(what, seconds=40.0):
+def until(what, seconds=60.0):
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         if what():

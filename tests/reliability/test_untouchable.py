@@ -78,7 +78,7 @@ LOOKED_AFTER = (
 def finish(tmp_path: Path, training: "subprocess.Popen[str]") -> dict:
     """End the training and read what it says of itself."""
     (tmp_path / "enough").touch()
-    training.communicate(timeout=30)
+    training.communicate(timeout=60)
     assert training.returncode == 0
     return json.loads((tmp_path / "result.json").read_text())
 
@@ -102,7 +102,7 @@ def stored_losses(run: RunDir) -> list[float]:
         reader.close()
 
 
-def until(what, timeout: float = 20.0) -> None:
+def until(what, timeout: float = 60.0) -> None:
     end = time.monotonic() + timeout
     while not what():
         assert time.monotonic() < end, "never so"
@@ -207,8 +207,8 @@ def kill_often(sitter, script, start, tmp_path: Path, kills: int) -> tuple[int, 
             daemon.wait()
             daemon = subprocess.Popen(words, stdout=said, stderr=said)
         (tmp_path / "enough").touch()
-        training.communicate(timeout=30)
-        assert daemon.wait(40) == 0, "it leaves once the training has ended and all is committed"
+        training.communicate(timeout=60)
+        assert daemon.wait(120) == 0, "it leaves once the training has ended and all is committed"
     finally:
         daemon.kill()
         daemon.wait()
@@ -262,7 +262,7 @@ def test_the_newest_session_is_the_one_that_began_last_though_the_clock_was_turn
     offset.write_bytes(struct.pack("<q", -untouchable.A_DAY_S))
     env = {"LD_PRELOAD": str(untouchable.turned_back(tmp_path)), "CLOCK_OFFSET": str(offset), "SITTER_RUN": str(run)}
     for steps, more in ((300, {}), (40, env)):
-        assert start(sys.executable, path, str(steps), **more).wait(30) == 0
+        assert start(sys.executable, path, str(steps), **more).wait(60) == 0
         if known:
             sitter.status()
     for _ in range(2):  # as it is taken in, and as the history has it

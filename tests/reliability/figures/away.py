@@ -34,7 +34,7 @@ HOUR_S = 3600
 BAD_STEPS = 3
 DONE, STATE = 0, 1
 """Slots: calls of ``log`` that returned, and times that a state was put back."""
-ARRIVES_S = 300.0
+BEGINS_S, ARRIVES_S = 60.0, 300.0
 LATE_S = 2.0
 """PROTOCOL.md: older records are the past."""
 
@@ -96,9 +96,9 @@ def hour_away(place: Path, hz: int, how: str) -> dict[str, Any]:
             os._exit(1)
     daemon = 0
     try:
-        until(lambda: shared[DONE] > 0, 20.0, "nothing was logged")
+        until(lambda: shared[DONE] > 0, BEGINS_S, "nothing was logged")
         daemon = fork_daemon(run, place / "daemon.txt")
-        until(lambda: steps_stored(run) > 10, 20.0, "the first daemon took nothing in")
+        until(lambda: steps_stored(run) > 10, BEGINS_S, "the first daemon took nothing in")
         kill(daemon)
         daemon = 0
         (place / "away").touch()
@@ -136,10 +136,10 @@ def present_fault(place: Path, run: RunDir, shared: memoryview) -> int:
     before = shared[STATE]
     try:
         time.sleep(3.0)  # healthy steps of the present: 10 Hz, and a snapshot a second
-        step = client.ask(GetStatus(), timeout=20.0).step
+        step = client.ask(GetStatus(), timeout=BEGINS_S).step
         (place / "bad").touch()
-        until(lambda: shared[STATE] > before, 20.0, "a fault of the present was not acted on")
-        until(lambda: any(s > step for s in acts(run, step)), 10.0, "no command is in the logbook")
+        until(lambda: shared[STATE] > before, BEGINS_S, "a fault of the present was not acted on")
+        until(lambda: any(s > step for s in acts(run, step)), BEGINS_S, "no command is in the logbook")
     except AssertionError:
         pass
     finally:

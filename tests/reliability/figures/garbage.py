@@ -41,7 +41,7 @@ BATCH = 500
 WARM = 0.2
 """Share of the frames after which memory and handles are first looked at: caches and buffers have then their size."""
 GROWTH_MB = 12.0
-ANSWER_S = 20.0
+ANSWER_S = 60.0
 TRAINING = """
 import json, pathlib, sys, time
 import sitter_agent
@@ -367,7 +367,7 @@ class Stage:
         return itertools.islice((parts for parts in stream if not right(parts)), count)
 
     def until(self, client: Client, what: Callable[[Status], bool]) -> None:
-        end, status = time.monotonic() + 30.0, None
+        end, status = time.monotonic() + ANSWER_S, None
         while time.monotonic() < end:
             with contextlib.suppress(SitterError):
                 status = client.ask(queries.GetStatus(), 2.0)

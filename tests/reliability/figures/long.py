@@ -109,10 +109,10 @@ def visit(run: RunDir) -> float:
     began = time.perf_counter()
     client = Client(run)
     try:
-        client.ask(GetStatus(), 20.0)
-        client.ask(GetCurves(signals=["loss", "grad_norm"], columns=COLUMNS), 20.0)
-        client.ask(GetLogbook(), 20.0)
-        client.ask(GetSince(since=time.time() - 3600), 20.0)
+        client.ask(GetStatus(), PATIENCE_S)
+        client.ask(GetCurves(signals=["loss", "grad_norm"], columns=COLUMNS), PATIENCE_S)
+        client.ask(GetLogbook(), PATIENCE_S)
+        client.ask(GetSince(since=time.time() - 3600), PATIENCE_S)
         return time.perf_counter() - began
     finally:
         client.close()

@@ -158,7 +158,7 @@ class Scene:
             return self._losses() == losses
 
         with contextlib.suppress(AssertionError):
-            until(settled, 15.0 if self.fault.keeps else 1.0, "")
+            until(settled, PATIENCE_S if self.fault.keeps else 1.0, "")
         kept = self._losses()
         assert set(kept) <= set(losses), "there is what was never logged"
         return len(losses) - len(kept)
@@ -232,7 +232,7 @@ def disk_full(scene: Scene) -> Undo:
 
 LOCKER = """
 import sqlite3, sys
-c = sqlite3.connect(sys.argv[1], isolation_level=None, timeout=30)
+c = sqlite3.connect(sys.argv[1], isolation_level=None, timeout=60)
 c.execute("BEGIN EXCLUSIVE")
 print("locked", flush=True)
 sys.stdin.read()
@@ -253,7 +253,7 @@ def locked(scene: Scene) -> Undo:
 
 def corrupt(scene: Scene) -> Undo:
     """Garbage over every page but the first, under the living daemon; then it dies, and the next ones find it so."""
-    with contextlib.closing(sqlite3.connect(scene.run.history, timeout=5)) as connection:
+    with contextlib.closing(sqlite3.connect(scene.run.history, timeout=60)) as connection:
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     with scene.run.history.open("r+b") as file:
         size = scene.run.history.stat().st_size

@@ -122,7 +122,7 @@ class World:
             self.kill("trainer")
         else:
             (self.trainers[-1] / "enough").touch()
-            code = ended(self.trainer, 20.0)
+            code = ended(self.trainer, STILL_S)
             if code != 0:
                 self.faults.append(f"the trainer did not end by itself: {code}")
                 if code is None:

@@ -443,7 +443,7 @@ def test_a_notice_by_sigterm_ends_in_a_checkpoint_and_in_the_scripts_own_way(tmp
     )
     assert process.stdout.readline() == "ready\n"
     process.send_signal(signal.SIGTERM)
-    _, err = process.communicate(timeout=30)
+    _, err = process.communicate(timeout=60)
     assert process.returncode == -signal.SIGTERM, err
     run = Run(tmp_path / "sitter-runs" / "pre")
     written = run.events(CheckpointWritten)[0]

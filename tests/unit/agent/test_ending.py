@@ -103,7 +103,7 @@ def test_starting_again_and_again_leaves_no_descriptors_threads_or_hooks_behind(
         settled = once()
     for _ in range(6):
         last = once()
-    assert last == settled
+    assert all(now <= then for now, then in zip(last, settled, strict=True)), "those of earlier tests may end meanwhile"
 
 
 def test_a_child_that_is_handed_the_loop_says_nothing_and_ends_at_total(begin, capfd):

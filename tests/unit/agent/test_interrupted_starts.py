@@ -79,7 +79,7 @@ def place(tmp_path, monkeypatch):
 
 
 def nothing_is_left(where: str, run: Path | None = None) -> None:
-    assert until(lambda: not agents_threads(), 20.0), where
+    assert until(lambda: not agents_threads(), 60.0), where
     assert not _descriptors, where
     assert not _holders, where
     assert held_back._present is None, where
