@@ -112,6 +112,22 @@ def start(tmp_path):
         process.communicate()
 
 
+PATIENT = """
+import sys
+if sys.orig_argv[1:3] == ["-m", "sitter.cli.main"]:
+    from sitter.supervise.launch import launch
+    launch.__kwdefaults__["grace_s"] = 60.0
+"""
+
+
+@pytest.fixture
+def patient(tmp_path_factory, monkeypatch):
+    """``sitter run`` takes an end within a minute for one at once: a busy machine may need half a second to start an interpreter."""
+    place = tmp_path_factory.mktemp("patient")
+    (place / "sitecustomize.py").write_text(PATIENT)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(p for p in (str(place), os.environ.get("PYTHONPATH", "")) if p))
+
+
 def rolled_back_and_stopped(sitter: Shell, training: "subprocess.Popen[str]") -> None:
     """From another terminal, a training whose framework runs the loop: its counter is not put back, and that is said; it ends by itself."""
     done = sitter("rollback")

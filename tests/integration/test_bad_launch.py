@@ -39,6 +39,7 @@ def test_a_name_that_is_taken_is_told_with_the_one_it_got(sitter, script):
     assert "sitter: there is a run x already: this one is x-2\n" in sitter(*words).stderr
 
 
+@pytest.mark.usefixtures("patient")
 def test_a_training_that_ends_at_once_is_told_with_its_last_words(sitter, script, tmp_path):
     path = script("import json\nprint('reading')\njson.loads('{')\n")
     said = sitter.refused("run", "--name", "x", "--", sys.executable, str(path))
@@ -58,6 +59,7 @@ def test_a_training_that_ends_at_once_is_told_with_its_last_words(sitter, script
     assert no_daemon(run)
 
 
+@pytest.mark.usefixtures("patient")
 def test_without_the_screen_a_training_that_ends_at_once_gives_its_own_exit_code_and_output(sitter, script):
     done = sitter("run", "--no-ui", "--", sys.executable, str(script("print('so far')\nraise SystemExit(7)\n")))
     assert done.returncode == 7

@@ -84,7 +84,7 @@ def test_ctrl_c_asks_for_checkpoint_and_stop(sitter, script, start, tmp_path):
 
 def test_a_second_ctrl_c_leaves_it_running(sitter, script, start):
     # A loop without safe points: the stop is asked for, and cannot be obeyed.
-    stuck = TRAINING.replace("time.sleep(0.002)", "time.sleep(0.002 if step < 30 else 60)")
+    stuck = TRAINING.replace("time.sleep(0.002)", "time.sleep(0.002 if step < 30 else 600)")
     front = start(*followed(str(script(stuck)), "1000"))
     pid = sitter.until(lambda s: s["state"] == "running" and s["step"] >= 30)["agent"]["pid"]
     front.send_signal(signal.SIGINT)
@@ -117,7 +117,7 @@ CRASHES = """
         weight["steps"] += 1
         agent.log(loss=weight["w"])
         # It waits for its checkpoint without standing still, which would be no safe point.
-        time.sleep(0.003 if step < 800 or saved.exists() else 0.3)
+        time.sleep(0.003 if step < 800 or saved.exists() else 1.0)
     print("ends", step, repr(weight["w"]), weight["steps"])
 """
 
