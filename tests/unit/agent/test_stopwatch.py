@@ -25,7 +25,7 @@ def test_what_another_process_does_on_our_core_is_not_our_cost():
     try:
         other = os.posix_spawn("/bin/sh", ["/bin/sh", "-c", "while :; do :; done"], {})
         lost, began, watch = preemptions(), time.monotonic(), Stopwatch()
-        while preemptions() < lost + 3:
+        while preemptions() < lost + 10:  # some are short ones, of others
             busy(0.01)
         wall, cpu = time.monotonic() - began, watch.seconds()
     finally:
@@ -75,7 +75,7 @@ def test_how_long_this_thread_waited_for_its_core_is_known_where_the_system_says
     try:
         other = os.posix_spawn("/bin/sh", ["/bin/sh", "-c", "while :; do :; done"], {})
         lost, began, before = preemptions(), time.monotonic(), stopwatch.waited()
-        while preemptions() < lost + 3:
+        while preemptions() < lost + 10:  # some are short ones, of others
             busy(0.01)
         wall, waited = time.monotonic() - began, stopwatch.waited() - before
     finally:
