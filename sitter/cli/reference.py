@@ -1,6 +1,5 @@
-"""``--ref``: the curves of another run, or of a CSV, to be drawn dashed beside this one."""
+"""``--ref``: the curves of another run, or of a file of numbers, to be drawn dashed beside this one."""
 
-import csv
 import math
 from pathlib import Path
 
@@ -8,52 +7,48 @@ from sitter.cli.common import asking
 from sitter.errors import RunError, UsageError
 from sitter.model import Curve, Curves
 from sitter.paths import find
+from sitter.replay.from_csv import from_csv
+from sitter.rules.view import Sample
 from sitter_wire.queries import GetCurves
 
-NAMES = {"train_loss": "loss", "loss": "loss", "val_loss": "val_loss"}
+SIGNALS = ("loss", "val_loss")
 COLUMNS = 400
 
 
 def reference_curves(ref: str) -> list[Curve]:
-    """Raises UsageError where it is neither a run nor a CSV with ``step`` and one of ``loss``, ``train_loss``, ``val_loss``."""
+    """Raises UsageError where it is neither a run nor a file as ``sitter replay`` reads it, with a loss or a validation loss."""
     path = Path(ref)
-    if path.suffix == ".csv":
-        return _from_csv(path)
+    if path.suffix == ".csv" or (path.exists() and not path.is_dir()):
+        return _from_file(path)
     try:
         found = find(ref, acts=False)
     except RunError as e:
         raise UsageError(f"--ref {ref}: expected a run or a CSV file; {e}") from e
     with asking(found) as asked:
-        answer: Curves = asked.ask(GetCurves(signals=["loss", "val_loss"], columns=COLUMNS))
+        answer: Curves = asked.ask(GetCurves(signals=list(SIGNALS), columns=COLUMNS))
     return answer.curves
 
 
-def _from_csv(path: Path) -> list[Curve]:
+def _from_file(path: Path) -> list[Curve]:
+    points: dict[str, list[tuple[float, float]]] = {name: [] for name in SIGNALS}
     try:
-        with path.open(newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
-    except (OSError, UnicodeDecodeError, csv.Error) as e:
-        raise UsageError(f"--ref {path}: cannot be read as CSV: {e}") from e
-    columns = [name for name in NAMES if rows and name in rows[0]]
-    if not rows or "step" not in rows[0] or not columns:
-        raise UsageError(f"--ref {path}: expected columns step and one of {', '.join(NAMES)}")
-    return [_curve(rows, name, path) for name in columns]
+        for item in from_csv(path).items:
+            if isinstance(item, Sample):
+                for name in item.values.keys() & points.keys():
+                    points[name].append((float(item.step), item.values[name]))
+    except UsageError as e:
+        raise UsageError(f"--ref: {e}") from e
+    if not any(points.values()):
+        raise UsageError(f"--ref {path}: expected a loss or a validation loss in it, found neither")
+    return [_curve(name, found) for name, found in points.items() if found]
 
 
-def _curve(rows: list[dict[str, str]], name: str, path: Path) -> Curve:
-    points = []
-    for number, row in enumerate(rows, start=2):
-        if not row[name]:
-            continue
-        try:
-            points.append((float(row["step"]), float(row[name])))
-        except ValueError as e:
-            raise UsageError(f"--ref {path}, line {number}: {e}") from e
+def _curve(name: str, points: list[tuple[float, float]]) -> Curve:
     bucket = max(1, math.ceil(len(points) / COLUMNS))
     chunks = [points[i : i + bucket] for i in range(0, len(points), bucket)]
     finite = [[v for _, v in c if math.isfinite(v)] or [math.nan] for c in chunks]
     return Curve(
-        signal=NAMES[name],
+        signal=name,
         x=[c[-1][0] for c in chunks],
         low=[min(f) for f in finite],
         high=[max(f) for f in finite],

@@ -2,88 +2,62 @@
 
 import csv
 import datetime
-import gzip
-import io
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sitter.errors import UsageError
+from sitter.replay.headings import NUMBERS, Headings, headings
 from sitter.replay.story import Item, Story
+from sitter.replay.table import lines
 from sitter.rules.view import Sample
-from sitter_wire.aliases import ALIASES
 
 if TYPE_CHECKING:
     from _csv import Reader
 
-TIMES = ("time", "wall_s", "train_time_s")
-"""Columns that may hold the time: seconds, or ISO 8601 as ``sitter export`` writes it."""
 STEP_S = 1.0
 """Without times a step is taken for a second: budgets are by the hour, and something must pass."""
-
-
-STEPS = ("step", "Step", "_step", "global_step", "trainer/global_step")
-"""What the column of steps may be called: also as W&B, TensorBoard and Lightning export it."""
-NUMBERS = ("loss", "val_loss", "lr", "lr_scheduled", "grad_norm")
-"""Signals that the rules know: what stands there must be a number. Another column that holds texts is left out."""
+MISSING = frozenset({"null", "none", "na", "n/a", "-", "--", "."})
+"""How others write that nothing was logged, in any case."""
+_GROUPED = re.compile(r"\d{1,3}(,\d{3})+")
 
 
 def from_csv(path: Path, say: Callable[[str], None] = lambda text: None) -> Story:
-    """A file, or a pipe; gzip as well; separated by commas, semicolons or tabs. ``say`` is told what was left out, or taken for something.
+    """A file, or a pipe; gzip as well; separated by commas, semicolons or tabs; or JSON (see ``table``). ``say`` is told what was left out,
+    or taken for something.
 
     Raises UsageError: it cannot be read, no ``step``, nothing beside it; while it is told, a line that is not numbers."""
     try:
-        lines = _lines(path)
-        first = next(lines, "")
+        told = lines(path)
+        first = next(told, "")
         comma = next((c for c in ",;\t" if c in first), ",")
         header = [name.strip() for name in next(csv.reader([first], delimiter=comma), [])]
     except (OSError, EOFError, UnicodeDecodeError, csv.Error) as e:
         raise UsageError(f"cannot read {path}: {e}") from e
-    step = next((name for name in STEPS if name in header), None)
-    if step is None:
-        raise UsageError(f"{path} has no column `step`; found: {', '.join(header) or 'nothing'}")
-    columns = _Columns(header, step)
-    if not columns.values:
-        raise UsageError(f"{path} has nothing beside `step`: expected any of train_loss, val_loss, lr, grad_norm")
-    return Story(name=path.name, items=_items(path, csv.reader(lines, delimiter=comma), columns, say), timed=columns.time is not None)
-
-
-def _lines(path: Path) -> Iterator[str]:
-    """Opened once, since a pipe cannot be opened twice, and closed with the last line, or when nobody asks for more."""
-    with path.open("rb") as raw:
-        unpacked = gzip.GzipFile(fileobj=raw) if raw.peek(2)[:2] == b"\x1f\x8b" else raw
-        with io.TextIOWrapper(unpacked, encoding="utf-8-sig", newline="") as text:
-            yield from text
+    columns = _Columns(headings(header, str(path)), header, comma)
+    for text in columns.said:
+        say(f"{path.name}: {text}")
+    return Story(name=path.name, items=_items(path, csv.reader(told, delimiter=comma), columns, say), timed=columns.time is not None)
 
 
 class _Columns:
-    """Where what stands. Names as they would have been recorded; a rate is both the scheduled and the effective one."""
+    """Where what stands. Names as they would have been recorded."""
 
-    def __init__(self, header: list[str], step: str) -> None:
-        self._header = header
-        self.step = header.index(step)
-        self.branch = header.index("branch") if "branch" in header else None
-        self.time = next((header.index(name) for name in TIMES if name in header), None)
-        taken = {self.step, self.branch, self.time}
-        self.values: list[tuple[int, str]] = []
-        for i, name in enumerate(header):
-            recorded = ALIASES.get(name, name)
-            if i in taken or not name:
-                continue
-            self.values.append((i, name if recorded != name and recorded in header else recorded))
-            if recorded == "lr" and "lr_scheduled" not in header:
-                self.values.append((i, "lr_scheduled"))
+    def __init__(self, found: Headings, header: list[str], comma: str) -> None:
+        self._header, self._comma = header, comma
+        self.step, self.branch, self.time, self.values, self.said = found
 
-    def without_texts(self, row: list[str], say: Callable[[str], None]) -> tuple[int, dict[str, float]] | None:
-        """The step and the values of a row that was not all numbers; None where it is really wrong. Blanks are nothing, and a column of
-        texts that no rule of ours knows is left out from here on."""
-        if len(row) <= max(self.step, self.time or 0, *(i for i, _ in self.values)):
+    def without_texts(self, row: list[str], say: Callable[[str], None]) -> tuple[int, int | None, dict[str, float]] | None:
+        """The step, the branch and the values of a row that was not all numbers; None where it is really wrong. Blanks are nothing, and a
+        column of texts that no rule of ours knows is left out from here on."""
+        if len(row) <= max(self.step, self.time or 0, self.branch or 0, *(i for i, _ in self.values)):
             return None
         logged: dict[str, float] = {}
         for i, name in list(self.values):
             try:
-                if text := row[i].strip():
-                    logged[name] = float(text)
+                if (value := self._number(row[i].strip())) is not None:
+                    logged[name] = value
             except ValueError:
                 if name in NUMBERS:
                     return None
@@ -91,9 +65,17 @@ class _Columns:
                 say(f"column {self._header[i]} holds no numbers ({_shown(row[i : i + 1])}): it is left out")
         try:
             _seconds("0" if self.time is None else row[self.time])
-            return int(float(row[self.step])), logged
+            step = row[self.step].strip()
+            whole = int(float(step.replace(",", "") if _GROUPED.fullmatch(step) else step))
+            return whole, None if self.branch is None else int(row[self.branch]), logged
         except (ValueError, OverflowError):
             return None
+
+    def _number(self, text: str) -> float | None:
+        """Where commas do not stand between the columns they may stand in a number. Raises ValueError."""
+        if not text or text.lower() in MISSING:
+            return None
+        return float(text if self._comma == "," else text.replace(",", "."))
 
 
 def _items(path: Path, reader: "Reader", columns: _Columns, say: Callable[[str], None]) -> Iterator[Item]:
@@ -113,7 +95,8 @@ def _items(path: Path, reader: "Reader", columns: _Columns, say: Callable[[str],
             if again is None:
                 wanted = "expected numbers, or nothing where nothing was logged"
                 raise UsageError(f"{path}, line {reader.line_num + 1}: {wanted}; found {_shown(row)} ({e})") from e
-            step, logged = again
+            step, its_branch, logged = again
+            branch = branch if its_branch is None else its_branch
             time = step * STEP_S if at_time is None else _seconds(row[at_time])
         if step < last and at_branch is None:  # it began again from an earlier step
             branch += 1
@@ -127,10 +110,10 @@ def _items(path: Path, reader: "Reader", columns: _Columns, say: Callable[[str],
 
 
 def _rows(path: Path, reader: "Reader") -> Iterator[list[str]]:
-    """Those that are not empty. Raises UsageError."""
+    """Those that are neither empty nor a remark. Raises UsageError."""
     try:
         for row in reader:
-            if row:
+            if row and not row[0].startswith("#"):
                 yield row
     except (OSError, EOFError, UnicodeDecodeError, csv.Error) as e:
         raise UsageError(f"cannot read {path} beyond line {reader.line_num + 1}: {e}") from e

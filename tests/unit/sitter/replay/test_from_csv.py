@@ -57,7 +57,10 @@ def test_what_spreadsheets_do_to_a_file(tmp_path: Path) -> None:
     ("text", "says"),
     [
         ("", "has no column `step`; found: nothing"),
-        ("epoch,loss\n1,2\n", "has no column `step`; found: epoch, loss"),
+        ("when,loss\n1,2\n", "has no column `step`; found: when, loss"),
+        ('[[1, 2]]', 'expected records such as {"step": 10, "loss": 2.5} in a list, or one a line'),
+        ('{"step": 10,\n"loss"', "as JSON: "),
+        ("Step,a - loss,a - loss__MIN,b - loss,b - loss__MIN\n1,2,2,3,3\n", "holds 2 runs (a, b): keep the columns of one of them"),
         ("step\n1\n", "has nothing beside `step`"),
         ("step,loss\n1,2\n2,high\n", "line 3: expected numbers, or nothing where nothing was logged; found '2,high'"),
         ("step,loss\n1\n", "line 2: expected numbers"),
@@ -129,3 +132,43 @@ def test_a_step_that_goes_back_is_said(tmp_path):
     said = []
     assert [s.branch for s in from_csv(tmp_path / "a.csv", said.append).items] == [0, 0, 1, 1]
     assert said[0].endswith("the step goes back 1 time, each taken for a run that went on from there")
+
+
+@pytest.mark.parametrize(
+    ("held", "values", "said"),
+    [
+        ("Wall time,Step,Value\n1.5,7,2.5\n", {"loss": 2.5}, ["column Value is taken for the loss"]),
+        (
+            '"Step","lion - train/loss","lion - train/loss__MIN","lion - train/loss__MAX","lion - _step"\n"7","2.5","2","3",7\n',
+            {"loss": 2.5}, [],
+        ),
+        (
+            "epoch,step,train_loss_step,lr-AdamW,train_loss_epoch\n0,7,2.5,0.1,\n",
+            {"epoch": 0.0, "loss": 2.5, "lr": 0.1, "lr_scheduled": 0.1}, ["train_loss_step is taken for loss", "lr-AdamW is taken for lr"],
+        ),
+        ("epoch,accuracy,loss\n7,.5,2.5\n", {"accuracy": 0.5, "loss": 2.5}, ["column epoch is taken for the step"]),
+        ("Iteration;Train Loss;LR\n7;2,5;NA\n", {"loss": 2.5}, ["column Iteration is taken for the step"]),
+        ("# of tuesday\nstep,loss,val_loss\n# began\n7,2.5,None\n", {"loss": 2.5}, []),
+        ("step,reward\n7,2.5\n", {"reward": 2.5}, ["none of its columns is one that sitter's own rules know (loss, val_loss"]),
+        ('{"log_history": [{"step": 7, "loss": 2.5, "how": [1]}], "epoch": 3}', {"loss": 2.5}, []),
+        ('[{"step": 7, "learning_rate": NaN, "loss": 2.5}]', {"loss": 2.5, "lr": math.nan, "lr_scheduled": math.nan}, ["taken for lr"]),
+        ('{"step": 7,\n "loss": 2.5}', {"loss": 2.5}, []),
+    ],
+)  # fmt: skip
+def test_as_other_programs_write_it(tmp_path, held, values, said):
+    (tmp_path / "a.csv").write_text(held)
+    told = []
+    (sample,) = from_csv(tmp_path / "a.csv", told.append).items
+    assert (sample.step, sample.values) == (7, pytest.approx(values, nan_ok=True))
+    assert len(told) == len(said)
+    assert all(text in line for text, line in zip(said, told, strict=True))
+
+
+def test_records_a_line_and_columns_that_come_later(tmp_path):
+    (tmp_path / "log.jsonl").write_text('{"step": 1, "loss": 2.5}\n\n{"step": 2, "eval_loss": 2.75}\n')
+    assert [(s.step, s.values) for s in from_csv(tmp_path / "log.jsonl").items] == [(1, {"loss": 2.5}), (2, {"val_loss": 2.75})]
+
+
+def test_a_step_of_a_thousand_has_a_comma_in_a_spreadsheet(tmp_path):
+    (tmp_path / "a.csv").write_text('step;loss\n999;2,5\n1,000;2,25\n')
+    assert [(s.step, s.values["loss"]) for s in from_csv(tmp_path / "a.csv").items] == [(999, 2.5), (1000, 2.25)]
