@@ -1,21 +1,15 @@
 """Lightning under our callback: every step is seen, everything can be steered, and nothing is changed unasked."""
 
 import math
+import re
 import sys
 from pathlib import Path
 from typing import Any
 
-import lightning
 import pytest
-import torch
-from lightning.pytorch.callbacks import Callback
-from torch import nn
-from torch.utils.data import DataLoader, TensorDataset
 
 import sitter_agent
 from sitter_agent.frameworks import following
-from sitter_agent.frameworks.lightning import SitterCallback
-from sitter_agent.frameworks.lightning import _total as length_of
 from sitter_agent.say import Once
 from sitter_wire.events import LoopStart, Remark, SnapshotTaken
 from sitter_wire.records import Happening, Point, read_segment_header, scan_segment
@@ -25,7 +19,17 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
     pytest.mark.filterwarnings("ignore::FutureWarning"),
     pytest.mark.filterwarnings("ignore::UserWarning"),
+    pytest.mark.xdist_group("lightning"),  # one worker imports it
 ]
+CALLBACK = Path(following.__file__).with_name("lightning.py")
+
+
+@pytest.fixture(scope="module")
+def light() -> Any:
+    """The trainings, and the framework with them."""
+    from tests.integration import under_lightning
+
+    return under_lightning
 
 
 @pytest.fixture(autouse=True)
@@ -50,55 +54,9 @@ def events(where: Path, kind: type) -> list[Any]:
     return [r.event for r in records(where) if isinstance(r, Happening) and isinstance(r.event, kind)]
 
 
-class Tiny(lightning.LightningModule):
-    """``returns``: what ``training_step`` gives, a tensor or a dict; ``bad``: the batch whose loss is NaN."""
-
-    def __init__(self, returns: str = "tensor", bad: int = -1) -> None:
-        super().__init__()
-        self.layers = nn.Sequential(nn.Linear(4, 8), nn.Dropout(0.1), nn.Linear(8, 1))
-        self.returns, self.bad = returns, bad
-        self.losses: list[float] = []
-
-    def training_step(self, batch: Any, index: int) -> Any:
-        x, y = batch
-        loss = (self.layers(x).squeeze(-1) - y).square().mean()
-        if index == self.bad:
-            loss = loss * math.nan
-        self.losses.append(float(loss.detach()))
-        self.log("train_loss", loss, on_step=False, on_epoch=True)
-        return loss if self.returns == "tensor" else {"loss": loss, "other": 1}
-
-    def validation_step(self, batch: Any, index: int) -> None:
-        x, y = batch
-        self.log("val_loss", (self.layers(x).squeeze(-1) - y).square().mean())
-        self.log("val/acc", 0.5)
-
-    def configure_optimizers(self) -> Any:
-        optimizer = torch.optim.AdamW(self.parameters(), lr=0.01)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": torch.optim.lr_scheduler.StepLR(optimizer, 2), "interval": "step"}}
-
-
-def rows(n: int) -> TensorDataset:
-    x = torch.randn(n, 4, generator=torch.Generator().manual_seed(3))
-    return TensorDataset(x, x.sum(1))
-
-
-def train(callbacks: list[Any], module: Any = None, **arguments: Any) -> Any:
-    lightning.seed_everything(0, verbose=False)
-    module = module or Tiny()
-    trainer = lightning.Trainer(
-        **{
-            "max_epochs": 2, "accelerator": "cpu", "logger": False, "enable_checkpointing": False, "enable_progress_bar": False,
-            "enable_model_summary": False, "callbacks": callbacks, **arguments,
-        }
-    )  # fmt: skip
-    trainer.fit(module, DataLoader(rows(32), batch_size=4, shuffle=True), DataLoader(rows(8), batch_size=8))
-    return module
-
-
 @pytest.mark.parametrize("returns", ["tensor", "dict"])
-def test_the_loss_of_every_step_and_the_validation_are_seen(returns: str, tmp_path: Path) -> None:
-    module = train([SitterCallback(daemon=False, goal="val_loss")], Tiny(returns))
+def test_the_loss_of_every_step_and_the_validation_are_seen(light: Any, returns: str, tmp_path: Path) -> None:
+    module = light.train([light.SitterCallback(daemon=False, goal="val_loss")], light.Tiny(returns))
     assert values(tmp_path, "loss") == {i + 1: pytest.approx(v) for i, v in enumerate(module.losses)}
     assert list(values(tmp_path, "val_loss")) == [8, 16]  # not the sanity check
     assert values(tmp_path, "val/acc") == {8: 0.5, 16: 0.5}
@@ -107,8 +65,8 @@ def test_the_loss_of_every_step_and_the_validation_are_seen(returns: str, tmp_pa
     assert not [e.text for e in events(tmp_path, Remark) if "failed" in e.text]
 
 
-def test_accumulated_gradients_make_one_step_with_the_mean_loss(tmp_path: Path) -> None:
-    module = train([SitterCallback(daemon=False)], accumulate_grad_batches=2, gradient_clip_val=1e-3)
+def test_accumulated_gradients_make_one_step_with_the_mean_loss(light: Any, tmp_path: Path) -> None:
+    module = light.train([light.SitterCallback(daemon=False)], accumulate_grad_batches=2, gradient_clip_val=1e-3)
     means = [(a + b) / 2 for a, b in zip(module.losses[::2], module.losses[1::2], strict=True)]
     assert values(tmp_path, "loss") == {i + 1: pytest.approx(v) for i, v in enumerate(means)}
     norm = values(tmp_path, "grad_norm")
@@ -116,66 +74,34 @@ def test_accumulated_gradients_make_one_step_with_the_mean_loss(tmp_path: Path) 
     assert min(norm.values()) > 0.01  # before clipping
 
 
-def test_a_nan_loss_is_seen(tmp_path: Path) -> None:
-    train([SitterCallback(daemon=False)], Tiny(bad=3))
+def test_a_nan_loss_is_seen(light: Any, tmp_path: Path) -> None:
+    light.train([light.SitterCallback(daemon=False)], light.Tiny(bad=3))
     loss = values(tmp_path, "loss")
     assert [math.isnan(v) for v in loss.values()][:5] == [False, False, False, True, True]
 
 
-def test_training_is_bit_for_bit_what_it_is_without_us() -> None:
-    plain = train([])
-    watched = train([SitterCallback(daemon=False)])
+def test_training_is_bit_for_bit_what_it_is_without_us(light: Any) -> None:
+    plain = light.train([])
+    watched = light.train([light.SitterCallback(daemon=False)])
     assert plain.losses == watched.losses
-    assert all(torch.equal(a, b) for a, b in zip(plain.parameters(), watched.parameters(), strict=True))
+    assert all(light.torch.equal(a, b) for a, b in zip(plain.parameters(), watched.parameters(), strict=True))
 
 
-class At(Callback):
-    """Does something once, after one step."""
-
-    def __init__(self, step: int, do: Any) -> None:
-        self.step, self.do = step, do
-
-    def on_train_batch_end(self, trainer: Any, *args: Any) -> None:
-        if trainer.global_step == self.step:
-            self.do(trainer)
-
-
-def test_a_scaled_rate_is_used_and_the_schedule_goes_its_own_way(tmp_path: Path) -> None:
+def test_a_scaled_rate_is_used_and_the_schedule_goes_its_own_way(light: Any, tmp_path: Path) -> None:
     def halve(trainer: Any) -> None:
         agent = sitter_agent.current()
         assert agent is not None
         assert agent._core is not None
         agent._core.knobs()["lr"].change("scale", 0.5, group=None, hold=False)
 
-    train([At(3, halve), SitterCallback(daemon=False)])
+    light.train([light.At(3, halve), light.SitterCallback(daemon=False)])
     lr, scheduled = values(tmp_path, "lr"), values(tmp_path, "lr_scheduled")
     assert scheduled == {s: pytest.approx(0.01 * 0.1 ** ((s - 1) // 2)) for s in range(1, 17)}
     assert all(lr[s] == scheduled[s] * (0.5 if s > 3 else 1) for s in scheduled)
 
 
-class Gan(lightning.LightningModule):
-    """Two optimizers by hand."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.automatic_optimization = False
-        self.g, self.d = nn.Linear(4, 1), nn.Linear(4, 1)
-
-    def training_step(self, batch: Any, index: int) -> Any:
-        first, second = self.optimizers()
-        for net, optimizer in ((self.g, first), (self.d, second)):
-            optimizer.zero_grad()
-            loss = net(batch[0]).square().mean()
-            self.manual_backward(loss)
-            optimizer.step()
-        return {"loss": loss.detach()}
-
-    def configure_optimizers(self) -> Any:
-        return [torch.optim.SGD(self.g.parameters(), lr=0.1), torch.optim.SGD(self.d.parameters(), lr=0.4)]
-
-
-def test_two_optimizers_by_hand(tmp_path: Path) -> None:
-    train([SitterCallback(daemon=False, kind="gan")], Gan(), max_epochs=1, limit_val_batches=0)
+def test_two_optimizers_by_hand(light: Any, tmp_path: Path) -> None:
+    light.train([light.SitterCallback(daemon=False, kind="gan")], light.Gan(), max_epochs=1, limit_val_batches=0)
     assert set(values(tmp_path, "lr").values()) == {0.1}
     assert set(values(tmp_path, "lr/1").values()) == {0.4}
     assert len(values(tmp_path, "loss")) == 8
@@ -214,6 +140,8 @@ def test_it_is_steered_rolled_back_and_stopped_from_another_terminal(sitter: Any
         done = sitter(*words)
         assert done.returncode == 0, done.stderr + done.stdout
     status = sitter.until(lambda s: s["knobs"]["lr"]["scale"] == 0.5 and s["checkpoints"])
+    import torch  # of what a user needs to look into a checkpoint: no more
+
     assert set(torch.load(status["checkpoints"][0]["path"], weights_only=True)["model"]) == {"layer.weight", "layer.bias"}
     sitter.until(lambda s: s["step"] > 200)
     rolled_back_and_stopped(sitter, training)
@@ -226,20 +154,20 @@ class Broken:
         raise RuntimeError(f"{name} is not to be had")
 
 
-@pytest.mark.parametrize("hook", [name for name in vars(SitterCallback) if name.startswith("on_")])
+@pytest.mark.parametrize("hook", re.findall(r"def (on_\w+)", CALLBACK.read_text()))
 def test_a_callback_that_fails_says_so_and_raises_nothing(
-    hook: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    light: Any, hook: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(following, "_say", Once())  # which else says each but once
-    callback = SitterCallback(name="x", daemon=False)
+    callback = light.SitterCallback(name="x", daemon=False)
     callback._follow.agent = Broken()  # type: ignore[assignment]
     arguments = {"on_train_batch_end": 5, "on_before_optimizer_step": 3, "on_exception": 3}.get(hook, 2)
     getattr(callback, hook)(*[Broken()] * arguments)
     assert f"{hook} failed (RuntimeError: " in capsys.readouterr().err
 
 
-def test_a_trainer_that_cannot_say_its_length_is_one_without(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_trainer_that_cannot_say_its_length_is_one_without(light: Any, capsys: pytest.CaptureFixture[str]) -> None:
     unknown = Broken()
     unknown.max_steps = -1  # type: ignore[attr-defined]
-    assert length_of(unknown) is None
+    assert light.length_of(unknown) is None
     assert "the number of steps is not known (RuntimeError: " in capsys.readouterr().err

@@ -8,17 +8,25 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
-import transformers
-from torch import nn
 
 import sitter_agent
-from sitter_agent.frameworks.transformers import SitterCallback
 from sitter_wire.events import Remark, SnapshotTaken
 from sitter_wire.records import Happening, Point, read_segment_header, scan_segment
 from tests.integration.conftest import rolled_back_and_stopped
 
-pytestmark = [pytest.mark.filterwarnings("ignore::DeprecationWarning"), pytest.mark.filterwarnings("ignore::UserWarning")]
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore::UserWarning"),
+    pytest.mark.xdist_group("transformers"),  # one worker imports it
+]
+
+
+@pytest.fixture(scope="module")
+def hf() -> Any:
+    """The training, and the framework with it."""
+    from tests.integration import under_transformers
+
+    return under_transformers
 
 
 @pytest.fixture(autouse=True)
@@ -40,71 +48,8 @@ def values(where: Path, name: str) -> dict[int, float]:
     return {r.step: r.values[r.names.index(name)] for r in records(where) if isinstance(r, Point) and name in r.names}
 
 
-class Tiny(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.layers = nn.Sequential(nn.Linear(4, 8), nn.Dropout(0.1), nn.Linear(8, 1))
-
-    def forward(self, x: torch.Tensor, labels: torch.Tensor) -> dict[str, torch.Tensor]:
-        out = self.layers(x).squeeze(-1)
-        return {"loss": (out - labels).square().mean(), "logits": out}
-
-
-class Rows(torch.utils.data.Dataset):
-    """``bad``: the row whose label is NaN."""
-
-    def __init__(self, n: int, bad: int | None = None) -> None:
-        self.x = torch.randn(n, 4, generator=torch.Generator().manual_seed(3))
-        self.y = self.x.sum(1)
-        if bad is not None:
-            self.y[bad] = math.nan
-
-    def __len__(self) -> int:
-        return len(self.x)
-
-    def __getitem__(self, i: int) -> dict[str, torch.Tensor]:
-        return {"x": self.x[i], "labels": self.y[i]}
-
-
-class Writing(transformers.Trainer):
-    """Overrides ``training_step``, as people do, and notes what it returned."""
-
-    losses: list[float]
-
-    def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
-        loss = super().training_step(*args, **kwargs)
-        self.losses = [*getattr(self, "losses", []), float(loss)]
-        return loss
-
-
-def train(callbacks: list[Any], bad: int | None = None, model: nn.Module | None = None, **arguments: Any) -> Writing:
-    transformers.set_seed(0)
-    given: dict[str, Any] = {
-        "max_steps": 8, "per_device_train_batch_size": 4, "gradient_accumulation_steps": 2, "learning_rate": 0.01, "warmup_steps": 3,
-        "logging_steps": 500, "eval_strategy": "steps", "eval_steps": 4, "save_strategy": "no", "report_to": "none", "disable_tqdm": True,
-        "use_cpu": True, "seed": 0, "output_dir": "out", "dataloader_pin_memory": False, **arguments,
-    }  # fmt: skip
-    trainer = Writing(
-        model=model or Tiny(), args=transformers.TrainingArguments(**given), train_dataset=Rows(64, bad), eval_dataset=Rows(8),
-        callbacks=callbacks,
-    )  # fmt: skip
-    trainer.train()
-    return trainer
-
-
-class At(transformers.TrainerCallback):
-    """Does something once, at one step; listed before ours, so that the next safe point follows."""
-
-    def __init__(self, step: int, do: Any) -> None:
-        self.step, self.do = step, do
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        if state.global_step == self.step:
-            self.do()
-
-
-def test_the_loss_of_every_step_is_seen_as_it_was(tmp_path: Path) -> None:
-    trainer = train([SitterCallback(daemon=False, goal="val_loss")], bad=None)
+def test_the_loss_of_every_step_is_seen_as_it_was(hf: Any, tmp_path: Path) -> None:
+    trainer = hf.train([hf.SitterCallback(daemon=False, goal="val_loss")], bad=None)
     loss = values(tmp_path, "loss")
     pairs = [trainer.losses[2 * i] + trainer.losses[2 * i + 1] for i in range(8)]
     assert list(loss) == list(range(1, 9))
@@ -122,8 +67,8 @@ def test_the_loss_of_every_step_is_seen_as_it_was(tmp_path: Path) -> None:
     assert "clip_grad_norm_" not in vars(trainer.accelerator)
 
 
-def test_a_nan_loss_is_not_filtered_out(tmp_path: Path) -> None:
-    train([SitterCallback(daemon=False)], bad=20)
+def test_a_nan_loss_is_not_filtered_out(hf: Any, tmp_path: Path) -> None:
+    hf.train([hf.SitterCallback(daemon=False)], bad=20)
     loss = values(tmp_path, "loss")
     first = next(step for step, value in loss.items() if math.isnan(value))
     assert all(math.isfinite(v) for s, v in loss.items() if s < first)
@@ -132,30 +77,30 @@ def test_a_nan_loss_is_not_filtered_out(tmp_path: Path) -> None:
     assert math.isnan(norm[first])
 
 
-def test_the_gradient_norm_is_the_one_before_clipping(tmp_path: Path) -> None:
-    train([SitterCallback(daemon=False)], max_grad_norm=1e-3)
+def test_the_gradient_norm_is_the_one_before_clipping(hf: Any, tmp_path: Path) -> None:
+    hf.train([hf.SitterCallback(daemon=False)], max_grad_norm=1e-3)
     norm = values(tmp_path, "grad_norm")
     assert list(norm) == list(range(1, 9))
     assert min(norm.values()) > 0.01
 
 
-def test_training_is_bit_for_bit_what_it_is_without_us() -> None:
-    plain = train([])
-    watched = train([SitterCallback(daemon=False)])
+def test_training_is_bit_for_bit_what_it_is_without_us(hf: Any) -> None:
+    plain = hf.train([])
+    watched = hf.train([hf.SitterCallback(daemon=False)])
     assert plain.losses == watched.losses
     for a, b in zip(plain.model.parameters(), watched.model.parameters(), strict=True):
-        assert torch.equal(a, b)
+        assert hf.torch.equal(a, b)
 
 
-def test_a_scaled_rate_is_used_and_the_schedule_goes_its_own_way(tmp_path: Path) -> None:
+def test_a_scaled_rate_is_used_and_the_schedule_goes_its_own_way(hf: Any, tmp_path: Path) -> None:
     def halve() -> None:
         agent = sitter_agent.current()
         assert agent is not None
         assert agent._core is not None
         agent._core.knobs()["lr"].change("scale", 0.5, group=None, hold=False)
 
-    plain = train([SitterCallback(daemon=False)], logging_steps=1)
-    scaled = train([At(4, halve), SitterCallback(daemon=False, name="scaled")], logging_steps=1)
+    plain = hf.train([hf.SitterCallback(daemon=False)], logging_steps=1)
+    scaled = hf.train([hf.At(4, halve), hf.SitterCallback(daemon=False, name="scaled")], logging_steps=1)
     assert [e["learning_rate"] for e in plain.state.log_history if "learning_rate" in e] == [
         e["learning_rate"] for e in scaled.state.log_history if "learning_rate" in e
     ]
@@ -170,16 +115,16 @@ def test_a_scaled_rate_is_used_and_the_schedule_goes_its_own_way(tmp_path: Path)
     assert all(lr["lr"][s] == lr["lr_scheduled"][s] * (0.5 if s > 4 else 1) for s in range(1, 9))
 
 
-def test_the_first_snapshot_is_taken_before_the_first_step(tmp_path: Path) -> None:
-    train([SitterCallback(daemon=False)])
+def test_the_first_snapshot_is_taken_before_the_first_step(hf: Any, tmp_path: Path) -> None:
+    hf.train([hf.SitterCallback(daemon=False)])
     taken = [r.event.step for r in records(tmp_path) if isinstance(r, Happening) and isinstance(r.event, SnapshotTaken)]
     assert taken[0] == 0
     said = [r.event.text for r in records(tmp_path) if isinstance(r, Happening) and isinstance(r.event, Remark)]
     assert not [text for text in said if "failed" in text]
 
 
-def test_a_second_training_of_the_same_trainer_is_a_new_session(tmp_path: Path) -> None:
-    trainer = train([SitterCallback(daemon=False)])
+def test_a_second_training_of_the_same_trainer_is_a_new_session(hf: Any, tmp_path: Path) -> None:
+    trainer = hf.train([hf.SitterCallback(daemon=False)])
     trainer.train()
     assert len({p.parent.name for p in tmp_path.glob("sitter-runs/*/recorder/*/*.rec")}) == 2
 
@@ -224,6 +169,8 @@ def test_a_tiny_gpt_is_steered_rolled_back_and_stopped_from_another_terminal(sit
     done = sitter("checkpoint")
     assert done.returncode == 0, done.stderr + done.stdout
     path = Path(sitter.until(lambda s: s["checkpoints"])["checkpoints"][0]["path"])
+    import torch  # of what a user needs to look into a checkpoint: no more
+
     saved = torch.load(path, weights_only=True)
     assert "transformer.wte.weight" in saved["model"]
     sitter.until(lambda s: s["step"] > 100)
