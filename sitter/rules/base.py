@@ -67,6 +67,9 @@ class Rule:
     """``observe`` wants the points that hold one of these, and is not called for others; None: it wants every point. One that ends in
     ``.*`` stands for all that begin so: ``grad_norm.*`` for the gradient norm of every layer."""
 
+    remembers: ClassVar[type | None] = None
+    """Class of ``self.memory``, made without anything; None: it remembers nothing of the signals, or says itself what is ``fresh``."""
+
     FIRES: ClassVar[tuple[Case, ...]] = ()
     QUIET: ClassVar[tuple[Case, ...]] = ()
 
@@ -135,7 +138,7 @@ class Rule:
 
     def fresh(self) -> object:
         """A memory that has seen nothing; the first is made when the parameters are known, and nothing else."""
-        return None
+        return None if self.remembers is None else self.remembers()
 
     def found(
         self,

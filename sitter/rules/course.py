@@ -38,6 +38,12 @@ MIDDLE, TAIL = 1.4826 / math.sqrt(2.0), 1.0 / (1.6449 * math.sqrt(2.0))
 """Median, and 90th percentile, of the distances between neighbours × this = standard deviation, were they normal."""
 
 
+def times(rise: float) -> str:
+    """A rise on a log scale as people say it: ``2.3``, ``41``, ``1,200``."""
+    factor = math.exp(min(700.0, rise))
+    return f"{factor:.2g}" if factor < 10 else f"{factor:,.0f}" if factor < 1e6 else f"{factor:.1e}"
+
+
 class Noise(Memory):
     """How much a signal moves by itself, learned from the distances between neighbours, which a drift does not widen.
 

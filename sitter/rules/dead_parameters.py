@@ -3,8 +3,8 @@
 from typing import ClassVar
 
 from sitter.model import Finding
-from sitter.rules import inside_cases
 from sitter.rules.base import RuleParams
+from sitter.rules.cases import inside
 from sitter.rules.layers import GRAD_NORM, UPDATE_RATIO, listed, of_layers
 from sitter.rules.memory import Memory
 from sitter.rules.trouble import TroubleRule
@@ -56,8 +56,9 @@ class DeadParameters(TroubleRule):
     title: ClassVar[str] = "a layer does not learn"
     default_mode = "watch"
     signals = (f"{UPDATE_RATIO}*", f"{GRAD_NORM}*")
-    FIRES = inside_cases.DEAD_FIRES
-    QUIET = inside_cases.DEAD_QUIET
+    FIRES = inside.DEAD_FIRES
+    QUIET = inside.DEAD_QUIET
+    remembers = _Memory
     memory: _Memory
 
     class Params(RuleParams, frozen=True):
@@ -71,10 +72,6 @@ class DeadParameters(TroubleRule):
     def __init__(self, params: RuleParams | None = None) -> None:
         super().__init__(params)
         self._said: list[str] = []
-
-    def fresh(self) -> _Memory:
-        """Nothing seen."""
-        return _Memory()
 
     def observe(self, sample: Sample, view: RunView) -> Finding | None:
         """One logged point."""

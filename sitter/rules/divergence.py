@@ -5,8 +5,8 @@ from typing import ClassVar
 
 from sitter.model import Finding
 from sitter.rules.base import RuleParams
-from sitter.rules.course import LEAST, NEAR, FromBest, Grain, Witnesses
-from sitter.rules.course_cases import DIVERGENCE_FIRES, DIVERGENCE_QUIET, times
+from sitter.rules.cases.course import DIVERGENCE_FIRES, DIVERGENCE_QUIET
+from sitter.rules.course import LEAST, NEAR, FromBest, Grain, Witnesses, times
 from sitter.rules.memory import Memory
 from sitter.rules.proposals import go_back
 from sitter.rules.trouble import TroubleRule
@@ -76,6 +76,7 @@ class Divergence(TroubleRule):
     signals = ("loss", "val_loss")
     FIRES = DIVERGENCE_FIRES
     QUIET = DIVERGENCE_QUIET
+    remembers = _Memory
     memory: _Memory
 
     class Params(RuleParams, frozen=True):
@@ -101,10 +102,6 @@ class Divergence(TroubleRule):
         self._said = 0.0
         self._proposed = False
         self._say: Finding | None = None
-
-    def fresh(self) -> _Memory:
-        """Nothing seen."""
-        return _Memory()
 
     def restored(self, event: Restored) -> None:
         """What had risen was left behind: said with the next point."""

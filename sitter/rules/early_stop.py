@@ -4,7 +4,7 @@ from typing import ClassVar
 
 from sitter.model import Finding, Proposable
 from sitter.rules.base import RuleParams
-from sitter.rules.goal_cases import STOP_FIRES, STOP_QUIET
+from sitter.rules.cases.goal import STOP_FIRES, STOP_QUIET
 from sitter.rules.goal_course import GoalCourse, goal_of
 from sitter.rules.trouble import TroubleRule
 from sitter.rules.view import RunView, Sample
@@ -38,7 +38,8 @@ class EarlyStop(TroubleRule):
     default_limit: ClassVar[str] = "1 per day"
     FIRES = STOP_FIRES
     QUIET = STOP_QUIET
-    memory: "_Course"
+    remembers = _Course
+    memory: _Course
 
     class Params(RuleParams, frozen=True):
         """When."""
@@ -59,10 +60,6 @@ class EarlyStop(TroubleRule):
     def __init__(self, params: RuleParams | None = None) -> None:
         super().__init__(params)
         self._highest = self._rate = 0.0
-
-    def fresh(self) -> "_Course":
-        """Nothing seen."""
-        return _Course()
 
     def rate_changed(self, step: int) -> None:
         """It may yet become better."""

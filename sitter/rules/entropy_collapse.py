@@ -6,6 +6,7 @@ from typing import ClassVar
 from sitter.model import Finding
 from sitter.rules import rl
 from sitter.rules.base import RuleParams
+from sitter.rules.cases.rl import ENTROPY_FIRES, ENTROPY_QUIET
 from sitter.rules.course import FromBest, Noise
 from sitter.rules.memory import Memory
 from sitter.rules.robust import median
@@ -45,8 +46,9 @@ class EntropyCollapse(TroubleRule):
     title: ClassVar[str] = "no exploration left"
     default_mode = "watch"
     signals = rl.ENTROPY + rl.REWARD
-    FIRES = rl.ENTROPY_FIRES
-    QUIET = rl.ENTROPY_QUIET
+    FIRES = ENTROPY_FIRES
+    QUIET = ENTROPY_QUIET
+    remembers = _Memory
     memory: _Memory
 
     class Params(RuleParams, frozen=True):
@@ -56,10 +58,6 @@ class EntropyCollapse(TroubleRule):
         """Of the first level."""
         z: float = 2.0
         """By so many standard deviations of such a median the reward must be better to count as better."""
-
-    def fresh(self) -> _Memory:
-        """Nothing seen."""
-        return _Memory()
 
     def observe(self, sample: Sample, view: RunView) -> Finding | None:
         """One logged point."""

@@ -4,9 +4,9 @@ import math
 from typing import ClassVar
 
 from sitter.model import Finding
-from sitter.rules import inside_cases
 from sitter.rules.base import RuleParams
-from sitter.rules.layers import GRAD_NORM, LayerRule, called
+from sitter.rules.cases import inside
+from sitter.rules.layers import GradientRule, called
 from sitter.rules.robust import MAD_TO_SIGMA, median, middle_distance
 from sitter.rules.view import RunView, Sample
 
@@ -20,7 +20,7 @@ SIGMAS = 3.0
 """Standard deviations of its own noise, by which it has risen too."""
 
 
-class ExplodingGradients(LayerRule):
+class ExplodingGradients(GradientRule):
     """One layer's gradient norm stands 10 times above its usual level while the others stand at theirs, or the gradient grows a hundredfold
     on its way back through the layers. It says which layer.
 
@@ -39,14 +39,11 @@ class ExplodingGradients(LayerRule):
 
     name: ClassVar[str] = "exploding_gradients"
     title: ClassVar[str] = "a layer's gradient explodes"
-    default_mode = "watch"
-    signals = (f"{GRAD_NORM}*",)
-    prefix = GRAD_NORM
     keep = 24
-    FIRES = inside_cases.EXPLODING_FIRES
-    QUIET = inside_cases.EXPLODING_QUIET
+    FIRES = inside.EXPLODING_FIRES
+    QUIET = inside.EXPLODING_QUIET
 
-    class Params(RuleParams, frozen=True):
+    class Params(GradientRule.Params, frozen=True):
         """When."""
 
         factor: float = 10.0
@@ -55,10 +52,6 @@ class ExplodingGradients(LayerRule):
         """Of each layer."""
         growth: float = 100.0
         """From the last layers to the first."""
-        steady: float = 0.8
-        """Correlation of the logarithm of the norm with the layer's place."""
-        layers: int = 4
-        """Of fewer nothing is said."""
 
     def __init__(self, params: RuleParams | None = None) -> None:
         super().__init__(params)
@@ -102,8 +95,7 @@ class ExplodingGradients(LayerRule):
 
     def _growth(self, sample: Sample) -> Finding | None:
         p = self.params
-        found = [s for s in self.slopes(p.samples) if s.layers >= p.layers]
-        worst = min(found, key=lambda s: s.gain, default=None)
+        worst = min(self.slopes(), key=lambda s: s.gain, default=None)
         if worst is None or worst.gain > -math.log(p.growth) or worst.steady > -p.steady:
             return None
         self._layer = ""
@@ -118,7 +110,7 @@ class ExplodingGradients(LayerRule):
     def _back(self, above: float, sample: Sample) -> Finding | None:
         p = self.params
         if not self._layer:
-            if any(s.gain <= -math.log(p.growth / 3.0) for s in self.slopes(p.samples) if s.layers >= p.layers):
+            if any(s.gain <= -math.log(p.growth / 3.0) for s in self.slopes()):
                 return None
             return self.ends(f"gradients grow no more on their way back at step {sample.step:,}", sample)
         if above > math.log(p.factor / 3.0):

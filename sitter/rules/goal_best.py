@@ -4,7 +4,7 @@ from typing import ClassVar
 
 from sitter.model import Finding
 from sitter.rules.base import Rule, RuleParams
-from sitter.rules.goal_cases import BEST_FIRES, BEST_QUIET
+from sitter.rules.cases.goal import BEST_FIRES, BEST_QUIET
 from sitter.rules.goal_course import EVALUATIONS, GoalCourse, goal_of
 from sitter.rules.view import RunView, Sample
 
@@ -22,6 +22,7 @@ class GoalBest(Rule):
     default_mode = "watch"
     FIRES = BEST_FIRES
     QUIET = BEST_QUIET
+    remembers = GoalCourse
     memory: GoalCourse
 
     class Params(RuleParams, frozen=True):
@@ -31,10 +32,6 @@ class GoalBest(Rule):
         """Without a better one …"""
         share: float = 0.2
         """… and such a share of the steps so far."""
-
-    def fresh(self) -> GoalCourse:
-        """Nothing seen."""
-        return GoalCourse()
 
     def observe(self, sample: Sample, view: RunView) -> Finding | None:
         """One logged point."""

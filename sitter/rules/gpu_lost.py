@@ -6,8 +6,8 @@ from typing import ClassVar
 
 from sitter.model import Finding, GpuNow, Notification
 from sitter.rules.base import RECOVERED, Rule, RuleParams
+from sitter.rules.cases.gpu_lost import FIRES, QUIET
 from sitter.rules.gpu import of_run
-from sitter.rules.gpu_lost_cases import FIRES, QUIET
 from sitter.rules.view import RunView
 from sitter.rules.xids import SEVERITIES, meaning
 from sitter_wire.events import SessionStart

@@ -5,7 +5,7 @@ from typing import ClassVar
 
 from sitter.model import Finding, Proposable
 from sitter.rules.base import RECOVERED, Rule, RuleParams
-from sitter.rules.guard_cases import FIRES, QUIET
+from sitter.rules.cases.guard import FIRES, QUIET
 from sitter.rules.guard_patience import patience
 from sitter.rules.guard_response import Response, Trip
 from sitter.rules.guard_signs import CLEAN_POINTS, Bars, Sign, Signs, describe, gap

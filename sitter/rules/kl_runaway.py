@@ -5,6 +5,7 @@ from typing import ClassVar
 from sitter.model import Finding
 from sitter.rules import rl
 from sitter.rules.base import RuleParams
+from sitter.rules.cases.rl import KL_FIRES, KL_QUIET
 from sitter.rules.memory import Memory
 from sitter.rules.proposals import lower_rate
 from sitter.rules.robust import median
@@ -52,8 +53,9 @@ class KlRunaway(TroubleRule):
     default_mode = "ask"
     default_limit: ClassVar[str] = "2 per day"
     signals = rl.KL
-    FIRES = rl.KL_FIRES
-    QUIET = rl.KL_QUIET
+    FIRES = KL_FIRES
+    QUIET = KL_QUIET
+    remembers = _Memory
     memory: _Memory
 
     class Params(RuleParams, frozen=True):
@@ -71,10 +73,6 @@ class KlRunaway(TroubleRule):
     def __init__(self, params: RuleParams | None = None) -> None:
         super().__init__(params)
         self._usual = 0.0  # when it was said
-
-    def fresh(self) -> _Memory:
-        """Nothing seen."""
-        return _Memory()
 
     def restored(self, event: Restored) -> None:
         """The block would be of both branches."""

@@ -1,5 +1,6 @@
 """What is logged of a model's layers now and then: the norms of their gradients, and by how much of themselves they change in a step."""
 
+import abc
 import math
 from collections.abc import Iterator
 from typing import Any, ClassVar, NamedTuple
@@ -99,7 +100,7 @@ class Recent(Memory):
         self.whole = True  # it was judged: the values of that step are all there
 
 
-class LayerRule(TroubleRule):
+class LayerRule(TroubleRule, abc.ABC):
     """A rule about one figure of each layer. ``judge`` is called once for each step that was looked at, after the first ones; the memory
     then holds the last ``keep`` values of each layer, those that are finite and not 0, as logarithms.
 
@@ -110,16 +111,13 @@ class LayerRule(TroubleRule):
 
     prefix: ClassVar[str]
     keep: ClassVar[int] = 5
+    remembers = Recent
     memory: Recent
 
     def __init__(self, params: RuleParams | None = None) -> None:
         super().__init__(params)
         self.order: list[str] = []
         self._latest = -1, ""  # step and layer
-
-    def fresh(self) -> Recent:
-        """Nothing seen."""
-        return Recent()
 
     def knowledge(self) -> Any:
         """The layers, in order."""
@@ -166,11 +164,29 @@ class LayerRule(TroubleRule):
         of = self.memory.of
         return {name: median(sorted(of[name])) for name in self.order if len(of.get(name, ())) >= samples}
 
-    def slopes(self, samples: int) -> list[Slope]:
-        """Of each tower of 2 layers or more."""
-        levels = self.levels(samples)
-        return [slope({name: levels[name] for name in tower}) for tower in towers(list(levels)) if len(tower) > 1]
-
+    @abc.abstractmethod
     def judge(self, sample: Sample, view: RunView) -> Finding | None:
         """Of what is known now; ``sample`` is the newest one."""
-        raise NotImplementedError
+
+
+class GradientRule(LayerRule):
+    """Of the gradients' norms. What helps against what it says is in the script, so that it proposes nothing."""
+
+    default_mode = "watch"
+    signals = (f"{GRAD_NORM}*",)
+    prefix = GRAD_NORM
+
+    class Params(RuleParams, frozen=True):
+        """Where the way through the layers is looked at."""
+
+        steady: float = 0.8
+        """Correlation of the logarithm of the norm with the layer's place."""
+        layers: int = 4
+        """Of fewer nothing is said."""
+        samples: int = 5
+        """Of each layer."""
+
+    def slopes(self) -> list[Slope]:
+        """Of each tower of so many layers."""
+        levels = self.levels(self.params.samples)
+        return [slope({name: levels[name] for name in tower}) for tower in towers(list(levels)) if len(tower) >= max(2, self.params.layers)]

@@ -5,8 +5,8 @@ from collections import deque
 from typing import ClassVar
 
 from sitter.model import Finding
-from sitter.rules import inside_cases
 from sitter.rules.base import RuleParams
+from sitter.rules.cases import inside
 from sitter.rules.memory import Memory
 from sitter.rules.trouble import TroubleRule
 from sitter.rules.view import RunView, Sample
@@ -44,8 +44,9 @@ class LossScaleCollapse(TroubleRule):
     title: ClassVar[str] = "loss scale collapses"
     default_mode = "watch"
     signals = ("loss_scale",)
-    FIRES = inside_cases.SCALE_FIRES
-    QUIET = inside_cases.SCALE_QUIET
+    FIRES = inside.SCALE_FIRES
+    QUIET = inside.SCALE_QUIET
+    remembers = _Memory
     memory: _Memory
 
     class Params(RuleParams, frozen=True):
@@ -59,10 +60,6 @@ class LossScaleCollapse(TroubleRule):
         """Steps without a halving, and the search at the start is over."""
         least: float = 1.0
         """Come down to this the scale has collapsed in any case."""
-
-    def fresh(self) -> _Memory:
-        """Nothing seen."""
-        return _Memory()
 
     def observe(self, sample: Sample, view: RunView) -> Finding | None:
         """One logged point."""

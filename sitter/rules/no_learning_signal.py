@@ -6,6 +6,7 @@ from typing import ClassVar
 from sitter.model import Finding
 from sitter.rules import rl
 from sitter.rules.base import RuleParams
+from sitter.rules.cases.rl import SPREAD_FIRES, SPREAD_QUIET
 from sitter.rules.memory import Memory
 from sitter.rules.robust import median
 from sitter.rules.trouble import TroubleRule
@@ -41,8 +42,8 @@ class NoLearningSignal(TroubleRule):
     title: ClassVar[str] = "nothing to learn from"
     default_mode = "watch"
     signals = rl.SPREAD
-    FIRES = rl.SPREAD_FIRES
-    QUIET = rl.SPREAD_QUIET
+    FIRES = SPREAD_FIRES
+    QUIET = SPREAD_QUIET
     memory: _Memory
 
     class Params(RuleParams, frozen=True):

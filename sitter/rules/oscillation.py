@@ -6,8 +6,8 @@ from itertools import pairwise
 from typing import ClassVar
 
 from sitter.model import Finding
-from sitter.rules import oscillation_cases
 from sitter.rules.base import RuleParams
+from sitter.rules.cases import oscillation
 from sitter.rules.course import MIDDLE, TAIL
 from sitter.rules.memory import Memory
 from sitter.rules.proposals import lower_rate
@@ -75,8 +75,9 @@ class Oscillation(TroubleRule):
     default_mode = "ask"
     default_limit: ClassVar[str] = "2 per day"
     signals = ("loss",)
-    FIRES = oscillation_cases.FIRES
-    QUIET = oscillation_cases.QUIET
+    FIRES = oscillation.FIRES
+    QUIET = oscillation.QUIET
+    remembers = _Memory
     memory: _Memory
 
     class Params(RuleParams, frozen=True):
@@ -95,10 +96,6 @@ class Oscillation(TroubleRule):
         super().__init__(params)
         self._wide = math.log(self.params.factor)
         self._quiet = 0  # points without a turn after which it is over
-
-    def fresh(self) -> _Memory:
-        """Nothing seen."""
-        return _Memory()
 
     def restored(self, event: Restored) -> None:
         """It is looked at anew."""

@@ -5,8 +5,8 @@ from typing import ClassVar
 
 from sitter.model import Finding, Proposable
 from sitter.rules.base import RuleParams
+from sitter.rules.cases.drift import OVERFIT_FIRES, OVERFIT_QUIET
 from sitter.rules.course import FromBest, Noise
-from sitter.rules.drift_cases import OVERFIT_FIRES, OVERFIT_QUIET
 from sitter.rules.memory import Memory
 from sitter.rules.trouble import TroubleRule
 from sitter.rules.view import RunView, Sample
@@ -46,6 +46,7 @@ class Overfit(TroubleRule):
     default_limit: ClassVar[str] = "1 per day"
     FIRES = OVERFIT_FIRES
     QUIET = OVERFIT_QUIET
+    remembers = _Memory
     memory: _Memory
 
     class Params(RuleParams, frozen=True):
@@ -63,10 +64,6 @@ class Overfit(TroubleRule):
     def __init__(self, params: RuleParams | None = None) -> None:
         super().__init__(params)
         self._worse, self._falls = math.log(self.params.worse), -math.log(self.params.training)
-
-    def fresh(self) -> _Memory:
-        """Nothing seen."""
-        return _Memory()
 
     def observe(self, sample: Sample, view: RunView) -> Finding | None:
         """One logged point."""

@@ -6,8 +6,8 @@ from typing import ClassVar
 
 from sitter.model import Finding
 from sitter.rules.base import Rule, RuleParams
+from sitter.rules.cases.drift import PLATEAU_FIRES, PLATEAU_QUIET
 from sitter.rules.course import MIDDLE
-from sitter.rules.drift_cases import PLATEAU_FIRES, PLATEAU_QUIET
 from sitter.rules.memory import Memory
 from sitter.rules.proposals import lower_rate
 from sitter.rules.view import RunView, Sample
@@ -81,6 +81,7 @@ class Plateau(Rule):
     signals = ("loss",)
     FIRES = PLATEAU_FIRES
     QUIET = PLATEAU_QUIET
+    remembers = _Blocks
     memory: _Blocks
 
     class Params(RuleParams, frozen=True):
@@ -101,10 +102,6 @@ class Plateau(Rule):
         super().__init__(params)
         self._courses = 0  # rates that it has had: a standstill that was said, or vetoed, is the same one until the rate is another
         self._said: tuple[int, float] | None = None  # the course, and where the loss stood (log scale)
-
-    def fresh(self) -> _Blocks:
-        """Nothing seen."""
-        return _Blocks()
 
     def happened(self, happening: Happening, view: RunView) -> None:
         """With another rate the course is another one."""

@@ -4,8 +4,8 @@ import math
 from typing import ClassVar
 
 from sitter.model import Finding
-from sitter.rules import inside_cases
 from sitter.rules.base import Rule, RuleParams
+from sitter.rules.cases import inside
 from sitter.rules.layers import GRAD_NORM, SETTLED, UPDATE_RATIO, called, of_layers
 from sitter.rules.memory import Memory
 from sitter.rules.robust import median
@@ -52,8 +52,9 @@ class PoorInitialisation(Rule):
     title: ClassVar[str] = "poor initialisation"
     default_mode = "watch"
     signals: tuple[str, ...] = (f"{GRAD_NORM}*", f"{UPDATE_RATIO}*")
-    FIRES = inside_cases.INITIAL_FIRES
-    QUIET = inside_cases.INITIAL_QUIET
+    FIRES = inside.INITIAL_FIRES
+    QUIET = inside.INITIAL_QUIET
+    remembers = _Memory
     memory: _Memory
 
     class Params(RuleParams, frozen=True):
@@ -74,10 +75,6 @@ class PoorInitialisation(Rule):
         super().__init__(params)
         if self.params.classes > 1:
             self.signals = (*self.signals, "loss")
-
-    def fresh(self) -> _Memory:
-        """Nothing seen."""
-        return _Memory()
 
     def observe(self, sample: Sample, view: RunView) -> Finding | None:
         """One logged point."""

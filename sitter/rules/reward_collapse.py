@@ -8,6 +8,7 @@ from typing import ClassVar
 from sitter.model import Finding
 from sitter.rules import rl
 from sitter.rules.base import RuleParams
+from sitter.rules.cases.rl import REWARD_FIRES, REWARD_QUIET
 from sitter.rules.course import MIDDLE, TAIL
 from sitter.rules.memory import Memory
 from sitter.rules.proposals import go_back
@@ -64,8 +65,9 @@ class RewardCollapse(TroubleRule):
     default_mode = "ask"
     default_limit: ClassVar[str] = "2 per day"
     signals = rl.REWARD
-    FIRES = rl.REWARD_FIRES
-    QUIET = rl.REWARD_QUIET
+    FIRES = REWARD_FIRES
+    QUIET = REWARD_QUIET
+    remembers = _Memory
     memory: _Memory
 
     class Params(RuleParams, frozen=True):
@@ -77,10 +79,6 @@ class RewardCollapse(TroubleRule):
         """The fall is so many standard deviations of such a mean."""
         cut: float = 0.5
         """What the rate is multiplied by."""
-
-    def fresh(self) -> _Memory:
-        """Nothing seen."""
-        return _Memory()
 
     def observe(self, sample: Sample, view: RunView) -> Finding | None:
         """One logged point."""

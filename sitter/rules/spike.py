@@ -6,8 +6,8 @@ from typing import ClassVar
 
 from sitter.model import Finding
 from sitter.rules.base import RuleParams
-from sitter.rules.course import LEVEL_FROM, Grain, Level, Noise
-from sitter.rules.course_cases import SPIKE_FIRES, SPIKE_QUIET, times
+from sitter.rules.cases.course import SPIKE_FIRES, SPIKE_QUIET
+from sitter.rules.course import LEVEL_FROM, Grain, Level, Noise, times
 from sitter.rules.memory import Memory
 from sitter.rules.trouble import TroubleRule
 from sitter.rules.view import RunView, Sample
@@ -71,6 +71,7 @@ class Spike(TroubleRule):
     signals = ("loss",)
     FIRES = SPIKE_FIRES
     QUIET = SPIKE_QUIET
+    remembers = _Memory
     memory: _Memory
 
     class Params(RuleParams, frozen=True):
@@ -95,10 +96,6 @@ class Spike(TroubleRule):
         self._unsure = max(self._bar, math.log(UNSURE))
         self._open: _Open | None = None  # while there is trouble
         self._say: Finding | None = None
-
-    def fresh(self) -> _Memory:
-        """Nothing seen."""
-        return _Memory()
 
     def restored(self, event: Restored) -> None:
         """What was high has been left behind: said with the next point."""

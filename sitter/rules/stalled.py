@@ -5,9 +5,9 @@ from typing import Any, ClassVar, Literal
 from sitter.clock import human
 from sitter.model import EndAndRestart, Finding, Notification, Proposable
 from sitter.rules.base import RECOVERED, Rule, RuleParams
+from sitter.rules.cases.stalled import FIRES, QUIET
 from sitter.rules.diagnosis import SILENT_S, Cause, Diagnosis, Signs, diagnose
 from sitter.rules.pauses import Pauses
-from sitter.rules.stalled_cases import FIRES, QUIET
 from sitter.rules.view import RunView, Sample
 from sitter_wire.events import Paused, SessionStart
 from sitter_wire.phases import AFTER, BEFORE, BETWEEN, LOADING, STEP

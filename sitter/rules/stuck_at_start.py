@@ -5,8 +5,8 @@ from itertools import pairwise
 from typing import ClassVar
 
 from sitter.model import Finding
-from sitter.rules import start_cases
 from sitter.rules.base import RuleParams
+from sitter.rules.cases import start
 from sitter.rules.memory import Memory
 from sitter.rules.robust import median
 from sitter.rules.trouble import TroubleRule
@@ -83,8 +83,9 @@ class StuckAtStart(TroubleRule):
     title: ClassVar[str] = "nothing learned yet"
     default_mode = "watch"
     signals = ("loss",)
-    FIRES = start_cases.STUCK_FIRES
-    QUIET = start_cases.STUCK_QUIET
+    FIRES = start.STUCK_FIRES
+    QUIET = start.STUCK_QUIET
+    remembers = _Memory
     memory: _Memory
 
     class Params(RuleParams, frozen=True):
@@ -98,10 +99,6 @@ class StuckAtStart(TroubleRule):
         """Times the first level: further up it rises, which others say."""
         fits: float = 0.002
         """Of the loss: so near the logarithm of a number of classes it is named."""
-
-    def fresh(self) -> _Memory:
-        """Nothing seen."""
-        return _Memory()
 
     def rate_changed(self, step: int) -> None:
         """It has its time again."""

@@ -6,8 +6,8 @@ from itertools import pairwise
 from typing import ClassVar
 
 from sitter.model import Finding
-from sitter.rules import slow_cases
 from sitter.rules.base import Rule, RuleParams
+from sitter.rules.cases import slow
 from sitter.rules.course import MIDDLE
 from sitter.rules.memory import Memory
 from sitter.rules.view import RunView, Sample
@@ -66,8 +66,9 @@ class TooSlow(Rule):
     title: ClassVar[str] = "rate may be too low"
     default_mode = "watch"
     signals = ("loss",)
-    FIRES = slow_cases.FIRES
-    QUIET = slow_cases.QUIET
+    FIRES = slow.FIRES
+    QUIET = slow.QUIET
+    remembers = _Memory
     memory: _Memory
 
     class Params(RuleParams, frozen=True):
@@ -87,10 +88,6 @@ class TooSlow(Rule):
     def __init__(self, params: RuleParams | None = None) -> None:
         super().__init__(params)
         self._said = False
-
-    def fresh(self) -> _Memory:
-        """Nothing seen."""
-        return _Memory()
 
     def happened(self, happening: Happening, view: RunView) -> None:
         """With another rate the pace is another one."""

@@ -4,8 +4,8 @@ import math
 from typing import Any, ClassVar
 
 from sitter.model import Finding, Proposable
-from sitter.rules import inside_cases
 from sitter.rules.base import RuleParams
+from sitter.rules.cases import inside
 from sitter.rules.layers import UPDATE_RATIO, LayerRule, called
 from sitter.rules.proposals import lower_rate
 from sitter.rules.view import RunView, Sample
@@ -40,8 +40,8 @@ class UpdateRatio(LayerRule):
     default_limit = "2 per day"
     signals = (f"{UPDATE_RATIO}*",)
     prefix = UPDATE_RATIO
-    FIRES = inside_cases.RATIO_FIRES
-    QUIET = inside_cases.RATIO_QUIET
+    FIRES = inside.RATIO_FIRES
+    QUIET = inside.RATIO_QUIET
 
     class Params(RuleParams, frozen=True):
         """When."""

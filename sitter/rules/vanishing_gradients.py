@@ -4,13 +4,12 @@ import math
 from typing import ClassVar
 
 from sitter.model import Finding
-from sitter.rules import inside_cases
-from sitter.rules.base import RuleParams
-from sitter.rules.layers import GRAD_NORM, LayerRule
+from sitter.rules.cases import inside
+from sitter.rules.layers import GradientRule
 from sitter.rules.view import RunView, Sample
 
 
-class VanishingGradients(LayerRule):
+class VanishingGradients(GradientRule):
     """The gradient norm of the first layers is less than a three-hundredth of that of the last ones, and falls from layer to layer: the
     first layers hardly learn.
 
@@ -28,28 +27,18 @@ class VanishingGradients(LayerRule):
 
     name: ClassVar[str] = "vanishing_gradients"
     title: ClassVar[str] = "gradients vanish"
-    default_mode = "watch"
-    signals = (f"{GRAD_NORM}*",)
-    prefix = GRAD_NORM
-    FIRES = inside_cases.VANISHING_FIRES
-    QUIET = inside_cases.VANISHING_QUIET
+    FIRES = inside.VANISHING_FIRES
+    QUIET = inside.VANISHING_QUIET
 
-    class Params(RuleParams, frozen=True):
+    class Params(GradientRule.Params, frozen=True):
         """When."""
 
         factor: float = 300.0
         """So many times below the last layers stand the first."""
-        steady: float = 0.8
-        """Correlation of the logarithm of the norm with the layer's place."""
-        layers: int = 4
-        """Of fewer nothing is said."""
-        samples: int = 5
-        """Of each layer."""
 
     def judge(self, sample: Sample, view: RunView) -> Finding | None:
         """The tower in which the first layers get least."""
-        p = self.params
-        found = [s for s in self.slopes(p.samples) if s.layers >= p.layers]
+        p, found = self.params, self.slopes()
         if not found:
             return None
         worst = max(found, key=lambda s: s.gain)

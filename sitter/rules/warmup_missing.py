@@ -4,9 +4,9 @@ import math
 from typing import ClassVar
 
 from sitter.model import Finding
-from sitter.rules import start_cases
 from sitter.rules.base import RuleParams
-from sitter.rules.course_cases import times
+from sitter.rules.cases import start
+from sitter.rules.course import times
 from sitter.rules.memory import Memory
 from sitter.rules.robust import median
 from sitter.rules.trouble import TroubleRule
@@ -49,8 +49,9 @@ class WarmupMissing(TroubleRule):
     title: ClassVar[str] = "no warm-up"
     default_mode = "watch"
     signals = ("loss",)
-    FIRES = start_cases.WARMUP_FIRES
-    QUIET = start_cases.WARMUP_QUIET
+    FIRES = start.WARMUP_FIRES
+    QUIET = start.WARMUP_QUIET
+    remembers = _Memory
     memory: _Memory
 
     class Params(RuleParams, frozen=True):
@@ -68,10 +69,6 @@ class WarmupMissing(TroubleRule):
     def __init__(self, params: RuleParams | None = None) -> None:
         super().__init__(params)
         self._high = math.log(self.params.factor)
-
-    def fresh(self) -> _Memory:
-        """Nothing seen."""
-        return _Memory()
 
     def observe(self, sample: Sample, view: RunView) -> Finding | None:
         """One logged point."""

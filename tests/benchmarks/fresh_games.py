@@ -3,6 +3,7 @@
 A turn is one optimizer step at a rate ``factor`` times the usual one, and returns what a user would log.
 """
 
+import abc
 import math
 
 import torch
@@ -45,7 +46,7 @@ class Poles:
         return fallen
 
 
-class Game:
+class Game(abc.ABC):
     """Base: ``model`` and ``turn``."""
 
     rate = 1e-3
@@ -58,12 +59,13 @@ class Game:
 
     model: nn.Module
 
+    @abc.abstractmethod
     def begin(self) -> None:
         """Make the model."""
 
+    @abc.abstractmethod
     def turn(self, factor: float, trouble: str) -> dict[str, float]:
         """One optimizer step."""
-        raise NotImplementedError
 
     def learn(self, loss: Tensor, factor: float, optimizer: torch.optim.Optimizer | None = None) -> float:
         """Down the slope; the gradient's norm."""

@@ -97,6 +97,8 @@ class Own(Rule):
     title: ClassVar[str] = "a rule of your own"
     default_mode = "ask"
     default_limit: ClassVar[str] = "6 per day"
+    remembers = _Memory
+    memory: _Memory
     expression: ClassVar[Expression]
     actions: ClassVar[tuple[Proposable, ...]] = ()
     lasting: ClassVar[Lasting] = Lasting()
@@ -105,7 +107,6 @@ class Own(Rule):
 
     def __init__(self, params: RuleParams | None = None) -> None:
         super().__init__(params)
-        self.memory: _Memory = _Memory()
         self._times = 0
         self._key = ""
         """Of the finding that still stands; empty: none does."""
@@ -115,10 +116,6 @@ class Own(Rule):
         """The first step at which it was judged; what was so already then may be older."""
         self._began: float | None = None
         self._told_unlogged = False
-
-    def fresh(self) -> _Memory:
-        """Nothing seen."""
-        return _Memory()
 
     def observe(self, sample: Sample, view: RunView) -> Finding | None:
         """Judged whenever one of its signals was logged."""

@@ -6,10 +6,10 @@ import random
 import pytest
 
 from sitter.rules.base import gave_up, recovered
+from sitter.rules.cases.oscillation import swing
 from sitter.rules.early_stop import EarlyStop
 from sitter.rules.kl_runaway import KlRunaway
 from sitter.rules.oscillation import Oscillation
-from sitter.rules.oscillation_cases import swing
 from sitter.rules.overfit import Overfit
 from sitter.rules.plateau import Plateau
 from sitter.rules.reward_collapse import RewardCollapse

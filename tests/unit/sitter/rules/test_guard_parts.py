@@ -4,8 +4,8 @@ import random
 
 import pytest
 
+from sitter.rules.cases.guard import higher, with_val
 from sitter.rules.guard import Guard
-from sitter.rules.guard_cases import higher, with_val
 from sitter.rules.guard_rate import RECENT, Rate
 from sitter.rules.guard_shift import NEW_POINTS, Level
 from sitter.rules.guard_signs import gap, is_training_loss

@@ -6,11 +6,11 @@ import random
 import pytest
 
 from sitter.rules.base import wants
+from sitter.rules.cases.inside import LAYERS, inside, vanished
 from sitter.rules.catalogue import RULES
 from sitter.rules.dead_parameters import DeadParameters
 from sitter.rules.engine import Engine
 from sitter.rules.exploding_gradients import ExplodingGradients
-from sitter.rules.inside_cases import LAYERS, inside, vanished
 from sitter.rules.layers import slope, towers
 from sitter.rules.loss_scale_collapse import LossScaleCollapse
 from sitter.rules.poor_initialisation import PoorInitialisation

@@ -5,7 +5,7 @@ import random
 from collections.abc import Callable, Iterator
 
 from sitter.rules.base import Case
-from sitter.rules.course_cases import Story
+from sitter.rules.cases.course import Story
 from sitter.rules.layers import GRAD_NORM, UPDATE_RATIO
 from sitter.rules.view import Sample
 

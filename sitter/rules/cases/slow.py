@@ -3,7 +3,7 @@
 import math
 
 from sitter.rules.base import Case
-from sitter.rules.start_cases import start
+from sitter.rules.cases.start import start
 
 
 def _even(i: int) -> float:

@@ -10,12 +10,6 @@ from sitter.rules.view import Sample
 Story = Callable[[], Iterator[Sample]]
 
 
-def times(rise: float) -> str:
-    """A rise on a log scale as people say it: ``2.3``, ``41``, ``1,200``."""
-    factor = math.exp(min(700.0, rise))
-    return f"{factor:.2g}" if factor < 10 else f"{factor:,.0f}" if factor < 1e6 else f"{factor:.1e}"
-
-
 def course(
     loss: Callable[[int, float], float] = lambda i, v: v, n: int = 600, noise: float = 0.05, *, every: int = 1, low: float = 2.0,
     val: Callable[[int, float], float] | None = None, val_every: int = 20, name: str = "val_loss",

@@ -3,7 +3,7 @@
 import math
 
 from sitter.rules.base import Case
-from sitter.rules.course_cases import course, swinging
+from sitter.rules.cases.course import course, swinging
 
 RATE = {"scales": {"lr": 1.0}}
 
