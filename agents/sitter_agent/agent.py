@@ -53,17 +53,17 @@ def untraced(entry: F) -> F:
 def start(
     model: Any = None, optimizer: Any = None, scheduler: Any = None, *, scaler: Any = None, loader: Any = None,
     extra: dict[str, Any] | None = None, goal: str | None = None, better: Literal["lower", "higher"] = "lower",
-    kind: str = "supervised", name: str | None = None, total: int | None = None, step: int | None = None, daemon: bool = True,
+    kind: str | None = None, name: str | None = None, total: int | None = None, step: int | None = None, daemon: bool = True,
     pause_gives_way_s: float = 60.0,
 ) -> "Agent":  # fmt: skip
     """Begin looking after this training. Returns an agent whatever goes wrong; one line says how it stands.
 
     ``model``, ``optimizer``, ``scheduler``, ``scaler``: torch's, or dicts of them; ``extra``: more state by name (an EMA).
     ``goal`` names the signal that says how good the model is, ``better`` which way. ``kind``: ``supervised``, ``rl`` or
-    ``gan``. ``total`` optimizer steps, where the script's own loop runs. ``step``: how many are done already, where the
-    script has loaded a state of its own; after a restart that is compared with the checkpoint's, and the newer one stands.
-    ``daemon=False`` (or ``SITTER=off`` in the environment) only records. ``loader`` is not needed where ``agent.loop`` or
-    ``agent.batches`` gets it. Called again, it ends the first session.
+    ``gan``; None: what the names of the signals say. ``total`` optimizer steps, where the script's own loop runs. ``step``:
+    how many are done already, where the script has loaded a state of its own; after a restart that is compared with the
+    checkpoint's, and the newer one stands. ``daemon=False`` (or ``SITTER=off`` in the environment) only records. ``loader`` is
+    not needed where ``agent.loop`` or ``agent.batches`` gets it. Called again, it ends the first session.
     """
     try:
         with HeldBack():

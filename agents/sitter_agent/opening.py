@@ -33,7 +33,7 @@ from sitter_agent.session import Session, claim
 from sitter_agent.snapshots import Ring
 from sitter_agent.stacks import StackFile
 from sitter_agent.state import Adapter
-from sitter_wire.events import GoodBye, SessionStart
+from sitter_wire.events import KINDS, GoodBye, SessionStart
 from sitter_wire.places import Endpoints, PlaceError, RunDir
 
 LAST_WRITE_S = 120.0
@@ -57,7 +57,7 @@ class Given:
     extra: dict[str, Any] | None
     goal: str | None
     better: Literal["lower", "higher"]
-    kind: str
+    kind: str | None
     name: str | None
     total: int | None
     step: int | None
@@ -211,14 +211,17 @@ def _open(undo: contextlib.ExitStack, given: Given) -> tuple[Opened | None, Adap
     stacks = StackFile(run.reports / f"stacks-{session.id}.txt")
     undo.callback(stacks.close)
     undo.callback(core.event, GoodBye(how="left early"))
+    kind = given.kind if given.kind in KINDS else ""
     core.event(
         SessionStart(
             pid=os.getpid(), host=socket.gethostname(), branch=branch, argv=list(sys.argv), versions=_versions(),
-            goal=core.goal, better=given.better, kind=given.kind, total=given.total, gpus=_gpus(given.model),
+            goal=core.goal, better=given.better, kind=kind, total=given.total, gpus=_gpus(given.model),
             resumed=(side.branch, side.step) if side is not None else None, clips=bool(getattr(adapter, "clips", False)),
             stacks_signal=stacks.signal(),
         )
     )  # fmt: skip
+    if given.kind and not kind:
+        doubts.append(f"kind = {given.kind!r} is none of {', '.join(KINDS)}: it is taken from the names of what is logged")
     with rail.around("declaring the knobs"):
         core.declare_knobs()
     _say_doubts(core, adapter, info.elsewhere, [*trouble, *doubts])

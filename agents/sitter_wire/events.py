@@ -26,9 +26,13 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="event"):
     """Something that happened in the training process."""
 
 
+KINDS = ("supervised", "rl", "gan")
+"""Of training: in the latter two a loss says little of how well it goes."""
+
+
 class SessionStart(Event, frozen=True, tag="start"):
     """The first record of a session. ``total`` in optimizer steps; ``resumed`` = (branch, step) it was restored from.
-    ``stacks_signal``: as a pong says it, for a daemon that never gets one.
+    ``kind``: one of ``KINDS``; empty: the script did not say. ``stacks_signal``: as a pong says it, for a daemon that never gets one.
     """
 
     pid: Small
@@ -38,7 +42,7 @@ class SessionStart(Event, frozen=True, tag="start"):
     versions: dict[str, str] = {}
     goal: str | None = None
     better: Literal["lower", "higher"] = "lower"
-    kind: str = "supervised"
+    kind: str = ""
     total: Whole | None = None
     resumed: tuple[Whole, Whole] | None = None
     gpus: list[str] = []

@@ -33,8 +33,8 @@ def tell(view: RunView, present: Present) -> None:
     start = present.session.start if present.session else None
     if start is not None:
         view.clips = start.clips
-        if start.kind != "supervised":  # what nobody said is taken from the names of what is logged
-            view.kind, view.kind_by_names = start.kind, False
+        if start.kind:
+            view.kind, view.kind_said, view.kind_by_names = start.kind, True, False
     if present.goal is not None:
         view.goal, view.better = present.goal[0], "higher" if present.goal[1] == "higher" else "lower"
     view.total, view.paused = present.total, present.paused

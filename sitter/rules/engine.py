@@ -90,7 +90,7 @@ class Engine:
         if sample.branch != self.clearance.branch and not self._begins(sample):
             return []
         newest, self._newest = self._newest, sample
-        if newest is not None and (sample.step, sample.branch, sample.values) == (newest.step, newest.branch, newest.values):
+        if newest is not None and sample.step == newest.step and sample.branch == newest.branch and _same(sample.values, newest.values):
             return []
         self._points += 1
         names = tuple(sample.values)
@@ -268,8 +268,9 @@ class Engine:
     def _route(self, names: tuple[str, ...]) -> Route:
         """For points with these names; found once, and anew when a rule is switched off."""
         self._seen.update(names)
-        if self.view.kind == "supervised" and (kind := kind_by(self._seen)) != "supervised":
-            self.view.kind, self.view.kind_by_names = kind, True
+        view = self.view
+        if not view.kind_said and view.kind == "supervised" and (kind := kind_by(self._seen)) != view.kind:
+            view.kind, view.kind_by_names = kind, True
         wanting = [r for r in self._with("observe") if wants(r, names)]
         asked, timed = tuple((r, r.observe) for r in wanting), tuple((r, partial(self._timed, r)) for r in wanting)
         route = Route(asked, timed, tuple(r for r in wanting if changes(r, "suspicious")), self._with("open_trip"))
@@ -369,6 +370,11 @@ class Engine:
             rule.set_state(None)
         self.clearance.begin(event.branch, step)
         self._copies.clear()
+
+
+def _same(a: dict[str, float], b: dict[str, float]) -> bool:
+    """The same names and values; NaN is the same as NaN here."""
+    return a == b or (a.keys() == b.keys() and all(b[name] == x or (x != x and b[name] != b[name]) for name, x in a.items()))
 
 
 def as_late(finding: Finding) -> Finding:

@@ -31,6 +31,9 @@ class RunView:
     kind: str = "supervised"
     """``supervised``, ``rl`` or ``gan``, as the script said at start, else by the names of what it logs."""
 
+    kind_said: bool = False
+    """The script said so at start: then the names say nothing more."""
+
     kind_by_names: bool = False
     """It was not said, but taken from what is logged."""
 

@@ -223,6 +223,13 @@ def test_a_session_begins_with_what_it_is(begin):
     assert start.versions["numpy"] == np.__version__
 
 
+@pytest.mark.parametrize(("said", "known"), [(None, ""), ("supervised", "supervised"), ("GAN", "")])
+def test_a_kind_is_only_said_where_the_script_says_one_that_there_is(begin, capsys, said, known):
+    start = Run(begin(kind=said).run).events()[0]
+    assert start.kind == known
+    assert ("is none of supervised, rl, gan" in capsys.readouterr().err) is bool(said and not known)
+
+
 def test_the_names_that_people_use_are_understood(begin):
     agent = begin()
     for _ in agent.steps(1):

@@ -1,3 +1,4 @@
+import math
 import random
 from collections.abc import Callable, Iterable
 from itertools import pairwise
@@ -78,12 +79,13 @@ def test_a_blow_up_leads_to_one_rollback_before_the_last_healthy_point() -> None
     assert run.engine.open_trip
 
 
-def test_the_same_values_twice_at_a_step_are_one_point() -> None:
+@pytest.mark.parametrize("beside", [{}, {"val_loss": math.nan}])
+def test_the_same_values_twice_at_a_step_are_one_point(beside: dict[str, float]) -> None:
     rng, engine, found = random.Random(3), Engine([Guard()], RunView(scales={"lr": 1.0}, in_session=True, state="running")), []
     for step in range(300):
         loss = 2.0 * 1.05 ** rng.gauss(0, 1) * (1.9 if step == 200 else 1.0)  # one bad batch
         for _ in range(2):
-            found += engine.observe(Sample(step, 0, step * 0.1, {"loss": loss}))
+            found += engine.observe(Sample(step, 0, step * 0.1, {"loss": loss, **{name: float(str(x)) for name, x in beside.items()}}))
     assert not found
 
 

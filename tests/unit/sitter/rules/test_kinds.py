@@ -2,10 +2,13 @@
 
 import pytest
 
+from sitter.control.present import Present, Session
+from sitter.control.sight import tell
 from sitter.rules.engine import Engine
 from sitter.rules.guard import Guard
 from sitter.rules.kinds import kind_by
 from sitter.rules.view import RunView, Sample
+from sitter_wire.events import SessionStart
 
 
 @pytest.mark.parametrize(
@@ -40,8 +43,19 @@ def test_a_rising_loss_beside_a_reward_trips_nothing_and_the_header_says_why() -
     assert engine.blind() == 'by what is logged this is kind="rl": only nan and inf act'
 
 
-def test_what_the_script_said_is_believed_before_the_names() -> None:
-    view = RunView(in_session=True, state="running", kind="gan")
+@pytest.mark.parametrize("kind", ["gan", "supervised"])
+def test_what_the_script_said_is_believed_before_the_names(kind: str) -> None:
+    present, view = Present(), RunView(in_session=True, state="running")
+    present.session = Session(id="a", pid=1, start=SessionStart(pid=1, host="h", branch=0, kind=kind))
+    tell(view, present)
     Engine([Guard()], view).observe(Sample(step=1, branch=0, time=1.0, values={"loss": 1.0, "reward": 0.1}))
-    assert view.kind == "gan"
+    assert view.kind == kind
     assert not view.kind_by_names
+
+
+def test_what_the_script_does_not_say_stays_what_the_names_said() -> None:
+    present, view = Present(), RunView(in_session=True, state="running")
+    present.session = Session(id="a", pid=1, start=SessionStart(pid=1, host="h", branch=0))
+    Engine([Guard()], view).observe(Sample(step=1, branch=0, time=1.0, values={"loss": 1.0, "reward": 0.1}))
+    tell(view, present)
+    assert (view.kind, view.kind_by_names) == ("rl", True)
