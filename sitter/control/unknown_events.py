@@ -1,19 +1,20 @@
 """Events that this version does not understand, from an agent that is newer than this daemon: passed by, and not without a word.
 
 Everything around them is taken as ever, their sequence numbers are acknowledged like all others, and the history keeps them as they came:
-a daemon that knows them finds them there.
+a daemon that knows them finds them there. Of more kinds than any version will ever have it keeps none, and that is said too.
 """
 
 from collections import Counter
 from collections.abc import Callable, Iterable
 
+from sitter.store.happenings import MOST_UNKNOWN
 from sitter_wire.events import UnknownEvent
 from sitter_wire.records import Happening
 
 TOLD_PASSED = "told_passed"
 """Kept in the history: the kinds that the logbook has been told of."""
-MOST_TOLD = 50
-"""Kinds that are told apart; the rest is only counted."""
+OTHERS = "others"
+"""All kinds beyond those that are kept."""
 
 
 class UnknownEvents:
@@ -26,13 +27,15 @@ class UnknownEvents:
 
     def passed_by(self, h: Happening, event: UnknownEvent) -> None:
         """One more."""
-        kind = event.kind if event.kind in self._told or len(self._told) < MOST_TOLD else "others"
+        kept = event.kind in self._told or len(self._told) < MOST_UNKNOWN
+        kind = event.kind if kept else OTHERS
         self._counts[kind] += 1
         if kind in self._told:
             return
         self._told.append(kind)
         self._keep(TOLD_PASSED, self._told)
-        text = f"an event ({kind!r}) was passed by, since this version does not understand it ({event.why}); it is kept for one that does"
+        text = f"an event ({event.kind!r}) was passed by, since this version does not understand it ({event.why}); it is "
+        text += "kept for one that does" if kept else f"not kept, since there were {MOST_UNKNOWN} kinds already; so it is with all others"
         self._log("note", step=h.step, branch=h.branch, status="warning", detail=text)
 
     def sentence(self) -> str:

@@ -26,6 +26,7 @@ class Happenings:
 
     def __init__(self) -> None:
         self._numerous: Counter[str] = Counter()
+        self._unknown: set[str] = set()
 
     def statements(self, session: str, known: KnownSession, record: Happening) -> list[Statement]:
         """For one new event of a session; none for what is only a hole, or damaged."""
@@ -34,8 +35,10 @@ class Happenings:
             return []
         if isinstance(event, UnknownEvent):
             kind, data = event.kind, event.payload
-            if kind not in KNOWN and kind not in self._numerous and len(self._numerous) > MOST_UNKNOWN:
-                return []
+            if kind not in KNOWN and kind not in self._unknown:
+                if len(self._unknown) >= MOST_UNKNOWN:
+                    return []
+                self._unknown.add(kind)
         else:
             kind, data = str(type(event).__struct_config__.tag), _encode(event)
         out: list[Statement] = [(sql.EVENT, (known.number, record.seq, record.step, record.branch, record.time, kind, data))]

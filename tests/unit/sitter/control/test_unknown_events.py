@@ -4,9 +4,11 @@ import contextlib
 import sqlite3
 
 import msgspec
+from msgspec import defstruct
 
 from sitter.locks import take
 from sitter.offline import Offline
+from sitter.store.happenings import MOST_UNKNOWN
 from sitter.store.reader import Reader
 from sitter_agent.recorder import Recorder
 from sitter_wire.events import Event, Remark, SessionStart
@@ -68,6 +70,21 @@ def test_all_that_is_understood_is_taken_the_rest_is_acknowledged_kept_and_said_
         shipped(core, recorder)
         recorder.close()
         assert len(told(core)) == 1
+
+
+def test_of_kinds_without_end_it_is_said_that_the_rest_is_not_kept(run):
+    with opened(run) as core:
+        recorder = Recorder(run.recorder, "s")
+        recorder.event(SessionStart(pid=1, host="h", branch=0), 0, 0)
+        for n in range(MOST_UNKNOWN + 9):
+            recorder.event(defstruct(f"K{n}", [], bases=(Event,), tag=f"k{n}", frozen=True)(), 0, 0)
+        shipped(core, recorder)
+        recorder.close()
+        said = told(core)
+    with contextlib.closing(sqlite3.connect(run.history)) as history:
+        kept = [kind for (kind,) in history.execute("SELECT kind FROM events WHERE kind LIKE 'k%' AND kind NOT LIKE 'knob%' ORDER BY seq")]
+    assert [f"'{kind}'" in text for kind, text in zip(kept, said, strict=False)] == [True] * MOST_UNKNOWN
+    assert [text.partition("; it is ")[2][:4] for text in said] == ["kept"] * MOST_UNKNOWN + ["not "]
 
 
 def test_a_run_without_a_daemon_is_read_as_well(run):
