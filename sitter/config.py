@@ -25,7 +25,7 @@ from typing import Any, get_args, get_type_hints
 import msgspec
 
 from sitter.clock import duration
-from sitter.errors import ConfigError
+from sitter.errors import ConfigError, Mistakes
 from sitter.model import Mode, Preset
 from sitter_wire.places import small_file
 
@@ -104,43 +104,61 @@ def load(path: Path) -> Config:
     return parse(text, str(path))
 
 
-def parse(text: str, where: str) -> Config:
-    """Settings from TOML text; ``where`` names it in errors. Raises ConfigError."""
+def parse(text: str, where: str, mistakes: Mistakes | None = None) -> Config:
+    """Settings from TOML text; ``where`` names it in errors. Raises ConfigError: the first of all that is wrong. With ``mistakes`` all of
+    it is noted there, and what is right comes back; then it raises only where the text is no TOML."""
     text = text.removeprefix("\ufeff")  # as some editors begin every file
     try:
         raw = tomllib.loads(text)
     except (ValueError, RecursionError) as e:  # not only TOMLDecodeError: a number of 5,000 digits, brackets without end
         quotes = "" if _row(text, e).count('"') < 4 else ": a text with quotes in it stands between ' and '"
         raise ConfigError(f"{where} is not TOML: {e}; mend that line{quotes}, or move the file away to use the defaults") from e
-    lines = _lines(text)
-    for name, section in raw.items():
-        if name not in TOP_LEVEL and isinstance(section, dict) and not section.keys().isdisjoint(("when", "every", "at", "do")):
-            raise ConfigError(f"{where}{_line_of(name, lines)}: [{name}] is a rule: expected [rules.{name}]")
-    _known(raw, TOP_LEVEL, where, lines)
-    rules = {name: _rule(name, section, where, lines) for name, section in _table(raw, "rules", where).items()}
-    notify = [_notifier(name, s, f"{where}: [notify.{name}]", lines) for name, s in _table(raw, "notify", where).items()]
-    checkpoints = _table(raw, "checkpoints", where)
-    _known(checkpoints, CheckpointConfig.__struct_fields__, f"{where}: [checkpoints]", lines, "checkpoints")
-    if "after_timeout" in checkpoints:
-        spelled = checkpoints["after_timeout"]
-        checkpoints = {**checkpoints, "after_timeout": seconds(spelled, f"{where}: [checkpoints] after_timeout")}
-    restart = _table(raw, "restart", where)
-    _known(restart, RestartConfig.__struct_fields__, f"{where}: [restart]", lines, "restart")
-    files = raw.get("rule_files", [])
-    if not isinstance(files, list) or not all(isinstance(name, str) and name for name in files):
-        raise ConfigError(f"{where}: rule_files = {files!r}, expected a list of names of Python files")
+    noted = Mistakes() if mistakes is None else mistakes
+    config = _config(raw, where, _lines(text), noted)
+    if mistakes is None:
+        noted.raise_first()
+    return config
+
+
+def _config(raw: dict[str, Any], where: str, lines: dict[str, int], noted: Mistakes) -> Config:
+    misplaced = [
+        name for name, section in raw.items()
+        if name not in TOP_LEVEL and isinstance(section, dict) and not section.keys().isdisjoint(("when", "every", "at", "do"))
+    ]  # fmt: skip
+    for name in misplaced:
+        noted.note(ConfigError(f"{where}{_line_of(name, lines)}: [{name}] is a rule: expected [rules.{name}]"))
+    _known({name: section for name, section in raw.items() if name not in misplaced}, TOP_LEVEL, where, lines, noted)
     mode = raw.get("mode", "guard")
     if mode not in get_args(Preset):
-        raise _none_of("mode", mode, get_args(Preset), f"{where}{_line_of('mode', lines)}")
-    return Config(
-        mode=mode,
-        rules=rules,
-        rule_files=files,
-        notify=notify,
-        checkpoints=_typed(checkpoints, CheckpointConfig, f"{where}: [checkpoints]", lines, "checkpoints"),
-        restart=RestartConfig(**{name: seconds(value, f"{where}: [restart] {name}") for name, value in restart.items()}),
-        lines=lines,
-    )
+        noted.note(_none_of("mode", mode, get_args(Preset), f"{where}{_line_of('mode', lines)}"))
+        mode = "guard"
+    files = raw.get("rule_files", [])
+    if not isinstance(files, list) or not all(isinstance(name, str) and name for name in files):
+        noted.note(ConfigError(f"{where}: rule_files = {files!r}, expected a list of names of Python files"))
+        files = []
+    rules, notify = {}, []
+    for name, section in _table(raw, "rules", where, noted).items():
+        with noted:
+            rules[name] = _rule(name, section, where, lines, noted)
+    for name, section in _table(raw, "notify", where, noted).items():
+        with noted:
+            notify.append(_notifier(name, section, f"{where}: [notify.{name}]", lines, noted))
+    checkpoints, restart = CheckpointConfig(), RestartConfig()
+    with noted:
+        checkpoints = _checkpoints(_table(raw, "checkpoints", where, noted), f"{where}: [checkpoints]", lines, noted)
+    with noted:
+        place = f"{where}: [restart]"
+        pauses = _known(_table(raw, "restart", where, noted), RestartConfig.__struct_fields__, place, lines, noted, "restart")
+        restart = RestartConfig(**{name: seconds(value, f"{place} {name}") for name, value in pauses.items()})
+    return Config(mode=mode, rules=rules, rule_files=files, notify=notify, checkpoints=checkpoints, restart=restart, lines=lines)
+
+
+def _checkpoints(section: dict[str, Any], where: str, lines: dict[str, int], noted: Mistakes) -> CheckpointConfig:
+    section = _known(section, CheckpointConfig.__struct_fields__, where, lines, noted, "checkpoints")
+    if "after_timeout" in section:
+        section["after_timeout"] = seconds(section["after_timeout"], f"{where} after_timeout")
+    made: CheckpointConfig = _typed(section, CheckpointConfig, where, lines, "checkpoints")
+    return made
 
 
 def seconds(value: object, where: str) -> float:
@@ -182,11 +200,12 @@ def _row(text: str, error: Exception) -> str:
     return rows[int(found[1]) - 1] if found and int(found[1]) <= len(rows) else ""
 
 
-def _table(raw: dict[str, Any], key: str, where: str) -> dict[str, Any]:
+def _table(raw: dict[str, Any], key: str, where: str, noted: Mistakes) -> dict[str, Any]:
     section = raw.get(key, {})
-    if not isinstance(section, dict):
-        raise ConfigError(f"{where}: {key} is a {type(section).__name__}, expected a table [{key}]")
-    return section
+    if isinstance(section, dict):
+        return section
+    noted.note(ConfigError(f"{where}: {key} is a {type(section).__name__}, expected a table [{key}]"))
+    return {}
 
 
 _HEADER = re.compile(r"\s*\[{1,2}([^\]=]+)\]{1,2}\s*(?:#.*)?$")
@@ -216,13 +235,18 @@ def _parts(dotted: str) -> list[str]:
     return [part.strip().strip("\"'") for part in re.findall(r"""\"[^"]*\"|'[^']*'|[^.]+""", dotted) if part.strip()]
 
 
-def _known(section: dict[str, Any], known: tuple[str, ...], where: str, lines: dict[str, int], table: str = "") -> None:
+def _known(
+    section: dict[str, Any], known: tuple[str, ...], where: str, lines: dict[str, int], noted: Mistakes, table: str = ""
+) -> dict[str, Any]:
+    """What of it is there; the rest is noted."""
     for name in section:
         if name not in known:
-            raise unknown(name, known, where, line=lines.get(f"{table}.{name}" if table else name))
+            noted.note(unknown(name, known, where, line=lines.get(f"{table}.{name}" if table else name)))
+    return {name: value for name, value in section.items() if name in known}
 
 
-def _rule(name: str, section: Any, file: str, lines: dict[str, int]) -> RuleConfig:
+def _rule(name: str, section: Any, file: str, lines: dict[str, int], noted: Mistakes) -> RuleConfig:
+    """Raises ConfigError where it is no table; what is wrong in it is noted."""
     where = f"{file}: [rules.{name}]"
     if not isinstance(section, dict):
         raise ConfigError(f"{where} is a {type(section).__name__}, expected a table")
@@ -230,30 +254,33 @@ def _rule(name: str, section: Any, file: str, lines: dict[str, int]) -> RuleConf
     def at(key: str) -> str:
         return f"{where}{_line_of(f'rules.{name}.{key}', lines)}"
 
-    mode, limit = section.get("mode"), section.get("limit")
+    mode, limit, delay = section.get("mode"), None, None
     if mode is not None and mode not in get_args(Mode):
-        raise _none_of("mode", mode, get_args(Mode), at("mode"))
-    if limit is not None:
-        parse_limit(str(limit), f"{at('limit')}: limit")
-    delay = section.get("delay")
-    params = {k: v for k, v in section.items() if k not in RULE_KEYS}
-    for key, value in params.items():
-        if not isinstance(value, float | int | str | bool) and not (
-            isinstance(value, list) and all(isinstance(v, str) for v in value)
-        ):
-            raise ConfigError(f"{at(key)}: {key} is a {type(value).__name__}, expected a number, a text or a list of texts")
-    return RuleConfig(
-        mode=mode,
-        delay=None if delay is None else seconds(delay, f"{at('delay')}: delay"),
-        limit=None if limit is None else str(limit),
-        params=params,
-    )
+        noted.note(_none_of("mode", mode, get_args(Mode), at("mode")))
+        mode = None
+    if "limit" in section:
+        with noted:
+            parse_limit(str(section["limit"]), f"{at('limit')}: limit")
+            limit = str(section["limit"])
+    if "delay" in section:
+        with noted:
+            delay = seconds(section["delay"], f"{at('delay')}: delay")
+    params = {}
+    for key, value in section.items():
+        if key in RULE_KEYS:
+            continue
+        if isinstance(value, float | int | str | bool) or (isinstance(value, list) and all(isinstance(v, str) for v in value)):
+            params[key] = value
+        else:
+            noted.note(ConfigError(f"{at(key)}: {key} is a {type(value).__name__}, expected a number, a text or a list of texts"))
+    return RuleConfig(mode=mode, delay=delay, limit=limit, params=params)
 
 
-def _notifier(name: str, section: Any, where: str, lines: dict[str, int]) -> NotifierConfig:
+def _notifier(name: str, section: Any, where: str, lines: dict[str, int], noted: Mistakes) -> NotifierConfig:
+    """Raises ConfigError where nothing can be made of it."""
     if not isinstance(section, dict):
         raise ConfigError(f"{where} is a {type(section).__name__}, expected a table")
-    _known(section, NOTIFY_KEYS, where, lines, f"notify.{name}")
+    section = _known(section, NOTIFY_KEYS, where, lines, noted, f"notify.{name}")
     if "kind" not in section:
         raise ConfigError(f"{where} has no kind; expected one of webhook, ntfy, slack, discord, command")
     made: NotifierConfig = _typed({**section, "name": name}, NotifierConfig, where, lines, f"notify.{name}")
@@ -271,14 +298,19 @@ _PLACE = re.compile(r" - at `\$\.([\w-]+)[^`]*`$")
 _TYPES = {"str": "a text", "int": "a whole number", "float": "a number", "bool": "true or false", "array": "a list", "null": "nothing"}
 
 
+def place_of(error: msgspec.ValidationError) -> str:
+    """The name whose value was wrong; empty where it is of no one name."""
+    found = _PLACE.search(str(error))
+    return found[1] if found else ""
+
+
 def mistyped(
     error: msgspec.ValidationError, section: dict[str, Any], kind: type[msgspec.Struct], where: str, lines: dict[str, int], table: str
 ) -> ConfigError:
     """The error for a value of the wrong type, or one that is not among those that there are; ``kind``: what the section was to become."""
-    found = _PLACE.search(str(error))
-    if found is None:  # of a check of its own: a sentence already
+    name = place_of(error)
+    if not name:  # of a check of its own: a sentence already
         return ConfigError(f"{where}: {error}")
-    name = found[1]
     at, value = f"{where}{_line_of(f'{table}.{name}', lines)}", section.get(name)
     types = get_type_hints(kind)[dict(zip(kind.__struct_encode_fields__, kind.__struct_fields__, strict=True))[name]]
     if choices := tuple(c for c in get_args(types) if isinstance(c, str)):

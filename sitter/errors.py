@@ -10,6 +10,8 @@ SitterError          1   something could not be done
     └── DamagedError 1   its file does not hold what SQLite or we have written
 """
 
+from types import TracebackType
+
 
 class SitterError(Exception):
     """Says what was expected, what was found, and what to do."""
@@ -25,6 +27,32 @@ class UsageError(SitterError):
 
 class ConfigError(UsageError):
     """A settings file does not parse, or names what is not there."""
+
+
+class Mistakes:
+    """All that is wrong in a settings file, not the first alone: ``with mistakes: …`` notes a ConfigError and goes on behind it."""
+
+    def __init__(self) -> None:
+        self.found: list[ConfigError] = []
+
+    def note(self, error: ConfigError) -> None:
+        """One more; the same sentence stands once."""
+        if str(error) not in map(str, self.found):
+            self.found.append(error)
+
+    def __enter__(self) -> None:
+        """What is done in it may raise a ConfigError."""
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> bool:
+        if not isinstance(error, ConfigError):
+            return False
+        self.note(error)
+        return True
+
+    def raise_first(self) -> None:
+        """Raises the first ConfigError, if any: for who wants to use the file, rather than to mend it."""
+        if self.found:
+            raise self.found[0]
 
 
 class RunError(SitterError):

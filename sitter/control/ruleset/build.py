@@ -1,49 +1,72 @@
 """The rules of a run, made from the catalogue, from Python files, and from sitter.toml."""
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
+
+import msgspec
 
 from sitter.actions.notify.catalogue import make as make_notifier
 from sitter.config import Config
 from sitter.control.ruleset.own_rules import is_own, kind_of, own, parameters_of, stranger
 from sitter.control.ruleset.rule_files import found, kinds, made
 from sitter.control.ruleset.settings import RuleDefaults, RuleSetting, settings
-from sitter.errors import ConfigError
+from sitter.errors import ConfigError, Mistakes
 from sitter.rules.base import Rule
 from sitter.rules.catalogue import RULES
 from sitter_wire.places import RunDir
 from sitter_wire.rundir import RunInfo
 
 
-def build(config: Config, where: str, places: Sequence[Path] | None = None) -> tuple[list[Rule], dict[str, RuleSetting]]:
+def build(
+    config: Config, where: str, places: Sequence[Path] | None = None, mistakes: Mistakes | None = None
+) -> tuple[list[Rule], dict[str, RuleSetting]]:
     """Every rule with its parameters, and what each may do: those of the catalogue, those of Python files, those of the user's own.
 
     ``places``: where rule files may lie (None: beside ``where``, and here). Raises ConfigError: an unknown rule or parameter, a wrong type,
-    an expression that is none, a file that cannot be run."""
+    an expression that is none, a file that cannot be run; the first of them. With ``mistakes`` all are noted there, and the rules that are
+    right come back."""
+    noted = Mistakes() if mistakes is None else mistakes
+    before = len(noted.found)
     written: dict[str, type[Rule]] = {kind.name: kind for kind in RULES}
-    for path in files(config, places if places is not None else beside(where), where):
-        for kind in kinds(path):
-            if kind.name in written:
-                raise ConfigError(f"{path}: there is a rule {kind.name!r} already: expected another name for class {kind.__name__}")
-            written[kind.name] = kind
+    for path in files(config, places if places is not None else beside(where), where, noted):
+        with noted:
+            for kind in kinds(path):
+                if kind.name in written:
+                    raise ConfigError(f"{path}: there is a rule {kind.name!r} already: expected another name for class {kind.__name__}")
+                written[kind.name] = kind
+    all_read = len(noted.found) == before  # else a section may be of a rule that could not be read
     mine = {name: kind_of(its) for name, its in config.rules.items() if name not in written and is_own(its)}
-    for name in config.rules:
+    for name in config.rules if all_read else ():
         if name not in written and name not in mine:
-            raise stranger(name, written, config, where)
+            noted.note(stranger(name, written, config, where))
     defaults = [
         RuleDefaults(
             name=name, guard=kind.guard, mode=kind.default_mode, delay=kind.default_delay, limit=kind.default_limit, cools=kind.cools
         )
         for name, kind in {**written, **mine}.items()
     ]
-    chosen = settings(defaults, config, where)
-    rules = [made(kind, parameters_of(name, kind.Params, config, where)) for name, kind in written.items()]
-    return [*rules, *(own(name, config, where) for name in mine)], chosen
+    known = {name: its for name, its in config.rules.items() if name in written or name in mine}
+    chosen = settings(defaults, msgspec.structs.replace(config, rules=known), where)
+    rules: list[Rule] = []
+    for name, kind in written.items():
+        with noted:
+            rules.append(made(kind, parameters_of(name, kind.Params, config, where, noted)))
+    for name in mine:
+        with noted:
+            rules.append(own(name, config, where, noted))
+    if mistakes is None:
+        noted.raise_first()
+    return rules, chosen
 
 
-def files(config: Config, places: Sequence[Path], where: str = "sitter.toml") -> list[Path]:
-    """The Python files that the settings name. Raises ConfigError for one that is nowhere."""
-    return found(config, where, places)
+def files(config: Config, places: Sequence[Path], where: str = "sitter.toml", mistakes: Mistakes | None = None) -> list[Path]:
+    """The Python files that the settings name. Raises ConfigError for one that is nowhere; with ``mistakes`` that is noted there."""
+    out = []
+    for name in config.rule_files:
+        with mistakes or nullcontext():
+            out.append(found(name, config, where, places))
+    return out
 
 
 def beside(where: str) -> tuple[Path, ...]:
@@ -56,14 +79,18 @@ def rule_places(run: RunDir, info: RunInfo) -> tuple[Path, ...]:
     return run.path, Path(info.cwd)
 
 
-def check(config: Config, where: str) -> None:
-    """All that a daemon would refuse to start with. Raises ConfigError: rules, parameters, notifiers."""
-    build(config, where)
+def check(config: Config, where: str, mistakes: Mistakes | None = None) -> tuple[list[Rule], dict[str, RuleSetting]]:
+    """All that a daemon would refuse to start with: rules, parameters, notifiers. Returns and raises what ``build`` does."""
+    noted = Mistakes() if mistakes is None else mistakes
+    built = build(config, where, mistakes=mistakes)
     for notifier in config.notify:
         try:
             make_notifier(notifier)
         except ConfigError as e:
-            raise ConfigError(f"{where}: {e}") from e
+            noted.note(ConfigError(f"{where}: {e}"))
+    if mistakes is None:
+        noted.raise_first()
+    return built
 
 
 def parameters(rule: Rule) -> dict[str, float | int | str | bool | list[str] | None]:

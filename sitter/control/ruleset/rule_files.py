@@ -18,18 +18,15 @@ from sitter.rules.base import Rule, RuleParams
 _NAME = re.compile(r"[\w-]{1,40}")
 
 
-def found(config: Config, where: str, places: Sequence[Path]) -> list[Path]:
-    """The files, each in the first of ``places`` that has it. Raises ConfigError for one that is nowhere."""
-    out = []
-    for name in config.rule_files:
-        paths = [Path(name)] if Path(name).is_absolute() else [place / name for place in places]
-        path = next((p for p in paths if p.is_file()), None)
-        if path is None:
-            line = config.lines.get("rule_files")
-            looked = ", ".join(str(p.parent) for p in paths)
-            raise ConfigError(f"{where}{f' (line {line})' if line else ''}: no file {name}; looked in {looked}")
-        out.append(path)
-    return out
+def found(name: str, config: Config, where: str, places: Sequence[Path]) -> Path:
+    """The file of that name in the first of ``places`` that has it. Raises ConfigError: it is nowhere."""
+    paths = [Path(name)] if Path(name).is_absolute() else [place / name for place in places]
+    path = next((p for p in paths if p.is_file()), None)
+    if path is None:
+        line = config.lines.get("rule_files")
+        looked = ", ".join(str(p.parent) for p in paths)
+        raise ConfigError(f"{where}{f' (line {line})' if line else ''}: no file {name}; looked in {looked}")
+    return path
 
 
 def kinds(path: Path) -> list[type[Rule]]:
