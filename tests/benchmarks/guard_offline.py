@@ -364,6 +364,8 @@ def main() -> int:
     parser.add_argument("--grad-every", type=int, nargs="+", default=[1, 10])
     parser.add_argument("--logs", type=Path)
     asked = parser.parse_args()
+    if asked.seeds < 0 or asked.seeds == 1:
+        parser.error(f"--seeds {asked.seeds}: expected 2 or more, since `within` goes by how unfaulted runs differ; or 0 (--logs alone)")
     if asked.logs:
         logs(asked.logs)
     if not asked.seeds:
