@@ -9,11 +9,12 @@ signal, where its output lies in train.log, the step it reached, and ``then``: w
 restart is being prepared. It speaks of the present only while parent.pid is locked.
 """
 
-import json
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from sitter.supervise.late_files import LateFiles
 
 ATTEMPTS = "attempts.json"
 
@@ -39,12 +40,12 @@ class Attempts:
         clock: Callable[[], float] = time.time,
     ) -> None:  # fmt: skip
         """``furthest``: the step that the run had reached before, as far as that is known."""
-        self._path, self.most, self._first_s, self._cap_s, self._clock = run / ATTEMPTS, most, first_s, cap_s, clock
+        self.most, self._first_s, self._cap_s, self._clock = most, first_s, cap_s, clock
+        self.files = LateFiles(run)
         self.furthest = furthest
         self.restarts = 0
         self.without = 0
         self.given_up = ""
-        self.unwritten = False
         self._list: list[dict[str, Any]] = []
         self._next: dict[str, Any] | None = None
 
@@ -53,7 +54,7 @@ class Attempts:
         self._list.append({"pid": pid, "started": started, "log": [log_from, log_from], "resume": resume})
         del self._list[:-MOST_KEPT]
         self._next = None
-        self.write()
+        self._write()
 
     def failed(self, started: float, log_from: int, resume: str) -> None:
         """The training could not even be started; an attempt all the same, of no process."""
@@ -65,7 +66,7 @@ class Attempts:
         self._list[-1].update(how)
         if self.restarts < self.most:
             self._next = {"number": self.restarts + 1, "at": None, "said": "looking for the checkpoint to go on from"}
-        self.write()
+        self._write()
 
     def reached(self, step: int | None, *, steps_known: bool) -> None:
         """Count progress. ``step``: None where this attempt told none; ``steps_known``: whether the run has ever told any."""
@@ -96,27 +97,19 @@ class Attempts:
         self.restarts += 1
         self._next = {"number": self.restarts, "at": self._clock() + pause, "said": said}
         self._list[-1]["then"] = f"restarting in {in_words(pause)} ({self.restarts} of {self.most}), {said}"
-        self.write()
+        self._write()
         return pause
 
     def ended(self, why: str) -> None:
         """There will be no other start."""
         self._next, self.given_up = None, why
-        self.write()
+        self._write()
 
-    def write(self) -> None:
-        """A disk that is full must not keep a training from being started again: then the file stays as it was, and is ``unwritten``."""
-        self.unwritten = False
-        if not self.most:
-            return
-        about = {"of": self.most, "restarts": self.restarts, "attempts": self._list, "next": self._next, "given_up": self.given_up}
-        temp = self._path.with_suffix(".new")
-        try:
-            temp.write_text(json.dumps(about) + "\n")
-            temp.replace(self._path)
-        except OSError:
-            self.unwritten = True
-            temp.unlink(missing_ok=True)
+    def _write(self) -> None:
+        """A disk that is full must not keep a training from being started again: it is written when there is room."""
+        if self.most:
+            about = {"of": self.most, "restarts": self.restarts, "attempts": self._list, "next": self._next, "given_up": self.given_up}
+            self.files.put(ATTEMPTS, about)
 
 
 def oom_kills() -> int | None:

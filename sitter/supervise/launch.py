@@ -16,6 +16,8 @@ from sitter.errors import LaunchError, TakenError, UsageError
 from sitter.model import ExitNow, Struct
 from sitter.supervise import parent
 from sitter.supervise.attempts import CAP_S, FIRST_S
+from sitter.supervise.left_behind import left_behind
+from sitter.supervise.not_started import why_not_started
 from sitter.supervise.process import TrainingProcess
 from sitter.supervise.scope import find_scope
 from sitter_wire.places import RunDir
@@ -43,7 +45,7 @@ def why_not_startable(command: list[str]) -> str:
         return ""
     there = os.sep in command[0] and Path(command[0]).exists()
     error = PermissionError(errno.EACCES, "") if there else FileNotFoundError(errno.ENOENT, "")
-    return parent.why_not_started(command, error)[1]
+    return why_not_started(command, error)[1]
 
 
 def launch(
@@ -91,6 +93,8 @@ def launch(
     ended = ExitNow(code=told["code"], signal=told["signal"], time=None) if "code" in told else None
     if ended is not None and ended.signal is not None:
         raise LaunchError(f"the training was ended by signal {ended.signal} at once; all it said is in {run.train_log}")
+    if ended is not None and (left := left_behind(run)):
+        note = f"{note}; {left}" if note else left
     return Launched(pid=told["pid"], parent_pid=told["parent"], started=told["started"], note=note, exit=ended)
 
 

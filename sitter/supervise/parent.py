@@ -8,10 +8,10 @@ front stays just long enough to print one line of JSON: ``{"parent", "pid", "sta
 where the training ended within ``--grace`` seconds, or ``{"error"}``. What the training prints goes into train.log, a file
 and never a pipe: should this parent die, the training does not even notice.
 
-With ``--restart N`` it starts the training again where that ended by itself and not well (attempts.py has the policy). What to go on
-from it asks a process of its own, ``python -m sitter.cli.again``, which needs no daemon and leaves nothing in here. Not started again:
-exit code 0; an end that the operator asked for (a stop, Ctrl-C, a signal to this parent); a pre-emption, since the machine is about to
-go (``sitter resume --all`` at the next boot takes it up); a first start that fails while its launcher still waits.
+With ``--restart N`` it starts the training again where that ended by itself and not well (attempts.py has the policy), and goes on from
+what what_next.py says. Not started again: exit code 0; an end that the operator asked for (a stop, Ctrl-C, a signal to this parent); a
+pre-emption, since the machine is about to go (``sitter resume --all`` at the next boot takes it up); a first start that fails while its
+launcher still waits.
 
 While the training lives, signals are passed on to it. From its end until the next one is made, SIGUSR2 (``CALL_OFF``: `sitter stop`) and
 SIGINT call the restart off for the operator, SIGTERM and SIGUSR1 for a machine that is going down; one that comes while the next
@@ -27,7 +27,6 @@ import fcntl
 import json
 import os
 import select
-import shutil
 import signal
 import subprocess
 import sys
@@ -43,6 +42,8 @@ from sitter.supervise.attempts import ATTEMPTS, CAP_S, FIRST_S, Attempts, oom_ki
 from sitter.supervise.exit_file import EXIT, ExitFile, last_words
 from sitter.supervise.group import clear_group, last_agent, let_finish
 from sitter.supervise.identity import boot_id, identity
+from sitter.supervise.not_started import why_not_started
+from sitter.supervise.what_next import WhatNext
 
 PARENT_PID, TRAIN_PID, LOG = "parent.pid", "train.pid", "train.log"
 
@@ -51,34 +52,10 @@ AT_ONCE_S = 5.0
 FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 CALL_OFF = signal.SIGUSR2
 OPERATORS = (signal.SIGINT, CALL_OFF)
-ASK_S = 1800.0
-"""Finding what to go on from reads whole checkpoints, which may be large and lie on a slow disk."""
 ASK_AGAIN_S = (5.0, 30.0, 300.0)
-LATE_S = 1
-"""So often a disk that was full is tried again."""
 LEAVING_S = 10.0
 """A parent that has written exit.json is about to be gone; the next one waits for that."""
 CTRL_C = 130
-NOT_FOUND, NOT_EXECUTABLE, BUSY = 127, 126, 125
-"""Codes in exit.json where nothing could be started; the first two as a shell has them."""
-
-
-def why_not_started(command: list[str], e: OSError) -> tuple[int, str]:
-    """Code and sentence for a command that could not be executed."""
-    name = command[0]
-    found = shutil.which(name) if os.sep not in name else name
-    if isinstance(e, FileNotFoundError):
-        if found and Path(found).exists():
-            return NOT_FOUND, f"{name} cannot be started: the interpreter its first line names is not there; mend that line"
-        where = "there is no such file" if os.sep in name else "it is in no directory of PATH"
-        return NOT_FOUND, f"the training command {name} was not found: {where}; check its spelling"
-    if isinstance(e, PermissionError):
-        if Path(name).is_dir():
-            return NOT_EXECUTABLE, f"the training command {name} is a directory; name a program"
-        return NOT_EXECUTABLE, f"the training command {name} is not executable; chmod +x it, or name its interpreter"
-    if e.errno == errno.ENOEXEC:
-        return NOT_EXECUTABLE, f"{name} is not a program: begin it with a #! line, or start it by its interpreter"
-    return NOT_EXECUTABLE, f"the training command {name} cannot be started: {e.strerror}"
 
 
 class OverError(Exception):
@@ -104,17 +81,14 @@ class Parent:
         """Why there is no other start."""
         self._called_off = False
         self._mono, self._before = 0.0, ""  # of the last start: monotonic seconds, and the run's newest session by then
-        self._asking: subprocess.Popen[str] | None = None
+        self._what_next, self._files = WhatNext(run), self._attempts.files
         self._wake = os.pipe()
-        self._train: dict[str, Any] | None = None
-        """train.pid, while it is not on disk."""
-        self._complained = False
 
     def go(self) -> None:
         """Start, wait, write it down; again where that is wanted."""
         for number in (*FORWARDED, CALL_OFF):
             signal.signal(number, self._heard)  # before anybody can find us
-        signal.signal(signal.SIGALRM, lambda *_: self._write_late())
+        self._files.try_again()
         signal.signal(signal.SIGHUP, lambda *_: None)  # not SIG_IGN, which the training would inherit
         signal.pthread_sigmask(signal.SIG_SETMASK, [])
         lock = self._claim()
@@ -165,9 +139,8 @@ class Parent:
         for number in self._early:
             self._heard(number, None)
         self._early.clear()
-        self._train = identity(child.pid, started, self._run)
+        self._files.put(TRAIN_PID, identity(child.pid, started, self._run))
         self._attempts.began(child.pid, started, since, resume)
-        self._write_late()
         self._say(parent=os.getpid(), pid=child.pid, started=started)
         seen = os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
         self._between = True
@@ -220,7 +193,7 @@ class Parent:
         """Where nothing can be learned of the checkpoints, going on from the start would throw days away: so it is asked again, and in the
         end given up."""
         for pause in ASK_AGAIN_S:
-            told = self._ask(started)
+            told = self._what_next.ask(started, self._mono, self._before, lambda: not self._over)
             if told is not None and not self._over:
                 return told
             if self._wait(pause):
@@ -235,45 +208,17 @@ class Parent:
                 os.read(self._wake[0], 64)
         return bool(self._over)
 
-    def _ask(self, started: float) -> dict[str, Any] | None:
-        """What the run's own records say of this end, and what to go on from; None where nothing could be learned."""
-        words = [sys.executable, "-P", "-m", "sitter.cli.again", "--since", str(started), str(self._mono), "--not", self._before]
-        environment = {k: v for k, v in os.environ.items() if k not in ("SITTER_RUN", "SITTER_RESUME")}
-        try:
-            asking = self._asking = subprocess.Popen(
-                [*words, str(self._run)], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                env=environment, cwd="/", start_new_session=True,
-            )  # fmt: skip
-            with asking:
-                if self._over:  # called off: whole checkpoints are not read for nothing
-                    asking.kill()
-                try:
-                    out, said = asking.communicate(timeout=ASK_S)
-                except subprocess.TimeoutExpired:
-                    asking.kill()
-                    raise
-            told = json.loads(out)
-        except (OSError, subprocess.SubprocessError) as e:
-            sys.stderr.write(f"sitter: what to go on from could not be found out: {e}\n")
-            return None
-        except ValueError:
-            if not self._over:
-                said = said.strip() or "no answer"
-                sys.stderr.write(f"sitter: what to go on from could not be found out: {said.splitlines()[-1]}\n")
-            return None
-        finally:
-            self._asking = None
-        return told if isinstance(told, dict) else None
-
     def _claim(self) -> int | None:
-        """Hold parent.pid for life; None where another parent does."""
+        """Hold parent.pid for life; None where another parent does. Raises OSError where it cannot be locked at all."""
         fd = os.open(self._run / PARENT_PID, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         deadline = time.monotonic() + LEAVING_S
         while True:
             try:
                 fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
-            except OSError:
+            except OSError as e:
+                if e.errno not in (errno.EACCES, errno.EAGAIN):
+                    raise
                 if not (self._run / EXIT).exists() or time.monotonic() > deadline:
                     return None
                 time.sleep(0.01)
@@ -292,8 +237,7 @@ class Parent:
             self._called_off = self._called_off or number in OPERATORS
             self._told, self._over = name, f"the restart was called off by {'the operator' if number == CALL_OFF else name}"
             os.write(self._wake[1], b"x")
-            if self._asking is not None:
-                self._asking.kill()
+            self._what_next.leave_off()
             return
         if number == CALL_OFF:
             return
@@ -315,24 +259,6 @@ class Parent:
             return os.waitid(os.P_PID, self._child, os.WEXITED | os.WNOWAIT | os.WNOHANG) is not None
         except ChildProcessError:
             return True
-
-    def _write_late(self) -> None:
-        """Which process trains, and what became of those before it. A full disk must not keep a training from running that has begun: what
-        it did not take is written when it does."""
-        temp = self._run / f"{TRAIN_PID}.new"
-        try:
-            if self._train is not None:
-                temp.write_text(json.dumps(self._train) + "\n")
-                temp.replace(self._run / TRAIN_PID)
-                self._train = None
-        except OSError as e:
-            if not self._complained:
-                sys.stderr.write(f"sitter: cannot write {TRAIN_PID} yet: {e.strerror}\n")
-            self._complained = True
-        if self._attempts.unwritten:
-            self._attempts.write()
-        if self._train is not None or self._attempts.unwritten:
-            signal.alarm(LATE_S)
 
     def _say(self, **what: Any) -> None:
         try:

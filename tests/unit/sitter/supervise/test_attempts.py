@@ -16,7 +16,7 @@ def crash(attempts: Attempts, step: int | None, *, lived: float = 2.0, steps_kno
     if stuck := attempts.stuck():
         return stuck
     attempts.planned("from step 10 (good)")
-    return json.loads((attempts._path).read_text())["attempts"][-1]["then"]
+    return attempts._list[-1]["then"]
 
 
 def test_the_pause_doubles_without_progress_and_starts_anew_with_it(tmp_path: Path) -> None:
