@@ -79,7 +79,7 @@ def settle(run: RunDir) -> str:
     shutil.rmtree(folder, ignore_errors=True)  # of a run of this name and place that was deleted
     try:
         (folder / run.recorder.name).mkdir(mode=0o700, parents=True)
-        for path in (run.recorder, run.history, run.agent_lock, run.daemon_lock):
+        for path in (run.recorder, run.history, run.agent_lock, run.daemon_lock, run.parent_lock, run.resume_lock):
             path.symlink_to(folder / path.name)
     except OSError as e:
         shutil.rmtree(folder, ignore_errors=True)

@@ -188,6 +188,8 @@ class RunDir:
         self.reports = self.path / "reports"
         self.agent_lock = self.path / "agent.lock"
         self.daemon_lock = self.path / "daemon.lock"
+        self.parent_lock = self.path / "parent.pid"
+        self.resume_lock = self.path / "resume.lock"
         self.next_branch = self.path / "next_branch"
         self.unpause = self.path / "unpause"
         self.stop = self.path / "stop"

@@ -13,6 +13,7 @@ from sitter import config
 from sitter.cli.again import Past, choose_whole, described
 from sitter.cli.common import asking, run_option
 from sitter.errors import LaunchError, RunError, SitterError, TakenError
+from sitter.locks import take
 from sitter.model import Status
 from sitter.paths import FoundRun, find, look, register, runs
 from sitter.supervise import boots
@@ -31,7 +32,7 @@ RESUMED = "is being resumed already, by another command; `sitter status` says ho
 
 @click.command("resume", short_help="Go on with a dead run from its newest good checkpoint.")
 @run_option
-@click.option("--all", "every", is_flag=True, help="Every run that crashed or was pre-empted; for @reboot and start scripts.")
+@click.option("--all", "every", is_flag=True, help="Every run that crashed, was given up or pre-empted; for @reboot and start scripts.")
 def command(run: str | None, every: bool) -> int:
     """Start a dead run's own command again; it goes on from the newest good checkpoint, after a stop or a pre-emption from the newest
     verified one."""
@@ -41,10 +42,11 @@ def command(run: str | None, every: bool) -> int:
         if why:
             raise RunError(f"{found.info.name} {why}")
         try:
-            said = _resume(found)
+            with _alone(found):
+                said = _resume(found)
+                boots.forget(found.run)  # whoever starts it has looked at it
         except TakenError:
             raise RunError(f"{found.info.name} {RESUMED}") from None
-        boots.forget(found.run)  # whoever starts it has looked at it
         click.echo(said)
         return 0
     return _all()
@@ -52,7 +54,8 @@ def command(run: str | None, every: bool) -> int:
 
 def _all() -> int:
     """One line for each run that was started by ``sitter run``, but for those that are over, or one that there is none; 1 where one could
-    not go on, or is left alone since it came no further when it was last started here."""
+    not go on, or is left alone since it came no further when it was last started here. What ``--restart`` has given up is tried again: a
+    boot may have mended what ended it, a GPU or a mount. boots.py says how often."""
     failed = said = 0
     for found in runs():
         if not found.info.command or not found.info.supervised:
@@ -67,12 +70,13 @@ def _all() -> int:
             if status.state not in ("crashed", "preempted"):
                 continue
             said += 1
-            told = boots.counted(found.run, status.step, status.checkpoints)
-            if told.left_alone:
-                failed += 1
-                click.echo(_left_alone(found, told))
-            else:
-                click.echo(_resume(found, status, boot=told))
+            with _alone(found):
+                told = boots.counted(found.run, status.step, status.checkpoints)
+                if told.left_alone:
+                    failed += 1
+                    click.echo(_left_alone(found, told))
+                else:
+                    click.echo(_resume(found, status, boot=told))
         except TakenError:
             click.echo(f"{found.info.name} {RESUMED}")
         except (SitterError, PlaceError, OSError) as e:
@@ -81,6 +85,24 @@ def _all() -> int:
     if not (said or failed):
         click.echo("nothing to resume: no run that `sitter run` started has crashed or was pre-empted")
     return 1 if failed else 0
+
+
+@contextlib.contextmanager
+def _alone(found: FoundRun) -> Iterator[None]:
+    """Two commands at once must not count, and start, one run side by side: the first holds a lock until it has. Raises PlaceError,
+    RunError; TakenError where another command resumes it, or has just done so."""
+    run = found.run
+    check_own_run(run)  # its command would be executed as us
+    try:
+        lock = take(run.resume_lock)
+    except OSError as e:
+        raise RunError(f"cannot lock {run.resume_lock}: {e.strerror}; expected a run directory that can be written") from e
+    if lock is None:
+        raise TakenError
+    with lock:
+        if _alive(look(run)):
+            raise TakenError
+        yield
 
 
 def _left_alone(found: FoundRun, told: boots.Boots) -> str:
@@ -108,7 +130,6 @@ def _resume(found: FoundRun, status: Status | None = None, *, boot: boots.Boots 
     """Start it; the sentence about that. ``boot``: nobody looks, so it is counted, and it begins anew where it died before its first
     checkpoint. Raises SitterError, OSError."""
     name = found.info.name
-    check_own_run(found.run)  # its command would be executed as us
     if not found.info.command:
         hint = f"start your script again with SITTER_RUN={found.run.path}"
         raise RunError(f"{name} was not started by sitter, so its command is unknown; {hint}")

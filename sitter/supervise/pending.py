@@ -2,7 +2,6 @@
 
 import json
 import os
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -10,7 +9,7 @@ import msgspec
 from sitter.locks import holder
 from sitter.model import RestartNow, Struct
 from sitter.supervise.attempts import ATTEMPTS
-from sitter.supervise.parent import CALL_OFF, PARENT_PID
+from sitter.supervise.parent import CALL_OFF
 from sitter_wire.places import RunDir, small_file
 
 CALLED_OFF = "the restart is called off; `sitter resume` starts it when you want"
@@ -67,7 +66,7 @@ def pending(run: RunDir) -> RestartNow | None:
 
 def parent_pid(run: RunDir) -> int | None:
     """The living parent of this run's training."""
-    return holder(Path(run.path / PARENT_PID))
+    return holder(run.parent_lock)
 
 
 def undecided(run: RunDir) -> bool:

@@ -17,7 +17,6 @@ from sitter.paths import look
 from sitter.supervise import boots
 from sitter.supervise.boots import read_boots
 from sitter.supervise.exit import read_exit
-from sitter.supervise.parent import PARENT_PID
 from sitter.supervise.pending import parent_pid
 from sitter.supervise.process import TrainingProcess
 from sitter_wire import rundir
@@ -208,13 +207,18 @@ def killed(sitter, script, start, name: str = "x"):
 def test_what_another_command_is_just_resuming_is_no_failure(sitter, script, tmp_path):
     assert sitter("run", "--no-ui", "--name", "x", "--", sys.executable, str(script("import time; time.sleep(1); 1 / 0"))).returncode == 1
     run = RunDir(tmp_path / "sitter-runs" / "x")
-    lock = take(run.path / PARENT_PID)  # as the other's parent does, before there is a training to be seen
-    assert lock is not None
-    with lock:
-        out = sitter("resume", "--all")
-        assert (out.returncode, out.stderr) == (0, "")
-        assert out.stdout.startswith("x is being resumed already")
-    assert read_boots(run).starts == 0
+    boots.write(run, boots.Boots(starts=1))
+    # As the other does from before it counts, and its parent before there is a training to be seen.
+    for path in (run.resume_lock, run.parent_lock):
+        lock = take(path)
+        assert lock is not None
+        with lock:
+            out = sitter("resume", "--all")
+            assert (out.returncode, out.stderr) == (0, "")
+            assert out.stdout.startswith("x is being resumed already")
+            if path == run.resume_lock:
+                assert "x is being resumed already" in sitter.refused("resume")
+        assert read_boots(run).starts == 1
 
 
 def test_resume_all_goes_on_with_what_was_killed_and_with_nothing_else_twice(sitter, script, start, tmp_path, monkeypatch):
@@ -316,6 +320,20 @@ def test_a_training_that_takes_its_machine_down_is_not_started_at_every_boot(sit
     resumed = sitter("resume")
     assert resumed.returncode == 0, resumed.stderr
     assert sitter("stop", "--now").returncode == 0
+
+
+@pytest.mark.slow
+def test_what_was_given_up_is_tried_again_at_a_boot_and_the_third_in_vain_is_the_last(sitter, script):
+    sitter.cwd.joinpath("sitter.toml").write_text("[restart]\npause = 0.1\npause_most = 0.1\n")
+    path = script("import sitter_agent, time\nagent = sitter_agent.start()\ntime.sleep(0.6)\nprint('begins', 0, flush=True)\n1 / 0")
+    assert sitter("run", "--no-ui", "--name", "x", "--restart", "9", "--", sys.executable, str(path)).returncode == 1
+    run = RunDir(sitter.cwd / "sitter-runs" / "x")
+    for boot in range(1, 4):
+        assert "given up: 3 attempts in a row" in sitter.until(lambda s: s["exit"] and s["state"] == "crashed")["exit"]["given_up"]
+        assert len(begins(run)) == 3 * boot
+        assert "x goes on from the start" in sitter("resume", "--all").stdout
+    sitter.until(lambda s: s["exit"] and s["state"] == "crashed")
+    assert "x is left alone: 3 starts in a row by `sitter resume --all` did not get to a first step" in sitter("resume", "--all").stdout
 
 
 # -- [checkpoints] after -----------------------------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ import pytest
 
 from sitter.drill.disk_full import fill
 from sitter.locks import holder
+from sitter.supervise.boots import read_boots
 from sitter.supervise.daemon_process import start_daemon
 from sitter_wire.places import RunDir
 from tests.integration.conftest import Shell
@@ -362,4 +363,5 @@ def test_resume_all_twice_at_once(tmp_path, script, sitter, asked):
     assert [command.returncode for command in both] == [0, 0], said
     goes_on(sitter)
     assert len(begins(run)) == 2, "one training was started, and not two"
+    assert read_boots(run).starts == 1, "and one was counted"
     assert sitter("stop").returncode == 0

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from sitter.supervise import parent
 from sitter_wire.local import why_not
 
 SOURCE = r"""
@@ -137,6 +138,8 @@ def test_recorder_and_history_go_to_a_local_directory(bad_place, tmp_path, what)
     assert (made / "recorder").resolve() == folder / "recorder"
     assert len(list((folder / "recorder").glob("*/*.rec"))) == 1
     assert (folder / "agent.lock").is_file()
+    for name in ("parent.pid", "resume.lock"):
+        assert (made / name).readlink() == folder / name
     assert (made / "checkpoints").is_dir()
     assert not (made / "checkpoints").is_symlink()
 
@@ -156,6 +159,21 @@ def test_a_daemon_and_every_command_find_it_there(bad_place, tmp_path):
     assert (folder / "history.db").is_file()
     assert "recorder and history are kept in" in sitter("status", place, env).stdout
     assert not list(made.glob("history.db-*"))
+
+
+@pytest.mark.slow
+def test_a_training_is_started_and_resumed_there(bad_place, tmp_path):
+    place, env = bad_place("locks")
+    done = sitter("run", place, env, "--no-ui", "--name", "x", "--", sys.executable, "-c", "print('trains')")
+    assert (done.returncode, done.stdout) == (0, "trains\n"), done.stderr
+    assert "x has finished" in sitter("resume", place, env, "-r", "x").stderr
+
+
+def test_a_parent_that_cannot_lock_says_so_and_not_that_another_runs(bad_place):
+    place, env = bad_place("locks")
+    words = [sys.executable, "-I", "-S", parent.__file__, str(place), "--", "true"]
+    done = subprocess.run(words, env=env, capture_output=True, text=True, timeout=60, check=False)
+    assert json.loads(done.stdout)["error"].endswith("No locks available")
 
 
 def test_doctor_says_where_they_go(bad_place, tmp_path):
