@@ -231,6 +231,15 @@ def asking(world, *rules):
         world.dispatcher.settings[rule] = msgspec.structs.replace(world.dispatcher.settings[rule], mode="ask")
 
 
+def both_asked():
+    """The rules one and other, which ask, have found reason for the same."""
+    world = World()
+    asking(world, "one", "other")
+    world.found("one", STOP)
+    world.found("other", SAME)
+    return world
+
+
 @pytest.mark.parametrize(
     ("one", "other", "is_so"),
     [
@@ -251,10 +260,7 @@ def test_what_is_the_same(one, other, is_so):
 
 
 def test_two_rules_that_ask_for_the_same_are_one_proposal_with_both_findings():
-    world = World()
-    asking(world, "one", "other")
-    world.found("one", STOP)
-    world.found("other", SAME)
+    world = both_asked()
     (proposal,) = world.dispatcher.proposals.values()
     assert [f.rule for f in (proposal.finding, *proposal.also)] == ["one", "other"]
     assert proposal.said() == "so; and other: so"
@@ -270,10 +276,7 @@ def test_two_rules_that_ask_for_the_same_are_one_proposal_with_both_findings():
 
 
 def test_what_one_of_them_takes_back_the_other_still_proposes():
-    world = World()
-    asking(world, "one", "other")
-    world.found("one", STOP)
-    world.found("other", SAME)
+    world = both_asked()
     world.dispatcher.withdrawn("one", "no longer true")
     (proposal,) = world.dispatcher.proposals.values()
     assert (proposal.finding.rule, proposal.also) == ("other", [])
@@ -283,10 +286,7 @@ def test_what_one_of_them_takes_back_the_other_still_proposes():
 
 
 def test_a_veto_is_an_answer_to_both():
-    world = World()
-    asking(world, "one", "other")
-    world.found("one", STOP)
-    world.found("other", SAME)
+    world = both_asked()
     world.dispatcher.veto("p1")
     assert sorted(world.hands.refusals) == ["one", "other"]
     for rule in ("one", "other"):

@@ -1,5 +1,6 @@
 """What opens, what is refused, and that a migration happens whole or not at all."""
 
+import contextlib
 import os
 import random
 import sqlite3
@@ -36,6 +37,13 @@ def filled(path: Path, make: "object") -> None:
     made.close()
 
 
+def changed(path: Path, *statements: str) -> None:
+    """As a stranger, or a disk that fails, would change the file."""
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as raw:
+        for statement in statements:
+            raw.execute(statement)
+
+
 def test_a_new_history_has_its_version_and_the_record_of_it(tmp_path: Path) -> None:
     connection = schema.open_writer(tmp_path / "history.db")
     assert connection.execute("SELECT version FROM migrations").fetchall() == [(n + 1,) for n in range(len(schema.MIGRATIONS))]
@@ -69,9 +77,7 @@ def test_a_migration_that_fails_leaves_what_was_there(tmp_path: Path) -> None:
 def test_a_newer_history_is_refused_by_both_sides(tmp_path: Path) -> None:
     path = tmp_path / "history.db"
     writer(path).close()
-    raw = sqlite3.connect(path)
-    raw.execute("PRAGMA user_version = 99")
-    raw.close()
+    changed(path, "PRAGMA user_version = 99")
     with pytest.raises(StoreError) as e:
         writer(path)
     one_sentence(e, "newer", "99", "upgrade")
@@ -90,10 +96,7 @@ def test_an_older_history_is_not_read_half(tmp_path: Path) -> None:
 
 def test_another_programs_database_is_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "history.db"
-    raw = sqlite3.connect(path)
-    raw.execute("CREATE TABLE cookies (name TEXT)")
-    raw.commit()
-    raw.close()
+    changed(path, "CREATE TABLE cookies (name TEXT)")
     before = path.read_bytes()
     with pytest.raises(StoreError) as e:
         writer(path)
@@ -137,10 +140,7 @@ def test_a_history_cut_short_is_refused(tmp_path: Path, points: object) -> None:
 def test_damage_inside_a_chunk_is_said_and_no_traceback(tmp_path: Path, points: object) -> None:
     path = tmp_path / "history.db"
     filled(path, points)
-    raw = sqlite3.connect(path)
-    raw.execute("UPDATE chunks SET data = substr(data, 1, 100)")
-    raw.commit()
-    raw.close()
+    changed(path, "UPDATE chunks SET data = substr(data, 1, 100)")
     reader = Reader(path)
     asks = (
         lambda: reader.value_at("loss", 30_000), lambda: reader.tail(30_000), lambda: reader.points("loss"),
@@ -160,10 +160,7 @@ def test_an_event_that_is_damaged_is_said_and_no_traceback(tmp_path: Path, damag
     made.start()
     assert made.records("s", [Happening(1, 0, 0, 1, Remark(text="hello"))])
     made.close()
-    raw = sqlite3.connect(path)
-    raw.execute(f"UPDATE events SET data = CAST({damage} AS BLOB)")
-    raw.commit()
-    raw.close()
+    changed(path, f"UPDATE events SET data = CAST({damage} AS BLOB)")
     reader = Reader(path)
     with pytest.raises(StoreError) as e:
         list(reader.events())
@@ -174,10 +171,8 @@ def test_an_event_that_is_damaged_is_said_and_no_traceback(tmp_path: Path, damag
 def test_a_schema_that_is_no_text_any_more_is_said_and_no_traceback(tmp_path: Path, points: object) -> None:
     path = tmp_path / "history.db"
     filled(path, points)
-    raw = sqlite3.connect(path, isolation_level=None)
-    raw.execute("PRAGMA writable_schema = ON")
-    raw.execute("UPDATE sqlite_master SET name = CAST(x'EFEF' AS TEXT), sql = 'CREATE TABLE (' WHERE name = 'logbook'")
-    raw.close()
+    named = "UPDATE sqlite_master SET name = CAST(x'EFEF' AS TEXT), sql = 'CREATE TABLE (' WHERE name = 'logbook'"
+    changed(path, "PRAGMA writable_schema = ON", named)
     for opens in (lambda: writer(path), lambda: Reader(path).sequences()):
         with pytest.raises(StoreError) as e:
             opens()
@@ -187,10 +182,7 @@ def test_a_schema_that_is_no_text_any_more_is_said_and_no_traceback(tmp_path: Pa
 def test_roll_ups_that_are_missing_are_said_and_no_traceback(tmp_path: Path, points: object) -> None:
     path = tmp_path / "history.db"
     filled(path, points)
-    raw = sqlite3.connect(path)
-    raw.execute("DELETE FROM fines")
-    raw.commit()
-    raw.close()
+    changed(path, "DELETE FROM fines")
     reader = Reader(path)
     with pytest.raises(StoreError) as e:
         reader.curve("loss", columns=200)
@@ -243,10 +235,7 @@ def test_a_history_without_gpus_in_words_is_read_as_it_is_and_brought_up_to_date
 def test_gpus_in_words_that_are_damaged_are_said_and_no_traceback(tmp_path: Path) -> None:
     path = tmp_path / "history.db"
     writer(path).close()
-    raw = sqlite3.connect(path)
-    raw.execute("INSERT INTO gpus (time, data) VALUES (1, x'00')")
-    raw.commit()
-    raw.close()
+    changed(path, "INSERT INTO gpus (time, data) VALUES (1, x'00')")
     reader = Reader(path)
     with pytest.raises(StoreError) as e:
         reader.gpus()

@@ -1,10 +1,12 @@
 """What is left of a training's process group when its leader has ended."""
 
+import contextlib
 import json
 import os
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,39 +14,40 @@ import pytest
 from sitter.supervise.group import clear_group, let_finish
 
 
-def test_what_a_dead_training_left_behind_is_ended(tmp_path: Path) -> None:
-    stubborn = "import signal, time; signal.signal(15, signal.SIG_IGN); print('up', flush=True); time.sleep(600)"
+@contextlib.contextmanager
+def died(child: str, by: str) -> Iterator[tuple[int, int]]:
+    """A leader of a group that has died ``by`` a statement of its own and was not reaped yet, and what it had started: Python that runs
+    ``child``. (pid, pid)."""
     program = (
-        f"import subprocess, sys, os; p = subprocess.Popen([sys.executable, '-c', {stubborn!r}], stdout=subprocess.PIPE);"
-        " p.stdout.readline(); print(p.pid, flush=True); os._exit(1)"
+        f"import subprocess, sys, os; p = subprocess.Popen([sys.executable, '-c', {child!r}], stdout=subprocess.PIPE);"
+        f" p.stdout.readline(); print(p.pid, flush=True); {by}"
     )
-    leader = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, process_group=0)
-    assert leader.stdout is not None
-    left = int(leader.stdout.readline())
-    os.waitid(os.P_PID, leader.pid, os.WEXITED | os.WNOWAIT)
-    clear_group(leader.pid, patience_s=0.2)
-    leader.wait()
-    leader.stdout.close()
-    state = Path(f"/proc/{left}/stat")
-    assert not state.exists() or state.read_text().split()[2] in "ZX"
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, process_group=0) as leader:
+        assert leader.stdout is not None
+        left = int(leader.stdout.readline())
+        os.waitid(os.P_PID, leader.pid, os.WEXITED | os.WNOWAIT)
+        yield leader.pid, left
+
+
+def is_dead(pid: int) -> bool:
+    state = Path(f"/proc/{pid}/stat")
+    return not state.exists() or state.read_text().split()[2] in "ZX"
+
+
+def test_what_a_dead_training_left_behind_is_ended() -> None:
+    stubborn = "import signal, time; signal.signal(15, signal.SIG_IGN); print('up', flush=True); time.sleep(600)"
+    with died(stubborn, "os._exit(1)") as (group, left):
+        clear_group(group, patience_s=0.2)
+    assert is_dead(left)
 
 
 @pytest.fixture
-def shell(tmp_path: Path):
+def shell(tmp_path: Path) -> Iterator[tuple[int, int]]:
     """A shell that has died, and what it had started: still busy until the file ``done`` is there."""
     busy = f"import pathlib, time; print('up', flush=True)\nwhile not pathlib.Path({str(tmp_path / 'done')!r}).exists(): time.sleep(0.01)"
-    program = (
-        f"import subprocess, sys, os; p = subprocess.Popen([sys.executable, '-c', {busy!r}], stdout=subprocess.PIPE);"
-        " p.stdout.readline(); print(p.pid, flush=True); os.kill(os.getpid(), 15)"
-    )
-    leader = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, process_group=0)
-    assert leader.stdout is not None
-    trains = int(leader.stdout.readline())
-    os.waitid(os.P_PID, leader.pid, os.WEXITED | os.WNOWAIT)
-    yield leader.pid, trains
-    (tmp_path / "done").touch()
-    leader.wait()
-    leader.stdout.close()
+    with died(busy, "os.kill(os.getpid(), 15)") as found:
+        yield found
+        (tmp_path / "done").touch()
 
 
 def test_the_training_in_a_shell_that_was_told_to_end_is_waited_for(shell: tuple[int, int], tmp_path: Path) -> None:
@@ -55,8 +58,7 @@ def test_the_training_in_a_shell_that_was_told_to_end_is_waited_for(shell: tuple
     assert time.monotonic() - began >= 0.3, "it was busy all the time"
     (tmp_path / "done").touch()
     let_finish(group, tmp_path, seconds=600.0)
-    state = Path(f"/proc/{trains}/stat")
-    assert not state.exists() or state.read_text().split()[2] in "ZX"
+    assert is_dead(trains)
 
 
 @pytest.mark.parametrize("told", ["nobody", "the leader", "a stranger"])
