@@ -10,11 +10,13 @@ from itertools import pairwise
 import torch
 from fresh_games import GAMES
 from fresh_logs import Row
+from fresh_strangers import STRANGE_EXTRAS, STRANGE_GAMES, STRANGE_SCHEDULES, STRANGE_TASKS
 from fresh_tasks import SUPERVISED, Task
 from torch import Tensor, nn
 
 HIGH, HEALED, CLEAR = math.log(1.35), math.log(1.2), 4.0
-SLOW_STEP = {"transformer": 4, "lstm": 4, "actor": 4, "values": 2, "two players": 2, "thousand classes": 2, "variational": 2}
+SLOW_STEP = {"transformer": 4, "lstm": 4, "actor": 4, "values": 2, "two players": 2, "thousand classes": 2, "variational": 2,
+             "masked": 4, "one player": 2, "segments": 2}  # fmt: skip
 """So many times fewer steps, to keep it to seconds."""
 
 EXTRAS: dict[str, float] = {
@@ -29,7 +31,10 @@ TROUBLES = (
     "labels shuffled", "decay × 100", "one batch for ever", "tiny set", "rate too low", "rate too high",
 )  # fmt: skip
 GAME_TROUBLES = {"actor": ("rate × 100", "reward turned", "not finite"), "values": ("rate × 100", "reward turned", "not finite"),
-                 "two players": ("rate × 100", "one wins", "not finite")}  # fmt: skip
+                 "two players": ("rate × 100", "one wins", "not finite"),
+                 "one player": ("rate × 100", "one wins", "not finite")}  # fmt: skip
+SEVERAL = ("contrastive", "margin")
+"""Tasks that need several examples in a batch."""
 SLOWLY = ("tiny set", "one batch for ever", "rate too low", "rate too high")
 FROM_THE_START = ("tiny set", "rate too low", "rate too high")
 SCHEDULES: dict[str, Callable[[float], float]] = {
@@ -43,6 +48,8 @@ SCHEDULES: dict[str, Callable[[float], float]] = {
     "linear": lambda s: max(0.001, 1.0 - s),
 }
 
+
+ALL_TASKS, ALL_GAMES, ALL_SCHEDULES = {**SUPERVISED, **STRANGE_TASKS}, {**GAMES, **STRANGE_GAMES}, {**SCHEDULES, **STRANGE_SCHEDULES}
 
 Batch = tuple[Tensor, Tensor]
 
@@ -66,19 +73,22 @@ class Recipe:
     at: int
 
 
-def drawn(seed: int, number: int) -> Recipe:
-    """The recipe of that number. Troubles come in turn, the rest by chance."""
-    rng = random.Random(f"{seed} {number}")
-    task = rng.choice([*SUPERVISED, *SUPERVISED, *GAMES])
+def drawn(seed: int, number: int, strange: bool = False) -> Recipe:
+    """The recipe of that number; ``strange``: of the kinds in ``fresh_strangers.py``. Troubles come in turn, the rest by chance."""
+    rng = random.Random(f"{seed} {number} strange" if strange else f"{seed} {number}")
+    tasks, games, schedules, extras = SUPERVISED, GAMES, SCHEDULES, EXTRAS
+    if strange:  # tasks of its own twice as often as those there are besides; everything else from both
+        tasks, games, schedules, extras = STRANGE_TASKS, STRANGE_GAMES, ALL_SCHEDULES, {**EXTRAS, **STRANGE_EXTRAS}
+    task = rng.choice([*tasks, *tasks, *games, *(SUPERVISED if strange else ())])
     points, every = rng.choice((200, 500, 1000, 2000)), rng.choice((1, 1, 1, 1, 5, 10, 50))
     steps = min(max(points * every, 400), 2500) // SLOW_STEP.get(task, 1)
-    trouble = rng.choice(GAME_TROUBLES[task]) if task in GAMES else TROUBLES[number % len(TROUBLES)]
+    trouble = rng.choice(GAME_TROUBLES[task]) if task in ALL_GAMES else TROUBLES[number % len(TROUBLES)]
     return Recipe(
         number=number, seed=rng.randrange(1 << 30), task=task, steps=steps, trouble=trouble,
         optimizer=rng.choice(("sgd", "momentum", "momentum", "adam", "adamw", "adamw", "adafactor", "sign", "rmsprop")),
-        schedule="constant" if task in GAMES else rng.choice(list(SCHEDULES)), rate=math.exp(rng.uniform(math.log(0.4), math.log(2.5))),
+        schedule="constant" if task in ALL_GAMES else rng.choice(list(schedules)), rate=math.exp(rng.uniform(math.log(0.4), math.log(2.5))),
         batch=rng.choice((8, 16, 32, 64)) if task != "contrastive" else 64, log_every=every,
-        val_every=max(every, rng.choice((50, 200, 500))), extras=tuple(e for e, often in EXTRAS.items() if rng.random() < often),
+        val_every=max(every, rng.choice((50, 200, 500))), extras=tuple(e for e, often in extras.items() if rng.random() < often),
         at=0 if trouble in FROM_THE_START else int(steps * rng.uniform(0.3, 0.75)),
     )  # fmt: skip
 
@@ -100,7 +110,7 @@ def optimizer_of(name: str, parameters: list[nn.Parameter], adam: float, sgd: fl
 
 def factor(recipe: Recipe, step: int, trouble: str) -> float:
     """On the rate."""
-    usual = recipe.rate * SCHEDULES[recipe.schedule](step / recipe.steps)
+    usual = recipe.rate * ALL_SCHEDULES[recipe.schedule](step / recipe.steps)
     since = step - recipe.at
     if trouble == "rate too low":
         return 1e-4 * usual
@@ -116,13 +126,15 @@ def factor(recipe: Recipe, step: int, trouble: str) -> float:
 def train(recipe: Recipe, trouble: str) -> list[Row]:
     """What was logged. The same recipe sees the same batches, whatever the trouble."""
     torch.manual_seed(recipe.seed)
-    return play(recipe, trouble) if recipe.task in GAMES else learn(recipe, trouble)
+    return play(recipe, trouble) if recipe.task in ALL_GAMES else learn(recipe, trouble)
 
 
 def learn(recipe: Recipe, trouble: str) -> list[Row]:
     """A supervised task."""
     extras = frozenset(recipe.extras) | ({"tiny set"} if trouble == "tiny set" else set())
-    task = SUPERVISED[recipe.task](recipe.seed, extras)
+    task = ALL_TASKS[recipe.task](recipe.seed, extras)
+    size = 1 if "batch of one" in extras and "batch norm" not in extras and recipe.task not in SEVERAL else recipe.batch
+    scale = logged_scale(extras, size)
     parameters = [p for p in task.model.parameters() if p.requires_grad]
     optimizer = optimizer_of(recipe.optimizer, parameters, task.rate, task.sgd)
     base = optimizer.param_groups[0]["lr"]
@@ -130,12 +142,15 @@ def learn(recipe: Recipe, trouble: str) -> list[Row]:
     rows, losses = [], []
     stuck = None
     for step in range(recipe.steps):
+        if step == recipe.steps // 2 and "resumed" in extras:
+            optimizer = optimizer_of(recipe.optimizer, parameters, task.rate, task.sgd)
         optimizer.zero_grad()
+        task.half = "curriculum" in extras and step < recipe.steps // 2
         grows = "batch grows" in extras and step > recipe.steps // 2
         turns = 4 if "accumulate" in extras else 1
         loss = 0.0
         for _ in range(turns):
-            x, y = task.batch(recipe.batch * (4 if grows else 1))
+            x, y = task.batch(size * (4 if grows else 1))
             if "harder data" in extras and step > 0.55 * recipe.steps and not task.text:
                 x = x + 0.5 * x.std() * torch.randn(x.shape, generator=task.draws)
             since = step - recipe.at if trouble else -1
@@ -159,17 +174,23 @@ def learn(recipe: Recipe, trouble: str) -> list[Row]:
             with torch.no_grad():
                 for p in parameters:
                     p.mul_(max(0.0, 1.0 - min(rate, 0.05) * 1.0))
+        loss, norm = loss * scale, norm * scale
         losses.append(loss)
         row = {"step": float(step)}
         if step % recipe.log_every == 0:
             row |= {"train_loss": sum(losses) / len(losses) if "mean" in extras else loss, "lr": rate, "grad_norm": norm}
             losses = []
         if step % recipe.val_every == 0 and "no val" not in extras:
-            row["val_loss"] = evaluated(task, step / recipe.steps)
+            row["val_loss"] = evaluated(task, step / recipe.steps) * scale
         if len(row) > 1:
             rows.append(row)
         optimizer.step()
     return rows
+
+
+def logged_scale(extras: frozenset[str], batch: int) -> float:
+    """What loss and norm are multiplied by before they are logged."""
+    return (batch if "summed" in extras else 1) * (1e-6 if "tiny" in extras else 1e6 if "huge" in extras else 1.0)
 
 
 def broken(task: Task, x: Tensor, y: Tensor, stuck: Batch, trouble: str, since: int, spoil: torch.Generator) -> Batch:
@@ -196,7 +217,7 @@ def evaluated(task: Task, share_done: float) -> float:
 
 def play(recipe: Recipe, trouble: str) -> list[Row]:
     """A game."""
-    game = GAMES[recipe.task](recipe.seed, frozenset(recipe.extras))
+    game = ALL_GAMES[recipe.task](recipe.seed, frozenset(recipe.extras))
     rows = []
     for step in range(recipe.steps):
         now = trouble if step >= recipe.at else ""
@@ -222,7 +243,7 @@ def losses_of(rows: list[Row]) -> list[float]:
 
 def state(recipe: Recipe, rows: list[Row]) -> str:
     """``healthy``, ``overfit`` or ``unclear``."""
-    if recipe.task in GAMES:
+    if recipe.task in ALL_GAMES:
         return "healthy"
     losses, vals = losses_of(rows), [row["val_loss"] for row in rows if "val_loss" in row]
     if not all(map(math.isfinite, losses)):
@@ -230,7 +251,8 @@ def state(recipe: Recipe, rows: list[Row]) -> str:
     tenth = max(1, len(losses) // 10)
     means = [statistics.mean(losses[i * tenth : (i + 1) * tenth]) for i in range(10)]
     first, low, last = statistics.mean(losses[: max(1, len(losses) // 50)]), min(means), means[-1]
-    if last - low > 0.15 * (first - low) + statistics.stdev(losses[-tenth:]) / math.sqrt(tenth) and "harder data" not in recipe.extras:
+    harder = {"harder data", "curriculum"} & {*recipe.extras}
+    if last - low > 0.15 * (first - low) + statistics.stdev(losses[-tenth:]) / math.sqrt(tenth) and not harder:
         return "unclear"
     if len(vals) >= 15:
         mids = [statistics.median(vals[i : i + 5]) for i in range(len(vals) - 4)]
@@ -252,7 +274,7 @@ def shows(recipe: Recipe, twin: list[Row], rows: list[Row]) -> int | None:
             continue
         if not math.isfinite(b):
             return step
-        if recipe.task in GAMES or not math.isfinite(a):
+        if recipe.task in ALL_GAMES or not math.isfinite(a):
             continue  # its loss has no course
         above = math.log(b / a) if a > 0 and b > 0 else b - a
         high = high + 1 if above > max(HIGH, CLEAR * noise) else 0

@@ -1,6 +1,6 @@
 """The rules on runs that nobody has looked at: real small trainings of many kinds, drawn by a seed, healthy ones and their troubled twins.
 
-    python tests/benchmarks/fresh_runs.py [--seed 1] [--count 100] [--keep DIRECTORY] [--variants [LOG …]] [--show]
+    python tests/benchmarks/fresh_runs.py [--seed 1] [--count 100] [--strangers] [--keep DIRECTORY] [--variants [LOG …]] [--show]
 
 Each recipe (task, optimizer, schedule, batch, what is logged how often) is trained twice with the same batches: once as it is, once with
 a trouble planted somewhere in the midst. The two are written as ``sitter replay`` reads them and told to the default rules. Where the
@@ -9,6 +9,7 @@ clear of the noise; it has healed if the last tenth stands no more than 1.2 × a
 training loss ends near its lowest (by means of tenths; reinforcement learning and two players always do), as one that overfits if its
 validation loss does not; else it is left out, and that is said.
 
+``--strangers`` draws other recipes, of kinds that are odd on purpose: ``fresh_strangers.py``.
 ``--variants`` tells the same runs again as other logs would have them: columns missing, rounded, smoothed, averaged, sparse, thirty points,
 doubled, out of order, started again, on other scales. ``--keep`` leaves the CSVs in a directory, and reads them from there next time.
 """
@@ -60,9 +61,9 @@ class Said:
     lines: list[tuple[int, Line]] = field(default_factory=list)
 
 
-def trained(seed: int, number: int, keep: Path) -> Trained:
+def trained(seed: int, number: int, keep: Path, strange: bool = False) -> Trained:
     """From the directory if it is there already."""
-    recipe, place = drawn(seed, number), keep / f"{seed}-{number}"
+    recipe, place = drawn(seed, number, strange), keep / f"{'strange-' if strange else ''}{seed}-{number}"
     paths = place.with_name(f"{place.name}-twin.csv"), place.with_name(f"{place.name}-trouble.csv")
     for path, trouble in zip(paths, ("", recipe.trouble), strict=True):
         if not path.exists():
@@ -226,6 +227,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--count", type=int, default=100)
+    parser.add_argument("--strangers", action="store_true", help="kinds that are odd on purpose")
     parser.add_argument("--keep", type=Path)
     parser.add_argument("--variants", nargs="*", metavar="LOG", help="also told as other logs would have them; these, or all")
     parser.add_argument("--show", action="store_true")
@@ -235,7 +237,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as scratch:
         keep = asked.keep or Path(scratch)
         keep.mkdir(parents=True, exist_ok=True)
-        runs = [trained(asked.seed, number, keep) for number in range(asked.count)]
+        runs = [trained(asked.seed, number, keep, asked.strangers) for number in range(asked.count)]
         (keep / f"{asked.seed}.jsonl").write_text("".join(json.dumps(asdict(run.recipe)) + "\n" for run in runs))
         place = Path(scratch) / "now.csv"
         states = [run.state for run in runs]

@@ -29,6 +29,8 @@ class Task(abc.ABC):
         self.draws = torch.Generator().manual_seed(seed)
         self.data = torch.Generator().manual_seed(seed + 1)
         self.place = 0
+        self.half = False
+        """Only the half of the examples with the smaller answers is given."""
         self.x, self.y = self.pool()
         cut = int(0.85 * len(self.x))
         order = torch.randperm(len(self.x), generator=self.data)
@@ -41,8 +43,9 @@ class Task(abc.ABC):
             order = torch.argsort(self.x.flatten(1).float().sum(1))
             order = order.view(-1, 2).flip(1).flatten() if len(order) % 2 == 0 else order
             self.x, self.y = self.x[order], self.y[order]
-        if "label noise" in extras and not self.y.is_floating_point():
-            wrong = torch.rand(self.y.shape, generator=self.data) < 0.2
+        self.easy = torch.argsort(self.y.flatten(1).float().mean(1) if self.y.dim() > 1 else self.y)[: len(self.y) // 2]
+        if {"label noise", "wrong labels"} & extras and not self.y.is_floating_point():
+            wrong = torch.rand(self.y.shape, generator=self.data) < (0.6 if "wrong labels" in extras else 0.2)
             self.y = torch.where(wrong, self.y.flatten()[torch.randperm(self.y.numel(), generator=self.data)].view_as(self.y), self.y)
         self.model = self.net()
 
@@ -63,6 +66,8 @@ class Task(abc.ABC):
         if "sorted" in self.extras:
             i = torch.arange(self.place, self.place + n) % len(self.x)
             self.place += n
+        elif self.half:
+            i = self.easy[torch.randint(len(self.easy), (n,), generator=self.draws)]
         else:
             i = torch.randint(len(self.x), (n,), generator=self.draws)
         x, y = self.x[i], self.y[i]
