@@ -134,7 +134,9 @@ def _last_seq(path: Path) -> int:
 
 
 def _length(view: memoryview, at: int) -> int:
-    return int.from_bytes(view[at : at + 4], "little")
+    """Of the record there. Never 0, also where somebody has written zeros over it: who goes from record to record must come to an end, in
+    the training thread as well."""
+    return int.from_bytes(view[at : at + 4], "little") or 8
 
 
 def schemas_used(view: memoryview, at: int, end: int) -> set[int]:

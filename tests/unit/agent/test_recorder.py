@@ -365,6 +365,24 @@ def test_many_schemas_are_named_only_where_they_are_used(small):
     assert len(stretch.header.schemas) < 10
 
 
+@pytest.mark.parametrize("schemas", [1, 30])
+@pytest.mark.parametrize("which", [0, 3])
+def test_a_record_that_somebody_has_zeroed_holds_nobody_up(tmp_path, small, schemas, which):
+    for i in range(60):
+        small.log(i, 0, {f"signal{i % schemas}": 1.0})
+    path = min((tmp_path / "s").glob("*.rec"))
+    with path.open("r+b") as file:
+        data = file.read()
+        at = read_segment_header(data).data_at
+        for _ in range(which):
+            at += int.from_bytes(data[at : at + 4], "little")
+        file.seek(at)
+        file.write(bytes(8))
+    assert small.stretch(1, 500) is not None, "it comes to an end, which is all that can be asked"
+    small.log(60, 0, {"signal0": 1.0})
+    assert small.written > 60
+
+
 def test_nothing_is_shipped_from_inside_a_log(small):
     class Peeping:
         """Looks while the lock is held: what a signal handler would see."""
