@@ -163,8 +163,12 @@ class Engine:
         return [] if self._restoring else self._each("standing", self.view)
 
     def use(self, rules: list[Rule]) -> None:
-        """Other rules from now on. Those that are the same objects keep what they know, and stay switched off where they were."""
+        """Other rules from now on. Those that are the same objects keep what they know, and stay switched off where they were. What others
+        of the same name remembered is nothing to those that take their place: a restore begins them anew."""
         stay = {rule.name for rule in rules if rule in self.rules}
+        for copy in (*self._copies.values(), *self._of_checkpoints.values()):
+            for name in copy.keys() - stay:
+                del copy[name]
         self.rules = rules
         self.timings = {rule.name: self.timings.get(rule.name) or Timing() for rule in rules}
         self.broken = {name: why for name, why in self.broken.items() if name in stay}

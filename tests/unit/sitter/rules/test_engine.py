@@ -6,7 +6,7 @@ from itertools import pairwise
 import pytest
 
 from sitter.model import Finding
-from sitter.rules.base import Rule, gave_up, recovered
+from sitter.rules.base import Rule, RuleParams, gave_up, recovered
 from sitter.rules.engine import COPIES, TIMED, Engine
 from sitter.rules.guard import SETTLE_POINTS, Guard
 from sitter.rules.view import RunView, Sample
@@ -543,6 +543,39 @@ def test_a_new_session_starts_anew_and_one_that_goes_on_remembers() -> None:
     run.event(SessionStart(pid=2, host="h", branch=2))
     assert len(run.guard.memory.loss) == 0
     assert run.engine.clear() is None
+
+
+class Steps(Rule):
+    """Remembers steps.
+
+    Times something, so that two of them can be told apart.
+    """
+
+    name, title, remembers = "steps", "steps", list
+
+    class Params(RuleParams, frozen=True):
+        """What."""
+
+        times: int = 1
+        """So many."""
+
+    def observe(self, sample: Sample, view: RunView) -> Finding | None:
+        self.memory.append(self.params.times * sample.step)
+        return None
+
+
+def test_going_back_gives_no_rule_the_memory_of_the_one_in_whose_place_it_came() -> None:
+    run, stays, goes, comes = Run(), Guard(), Steps(), Steps(Steps.Params(times=100))
+    run.engine.use([stays, goes])
+    run.points(50)
+    at = run.snapshot()
+    run.event(CheckpointWritten(branch=0, step=at, path="c", bytes=1, sha256="", verified=True, cleared=True))
+    assert goes.memory
+    run.engine.use([stays, comes])
+    run.points(1)
+    run.restore(at)
+    assert comes.memory == []
+    assert len(stays.memory.loss) == 40, "and that of others is there still"
 
 
 class Broken(Rule):
