@@ -11,7 +11,7 @@ from sitter.rules.course import MIDDLE
 from sitter.rules.memory import Memory
 from sitter.rules.proposals import lower_rate
 from sitter.rules.view import RunView, Sample
-from sitter_wire.events import KnobChanged
+from sitter_wire.events import KnobChanged, SessionStart
 from sitter_wire.records import Happening
 
 BLOCKS = 64
@@ -104,11 +104,14 @@ class Plateau(Rule):
         self._said: tuple[int, float] | None = None  # the course, and where the loss stood (log scale)
 
     def happened(self, happening: Happening, view: RunView) -> None:
-        """With another rate the course is another one."""
+        """With another rate the course is another one, and a process that begins from nothing has nothing to do with what stood still
+        before it."""
         event = happening.event
         if isinstance(event, KnobChanged) and event.knob == "lr":
             self.memory = _Blocks()
             self._courses += 1
+        elif isinstance(event, SessionStart) and event.resumed is None:
+            self._said = None
 
     def observe(self, sample: Sample, view: RunView) -> Finding | None:
         """One logged point."""

@@ -168,3 +168,17 @@ def test_a_standstill_is_said_again_once_it_has_fallen_on_and_stands_for_as_long
     first, second = plateaus(lambda step: 3.0 if step < 4_000 else 2.0 + math.exp(-(step - 4_000) / 200), 40_000)
     assert first < 2_000
     assert second > 8_000
+
+
+@pytest.mark.parametrize(("resumed", "times"), [(None, 2), ((0, 2_000), 1)])
+def test_a_standstill_of_a_process_that_began_anew_is_said_again_and_that_of_one_that_goes_on_is_not(resumed, times):
+    rule, view, rng, found = Plateau(), RunView(scales={"lr": 1.0}, in_session=True, state="running"), random.Random(5), []
+    for branch in range(2):
+        found += [
+            finding for step in range(2_000)
+            if (finding := rule.observe(Sample(step, branch, float(step), {"loss": 2.0 + branch + rng.gauss(0, 0.02)}), view)) is not None
+        ]  # fmt: skip
+        rule.set_state(None)
+        rule.happened(Happening(0, 0, 1, 0, SessionStart(pid=2, host="h", branch=1, resumed=resumed)), view)
+    assert len(found) == times
+    assert len({finding.key for finding in found}) == times
