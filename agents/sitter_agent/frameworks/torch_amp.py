@@ -10,6 +10,12 @@ EVERY = 10
 """Turns between two looks."""
 
 
+def scalers() -> type:
+    """Of which kind gradient scalers are; the one in ``torch.amp`` came with torch 2.3."""
+    kind: type = getattr(torch.amp, "GradScaler", None) or torch.cuda.amp.GradScaler
+    return kind
+
+
 class LossScale:
     """Of the scaler that was given to ``start``, or else of the only one that is in use in this process."""
 
@@ -37,7 +43,7 @@ class LossScale:
 
     def look_for(self, things: Iterable[Any]) -> list[str]:
         """Take the scaler among them where none was given, and say that it is not in snapshots."""
-        found = [thing for thing in things if isinstance(thing, torch.amp.GradScaler) and _enabled(thing)]
+        found = [thing for thing in things if isinstance(thing, scalers()) and _enabled(thing)]
         if self._scaler is not None or len(found) != 1:  # of several it cannot be told which is this training's
             return []
         self._scaler, self.known = found[0], True

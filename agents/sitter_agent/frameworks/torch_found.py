@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from sitter_agent.frameworks import torch_model
+from sitter_agent.frameworks.torch_amp import scalers
 from sitter_agent.frameworks.torch_layers import unheld
 from sitter_agent.frameworks.torch_offer import lr_note
 from sitter_agent.frameworks.torch_scale import StepHooks
@@ -33,7 +34,7 @@ def can_hook(optimizer: Any) -> bool:
 def living() -> list[Any]:
     """All modules, optimizers and gradient scalers of this process: one scan over everything the garbage collector knows (0.1 s a million
     objects)."""
-    kinds = (nn.Module, torch.optim.Optimizer, torch.amp.GradScaler)
+    kinds = (nn.Module, torch.optim.Optimizer, scalers())
     return [thing for thing in gc.get_objects() if issubclass(type(thing), kinds)]
 
 

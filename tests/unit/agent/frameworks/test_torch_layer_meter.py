@@ -401,3 +401,10 @@ def test_a_scaler_that_was_not_given_is_found_and_told() -> None:
     assert adapter.sample(0)["loss_scale"] == 64.0
     assert not any("GradScaler" in text for text in TorchAdapter(model, optimizer, scaler=scaler).remarks())
     assert TorchAdapter(model, optimizer)._loss_scale.look_for([scaler, torch.amp.GradScaler("cpu")]) == [], "which of them?"
+
+
+def test_before_torch_2_3_what_is_not_covered_is_told_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = network()
+    monkeypatch.delattr(torch.amp, "GradScaler")
+    said = TorchAdapter(model, torch.optim.SGD(model[0].parameters(), lr=0.1)).remarks()
+    assert any("no optimizer holds" in text for text in said)
