@@ -95,8 +95,8 @@ def _watched(reader: Reader, processes: list[tuple[float, float]]) -> float:
     for group in reader.groups():
         for rows in reader.rows(group) if group.host else ():
             looks.update(time // 1_000_000 for time in rows.time)
-    lived = [(a, b + 1) for a, b in pairwise(sorted(looks)) if b - a <= LONGEST_S]
-    return sum(max(0.0, min(end, b) - max(begin, a)) for begin, end in processes for a, b in _joined(lived))
+    lived = _joined([(a, b + 1) for a, b in pairwise(sorted(looks)) if b - a <= LONGEST_S])
+    return sum(max(0.0, min(end, b) - max(begin, a)) for begin, end in processes for a, b in lived)
 
 
 def _joined(spans: list[tuple[int, int]]) -> list[tuple[int, int]]:
