@@ -111,8 +111,12 @@ class Ending:
 
     def _run_then(self, state: State) -> None:
         self._then = None
-        then(self._info.then, self._run.path, {"SITTER_STATE": state})
-        self._core.log_entry("command", action="then", status="started", detail=self._info.then)
+        status, detail = "started", self._info.then
+        try:
+            then(self._info.then, self._run.path, {"SITTER_STATE": state})
+        except OSError as e:
+            status, detail = "failed", f"{detail}: it could not be started: {e.strerror}"
+        self._core.log_entry("command", action="then", status=status, detail=detail)
 
     def may_leave(self) -> bool:
         """Whether there is nothing left to watch."""

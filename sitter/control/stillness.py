@@ -143,7 +143,11 @@ class Stillness:
                 kernel = ""
             self._post(lambda: self._came(session, text, how, kernel))
 
-        threading.Thread(target=work, name="sitter-witness", daemon=True).start()
+        try:
+            threading.Thread(target=work, name="sitter-witness", daemon=True).start()
+        except RuntimeError:
+            self._outside = False  # no other thread is to be had now; it is tried again in some seconds
+            raise
 
     def _came(self, session: str, text: str, how: str, kernel: str) -> None:
         self._outside = False

@@ -18,6 +18,8 @@ log = logging.getLogger(__name__)
 PARTS = ("", "-wal")
 """Of the name: the database, and what was committed since SQLite last moved it there."""
 REPLACED = "replaced"
+PUT_BACK_WITHIN = 600.0
+"""Seconds that it is waited for: a copy of all of it takes as long as the disk needs, and without it all is lost."""
 
 _Files = list[tuple[int, int] | None]
 """Device and inode of each; None where it is not there."""
@@ -30,6 +32,8 @@ class Place:
         self._path = path.resolve()  # a link, where the run lies on a network file system
         self._files: _Files | None = None
         self._folder = _identity(self._path.parent)
+        self.puts_back = False
+        """Whether ``put_back`` has begun."""
 
     def take(self) -> None:
         """After a commit: what lies there the first time is the history."""
@@ -49,7 +53,7 @@ class Place:
     def put_back(self, connection: sqlite3.Connection, commit: Callable[[], bool], now: float) -> None:
         """Everything that ``connection`` knows, and what ``commit`` adds, under the old name; what lies there by now is moved aside.
         ``now`` in unix seconds. Where that fails it is said in the log."""
-        self._files = None
+        self.puts_back, self._files = True, None
         temp = self._path.with_name(f"{self._path.name}.back")
         try:
             if not commit():

@@ -23,7 +23,7 @@ from sitter.store.growing import Growing, Statement
 from sitter.store.happenings import Happenings
 from sitter.store.known_session import KnownSession
 from sitter.store.pace import Pace
-from sitter.store.place import Place
+from sitter.store.place import PUT_BACK_WITHIN, Place
 from sitter.store.promises import Promises
 from sitter.store.schema import GONE, open_writer, store_error
 from sitter.store.statements import execute
@@ -211,13 +211,16 @@ class Writer:
             told(False)
 
     def close(self) -> bool:
-        """Commits all and ends the thread; gives up after 10 s where nothing can be written. False: it has not ended."""
+        """Commits all and ends the thread; gives up after 10 s where nothing can be written, but not while a history that is gone is being
+        put back. False: it has not ended."""
         with self._changed:
             self._closing = True
             self._changed.notify_all()
         if self._thread.ident is None:
             self._thread.start()
         self._thread.join(_CLOSE_WITHIN)
+        if self._place.puts_back:
+            self._thread.join(PUT_BACK_WITHIN)
         if alive := self._thread.is_alive():
             log.error("the history could not be closed in %.0f s: %s", _CLOSE_WITHIN, self.trouble)
         return not alive

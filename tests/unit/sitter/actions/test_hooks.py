@@ -26,6 +26,13 @@ def test_a_command_that_does_not_exist_is_an_exit_code_and_a_line_in_the_log(tmp
     assert "no-such-command-here" in (tmp_path / "then.log").read_text()
 
 
+def test_it_runs_also_where_its_output_cannot_be_kept(tmp_path: Path) -> None:
+    ended: queue.Queue[int] = queue.Queue()
+    (tmp_path / "then.log").mkdir()  # refuses as a full disk does
+    then("echo said; exit 5", tmp_path, None, ended.put)
+    assert ended.get(timeout=60) == 5
+
+
 def test_what_it_starts_is_not_taken_for_this_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SITTER_RESUME", "x")
     ended: queue.Queue[int] = queue.Queue()

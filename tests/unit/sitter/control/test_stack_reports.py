@@ -107,6 +107,21 @@ def test_a_script_on_a_disk_that_hangs_is_not_waited_for(run, loop):
     loop.reports._at_work.join(60)
 
 
+def test_where_no_thread_is_to_be_had_the_look_from_outside_is_tried_again(run, monkeypatch):
+    inbox = Inbox()
+    with opened(run, post=inbox.post) as core, monkeypatch.context() as patched:
+        def refuse(thread):
+            raise RuntimeError("can't start new thread")
+
+        core.life.pid = os.getpid()
+        patched.setattr(threading.Thread, "start", refuse)
+        for _ in range(2):
+            core.stillness._asked_at = None
+            with pytest.raises(RuntimeError):
+                core.stillness.take()
+    inbox.close()
+
+
 def test_the_newest_reports_are_kept(loop):
     for n in range(MOST_REPORTS + 5):
         loop.clock.advance(1.0)

@@ -1,12 +1,14 @@
 """A history that is deleted or replaced while it is written to."""
 
 import sqlite3
+import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from sitter.model import LogEntry
+from sitter.store.place import Place
 from sitter.store.reader import Reader
 
 
@@ -64,6 +66,31 @@ def test_one_that_is_deleted_when_all_is_said_is_put_back_too(store: Any) -> Non
     store.put(store.points(10))
     delete(store.path)
     store.writer.close()
+    assert stored(store.path)[0] == list(range(1, 11))
+
+
+def test_a_copy_that_takes_long_is_waited_for(store: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A daemon that left meanwhile would take the thread, and with it all there was, along."""
+    copying, gives_up = threading.Event(), threading.Event()
+    real = Place.put_back
+
+    def slow(place: Place, *words: Any) -> None:
+        place.puts_back = True
+        copying.set()
+        gives_up.wait(60)
+        real(place, *words)
+
+    monkeypatch.setattr(Place, "put_back", slow)
+    monkeypatch.setattr("sitter.store.writer._CLOSE_WITHIN", 0.05)
+    store.put(store.points(10))
+    delete(store.path)
+    leaving = threading.Thread(target=store.writer.close)
+    leaving.start()
+    assert copying.wait(60)
+    leaving.join(0.3)
+    assert leaving.is_alive()
+    gives_up.set()
+    leaving.join(60)
     assert stored(store.path)[0] == list(range(1, 11))
 
 
