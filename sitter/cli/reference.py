@@ -7,8 +7,6 @@ from sitter.cli.common import asking
 from sitter.errors import RunError, UsageError
 from sitter.model import Curve, Curves
 from sitter.paths import find
-from sitter.replay.from_csv import from_csv
-from sitter.rules.view import Sample
 from sitter_wire.queries import GetCurves
 
 SIGNALS = ("loss", "val_loss")
@@ -30,6 +28,10 @@ def reference_curves(ref: str) -> list[Curve]:
 
 
 def _from_file(path: Path) -> list[Curve]:
+    # Here, since the screen is to open quickly: whoever names no file needs nothing of the rules.
+    from sitter.replay.from_csv import from_csv
+    from sitter.rules.view import Sample
+
     points: dict[str, list[tuple[float, float]]] = {name: [] for name in SIGNALS}
     try:
         for item in from_csv(path).items:
