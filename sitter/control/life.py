@@ -78,6 +78,8 @@ class Life:
         """Nothing lives, and the training's parent has yet to say how it ended or to start it again."""
         self.ended_by_rule: str | None = None
         """The session that a rule has ended so that it is started again: as a crash, whatever became of its signals."""
+        self._new = False
+        """The process that lives was started after the newest session, and has none yet: it imports, or loads its data."""
         self._unheard = False
         """The last process died before it had a session, and nobody wrote down how: what the newest session said is of an earlier one."""
         self.stalled = False
@@ -98,6 +100,7 @@ class Life:
                 self.stalled = False
                 self._present.pong_at = None  # another process's last word is no silence of this one
             self.restart, self.undecided = None, False
+            self._new = process is not None and self._came_after_all_sessions(process.started)
             return
         self.restart, self.undecided = found.restart, found.undecided
         # A script without an agent has no session, and where its parent died with it there is no exit.json: but it was started.
@@ -151,7 +154,7 @@ class Life:
         return self._alive_state() if self.alive else self._ended_state()
 
     def _alive_state(self) -> State:
-        if self._present.paused:
+        if self._present.paused and not self._new:
             return "paused"
         pong_at = self._present.pong_at
         silent = self.unanswered if pong_at is None else self._clock.monotonic() - pong_at
@@ -159,7 +162,7 @@ class Life:
             return "hung"
         if self.stalled:
             return "stalled"
-        return "running" if self._present.step else "starting"
+        return "running" if self._present.step and not self._new else "starting"
 
     def _ended_state(self) -> State:
         if self.gone_at is None or self.restart is not None:

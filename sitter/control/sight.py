@@ -25,7 +25,7 @@ class Sight:
         view.in_session = self._life.alive
         view.started = p.session.clock[1] if p.session and p.session.clock else None
         if self._life.silent_yet:
-            view.started, view.safe_point_age = self._life.since, None
+            view.started, view.safe_point_age, view.paused = self._life.since, None, False
 
 
 def tell(view: RunView, present: Present) -> None:

@@ -15,7 +15,7 @@ from sitter.supervise.identity import boot_id, identity
 from sitter.supervise.parent import TRAIN_PID
 from sitter_agent.recorder import Recorder
 from sitter_wire import rundir
-from sitter_wire.events import GoodBye, SessionStart
+from sitter_wire.events import GoodBye, Paused, SessionStart
 from sitter_wire.queries import GetStatus
 
 
@@ -60,6 +60,21 @@ def test_one_whose_parent_lives_is_about_to_be_told_of(run):
         started(run, os.getpid(), ticks=1)
         assert state(run) == "starting", "its last word is exit.json"
         parent.stdin.close()
+
+
+@pytest.mark.parametrize("paused", [False, True])
+def test_one_that_was_started_again_and_has_not_spoken_yet_is_starting(run, paused):
+    """It imports, or loads its data, for minutes maybe; what is known is of the one before, and does not run any more."""
+    recorder = Recorder(run.recorder, "20260101T000000-aaaaaaaa")
+    recorder.event(SessionStart(pid=7, host="h", branch=0, argv=[], versions={}), 0, 0)
+    recorder.log(1, 0, {"loss": 1.0})
+    if paused:
+        recorder.event(Paused(paused=True), 1, 0)
+    recorder.close()
+    started(run, os.getpid(), started=time.time() - 60.0)
+    assert state(run) == ("paused" if paused else "running"), "a shell script whose training that was"
+    started(run, os.getpid())
+    assert state(run) == "starting"
 
 
 @pytest.mark.parametrize("goodbye", ["stopped", "total"])

@@ -14,8 +14,10 @@ class Written:
         self.lines.append((status, detail))
 
 
-def look(*at: tuple[float, float]) -> Written:
-    core, left = Written(), iter(at)
+def look(*at: tuple[float, float], wall: tuple[float, ...] = ()) -> Written:
+    """``at``: monotonic and with sleep. ``wall``: by how much the wall clock is ahead of what it would be."""
+    core = Written()
+    left = iter([(mono, boot, 1e9 + boot + ahead) for (mono, boot), ahead in zip(at, wall or [0.0] * len(at), strict=True)])
     slept = Slept(core, lambda: next(left))
     for _ in at[1:]:
         slept.tick()
@@ -38,8 +40,17 @@ def test_a_busy_machine_is_neither():
     assert look((100.0, 100.0), (120.0, 121.0), (121.0, 122.0)).lines == []
 
 
+def test_a_wall_clock_that_was_set_is_said_and_one_that_is_kept_right_is_not():
+    core = look(*[(float(n), float(n)) for n in range(5)], wall=(0.0, 0.5, -7200.5, -7200.0, 86400.0))
+    assert core.lines == [
+        ("clock set", "the wall clock was set back by 2 h: what is dated before this line has other times"),
+        ("clock set", "the wall clock was set forward by 1 d 2 h: what is dated before this line has other times"),
+    ]
+    assert (core.present.pong_at, core.present.last_safe_point) == (99.0, 98.0)
+
+
 def test_what_came_before_the_clock_was_looked_at_is_of_now_and_not_of_the_future():
-    core, left = Written(), iter([(100.0, 100.0), (400.0, 400.0)])
+    core, left = Written(), iter([(100.0, 100.0, 100.0), (400.0, 400.0, 400.0)])
     slept = Slept(core, lambda: next(left))
     core.present.pong_at, core.present.last_safe_point = 399.9, 399.8  # the pong that waited was read first
     slept.tick()
