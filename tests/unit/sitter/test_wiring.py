@@ -7,7 +7,7 @@ import pytest
 
 from sitter.clock import SystemClock
 from sitter.store.reader import Reader
-from sitter.wiring import Daemon
+from sitter.wiring import PUT_BACK, Daemon
 from sitter_wire import rundir
 
 
@@ -22,6 +22,23 @@ def test_one_that_has_left_leaves_the_history_as_one_file(tmp_path):
     assert [path.name for path in run.path.glob("history.db*")] == ["history.db"]
     with contextlib.closing(Reader(run.history)) as reader:
         assert reader.get("before") == 1
+
+
+def test_one_whose_history_was_deleted_under_it_leaves_and_puts_it_back_for_the_next(tmp_path, monkeypatch):
+    monkeypatch.setattr("sitter.wiring.GONE_S", 0)
+    run = rundir.create(tmp_path, "t", command=["x"], supervised=False, sockets="", version="0")
+    daemon = Daemon(run, SystemClock())
+    daemon.core.keep("before", 1)
+    assert daemon.writer.flush(60)
+    for part in run.path.glob("history.db*"):
+        part.unlink()
+    daemon.core.keep("after", 1)
+    daemon.serve()
+    assert daemon.close()
+    assert [path.name for path in run.path.glob("history.db*")] == ["history.db"], "whole, and nothing is set aside"
+    with contextlib.closing(Reader(run.history)) as reader:
+        assert (reader.get("before"), reader.get("after")) == (1, 1)
+        assert reader.logbook()[-1].detail == PUT_BACK
 
 
 class BrokenError(Exception):
