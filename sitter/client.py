@@ -89,6 +89,10 @@ class Client:
         name, pid = self._run.name, holder(self._run.daemon_lock)
         if pid is None:
             return f"no daemon answers for run {name}; `sitter attach -r {self._run.path}` starts one"
+        places = endpoints(self._run)
+        if not places.client.exists():
+            where = f"no socket at {places.client}: it may be in a container of its own, so ask in there"
+            return f"the daemon of {name} (process {pid}) has {where}; where it was a cleaner, it makes another one within 10 s"
         lost = "what it had not stored is in the recorder, and another one is started"
         return f"the daemon of {name} (process {pid}) does not answer: it is stopped, or very busy; ask again, or `kill -9 {pid}`: {lost}"
 

@@ -16,7 +16,7 @@ from sitter.control.demands import Reach
 from sitter.control.history_queries import look_up
 from sitter.control.ruleset.preset import preset_of
 from sitter.errors import ConfigError, DaemonError, UsageError
-from sitter.locks import holder, take_within
+from sitter.locks import holder, is_held, take_within
 from sitter.model import Answered
 from sitter.paths import look
 from sitter.store.reader import Reader
@@ -28,6 +28,16 @@ OTHERS_S = 15.0
 """So long other commands that read the same run are waited for, one after the other."""
 LOOKS = (queries.GetStatus, queries.GetCurves, queries.GetLogbook, queries.GetDays, queries.GetSince, queries.Settle)
 """What is answered whatever stands in sitter.toml."""
+
+
+def _kept(run: RunDir) -> str:
+    """By whom, and what to do."""
+    pid = holder(run.daemon_lock)
+    if pid is not None:
+        return f"a daemon (process {pid}) has just taken run {run.name}: ask again"
+    if is_held(run.daemon_lock):
+        return f"the daemon of run {run.name} is on another machine, or in another container: ask there"
+    return f"another command that reads run {run.name} keeps it: ask again"
 
 
 class Offline:
@@ -59,9 +69,7 @@ class Offline:
             history = self._copy(run, opened)
         else:
             if self._lock is None:
-                pid = holder(run.daemon_lock)
-                who = "another command that reads" if pid is None else f"a daemon (process {pid}) has just taken"
-                raise DaemonError(f"{who} run {run.name}{' keeps it' if pid is None else ''}: ask again")
+                raise DaemonError(_kept(run))
             opened.callback(self._lock.close)
             if self._unread is not None:
                 history = self._copy(run, opened)

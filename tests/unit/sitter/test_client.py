@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from sitter.client import Client
+from sitter.client import Client, endpoints
 from sitter.errors import DaemonError
 from sitter_wire import rundir
 from sitter_wire.queries import GetStatus
@@ -32,6 +32,11 @@ def test_one_that_is_there_and_silent_is_named_since_no_other_could_be_started(c
     run, asks = client
     with subprocess.Popen([sys.executable, "-c", HOLDS, str(run.daemon_lock)], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as stopped:
         assert stopped.stdout.readline() == b"held\n"
+        with pytest.raises(DaemonError, match=rf"the daemon of t \(process {stopped.pid}\) has no socket at .*ask in there"):
+            asks.ask(GetStatus(), 0.05)
+        places = endpoints(run)
+        places.create()
+        places.client.touch()
         with pytest.raises(DaemonError, match=rf"the daemon of t \(process {stopped.pid}\) does not answer: .*`kill -9 {stopped.pid}`"):
             asks.ask(GetStatus(), 0.05)
         stopped.stdin.close()
