@@ -1,6 +1,8 @@
 """A real agent in a directory of its own, and the daemon's side of its sockets in the hands of the test."""
 
+import contextlib
 import itertools
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -30,6 +32,25 @@ def until(what: Callable[[], Any], timeout: float = 60.0) -> Any:
             return answer
         time.sleep(0.001)
     raise AssertionError(f"never so within {timeout} s")
+
+
+class HandlerError(Exception):
+    """What the script's own handler raises."""
+
+
+@contextlib.contextmanager
+def raises_at(number: int) -> Iterator[None]:
+    """The script has a handler of its own for this signal, which raises ``HandlerError``; expected here, it has to come."""
+
+    def handler(number: int, frame: object) -> None:
+        raise HandlerError
+
+    before = signal.signal(number, handler)
+    try:
+        with pytest.raises(HandlerError):
+            yield
+    finally:
+        signal.signal(number, before)
 
 
 _EARLIER: set[threading.Thread] = set()

@@ -12,7 +12,7 @@ import pytest
 
 from sitter_wire.commands import Command, DropBatches, Pause, Rollback, SetKnob, Stop, TakeCheckpoint, Unpause
 from sitter_wire.events import CheckpointWritten, Done, KnobChanged, Paused, Restored
-from tests.unit.agent.conftest import Quadratic, Run, until
+from tests.unit.agent.conftest import Quadratic, Run, raises_at, until
 
 
 @pytest.fixture
@@ -345,27 +345,17 @@ def test_a_held_pause_waits_on_and_looks_for_files(training, name):
 
 
 def test_signals_pass_while_paused(training):
-    class HitError(Exception):
-        pass
+    training.d.order(Pause(hold=True))
 
-    def handler(number, frame):
-        raise HitError
+    def later():
+        until(lambda: training.d.core.progress.paused)
+        os.kill(os.getpid(), signal.SIGUSR2)
 
-    old = signal.signal(signal.SIGUSR2, handler)
-    try:
-        training.d.order(Pause(hold=True))
-
-        def later():
-            until(lambda: training.d.core.progress.paused)
-            os.kill(os.getpid(), signal.SIGUSR2)
-
-        thread = threading.Thread(target=later)
+    thread = threading.Thread(target=later)
+    with raises_at(signal.SIGUSR2):
         thread.start()
-        with pytest.raises(HitError):
-            training.turn()
-        thread.join()
-    finally:
-        signal.signal(signal.SIGUSR2, old)
+        training.turn()
+    thread.join()
 
 
 def test_stop_with_a_checkpoint_says_where_it_is(training):

@@ -18,7 +18,7 @@ from sitter_agent import held_back
 from sitter_agent.launcher import is_held
 from sitter_agent.session import _descriptors, _holders
 from sitter_wire.events import GoodBye
-from tests.unit.agent.conftest import Quadratic, Run, agents_threads, until
+from tests.unit.agent.conftest import Quadratic, Run, agents_threads, raises_at, until
 
 OURS = (str(Path(agents.__file__).parent), str(Path(sys.modules["sitter_wire.places"].__file__).parent))
 
@@ -176,19 +176,9 @@ def test_what_the_scripts_own_handlers_do_is_done_when_the_session_is_whole_and_
 
 
 def test_an_error_of_a_handler_of_the_script_passes(place):
-    class AlarmError(Exception):
-        pass
-
-    def ring(number, frame):
-        raise AlarmError
-
-    before = signal.signal(signal.SIGALRM, ring)
-    try:
-        with pytest.raises(AlarmError):
-            CtrlC(200, signal.SIGALRM).during(lambda: sitter_agent.start(daemon=False, name="x"))
-        nothing_is_left("alarm")
-    finally:
-        signal.signal(signal.SIGALRM, before)
+    with raises_at(signal.SIGALRM):
+        CtrlC(200, signal.SIGALRM).during(lambda: sitter_agent.start(daemon=False, name="x"))
+    nothing_is_left("alarm")
 
 
 def test_the_second_interrupt_is_not_held_back(place):

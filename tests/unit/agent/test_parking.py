@@ -17,7 +17,7 @@ from sitter_agent.frameworks import torch_parked
 from sitter_agent.frameworks.torch_parked import Parked, with_gradients
 from sitter_wire.commands import Pause, Rollback, SetKnob, Stop, TakeCheckpoint, Unpause
 from sitter_wire.events import CheckpointWritten, Done, Paused, Remark
-from tests.unit.agent.conftest import Quadratic, Run, until
+from tests.unit.agent.conftest import Quadratic, Run, raises_at, until
 
 
 class Net(nn.Module):
@@ -403,12 +403,6 @@ def test_a_stop_while_it_is_away_leaves_a_state_that_the_script_can_save(trainin
 
 
 def test_an_exception_of_the_scripts_own_handler_finds_the_state(training, cpu):
-    class HitError(Exception):
-        pass
-
-    def handler(number, frame):
-        raise HitError
-
     t = training()
     order = t.d.order(Pause(free=True, hold=True))
 
@@ -416,12 +410,8 @@ def test_an_exception_of_the_scripts_own_handler_finds_the_state(training, cpu):
         t.d.outcome(order)
         signal.pthread_kill(threading.main_thread().ident, signal.SIGUSR2)
 
-    old = signal.signal(signal.SIGUSR2, handler)
-    try:
-        with pytest.raises(HitError):
-            t.meanwhile(drive)
-    finally:
-        signal.signal(signal.SIGUSR2, old)
+    with raises_at(signal.SIGUSR2):
+        t.meanwhile(drive)
     assert t.away == ""
     assert all(p.untyped_storage().nbytes() for p in t.parts[0].parameters())
     step(*t.parts)
@@ -451,17 +441,10 @@ def test_a_pause_that_the_scripts_own_alarm_interrupts_is_none(training, cpu, mo
     t = training(gives_way=1.0)
     t.turn(2)
 
-    def alarm(*_):
-        raise TimeoutError("the script's own")
-
     monkeypatch.setattr(t.d.core.adapter, "capture", lambda into: signal.raise_signal(signal.SIGALRM))
-    before = signal.signal(signal.SIGALRM, alarm)
-    try:
-        order = t.d.order(Pause(free=True))
-        with pytest.raises(TimeoutError):
-            t.turn()
-    finally:
-        signal.signal(signal.SIGALRM, before)
+    order = t.d.order(Pause(free=True))
+    with raises_at(signal.SIGALRM):
+        t.turn()
     assert t.d.outcome(order).status == "rejected"
     assert not t.d.core.progress.paused
     assert t.agent._host.commands.pause is None
