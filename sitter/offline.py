@@ -55,7 +55,7 @@ class Offline:
                 opened.close()
                 self._unread = e
                 self._begin(run, Config(), opened)
-                self._core.trouble.others.append(lambda: f"nobody watches, for want of settings that can be read: {self._unread}")
+                self._core.warnings.others.append(lambda: f"nobody watches, for want of settings that can be read: {self._unread}")
             self._opened = opened.pop_all()
 
     def _begin(self, run: RunDir, config: Config, opened: contextlib.ExitStack) -> None:

@@ -120,7 +120,7 @@ class Daemon:
         )
         self.early = EarlyQueries(self.core.demands(reach), lambda: self.core.unread, clock)
         self.clients = ClientLink(self.context, places, clock, self.early)
-        self.core.trouble.garbage = [self.link.garbage, self.clients.garbage]
+        self.core.warnings.garbage = [self.link.garbage, self.clients.garbage]
         self.stopping = False
         self._unfit_for = 0
 

@@ -48,11 +48,11 @@ class Board:
         incidents: Incidents,
         life: Life,
         last_log_id: Callable[[], int],
-        trouble: Callable[[], list[str]],
+        of_sitter: Callable[[], list[str]],
     ) -> None:
         self._run, self._clock, self._present, self._engine = run, clock, present, engine
         self._dispatcher, self._incidents, self._life = dispatcher, incidents, life
-        self._last_log_id, self._trouble = last_log_id, trouble
+        self._last_log_id, self._of_sitter = last_log_id, of_sitter
         self.gpus: list[GpuNow] = []
         self.host: HostNow | None = None
         self.serving = True
@@ -134,7 +134,7 @@ class Board:
         asked = {f.rule for p in self._dispatcher.proposals.values() for f in (p.finding, *p.also)}
         left = [i.text for i in self._unhealed(state) if i.rule not in asked]
         undone = [f"nothing is done about this: {text}; `sitter rollback` goes back" for text in left]
-        return [*undone, *self._trouble(), *([self._elsewhere] if self._elsewhere else [])]
+        return [*undone, *self._of_sitter(), *([self._elsewhere] if self._elsewhere else [])]
 
     def _agent(self) -> AgentNow | None:
         session, pong = self._present.session, self._present.pong

@@ -26,10 +26,10 @@ from sitter.control.rate_plans import RATE_PLANS, RatePlans
 from sitter.control.recall import Recall
 from sitter.control.ruleset.build import build, rule_places
 from sitter.control.sight import Sight
+from sitter.control.sitter_warnings import SitterWarnings
 from sitter.control.spent_budgets import SpentBudgets
 from sitter.control.stillness import Stillness
 from sitter.control.tally import Tally
-from sitter.control.troubles import Troubles
 from sitter.control.unknown_events import TOLD_PASSED, UnknownEvents
 from sitter.control.verdicts import VERDICT, Verdicts
 from sitter.grammar import spelled
@@ -100,10 +100,10 @@ class Core:
             unknown=unknown, damaged=damaged,
         )  # fmt: skip
         self.backlog = Backlog(run, self.intake, writer, self.flow)
-        self.trouble = Troubles(writer, self.gaps, self.backlog, reading=lambda: self.reading, standing=lambda: self.standing)
+        self.warnings = SitterWarnings(writer, self.gaps, self.backlog, reading=lambda: self.reading, standing=lambda: self.standing)
         self.board = Board(
             run=run, clock=clock, present=self.present, engine=self.engine, dispatcher=self.dispatcher, incidents=self.incidents,
-            life=self.life, last_log_id=lambda: self._log_id, trouble=self.trouble,
+            life=self.life, last_log_id=lambda: self._log_id, of_sitter=self.warnings,
         )  # fmt: skip
         self._sight = Sight(self.view, self.present, self.board, self.life, clock)
         self.stillness = Stillness(run, clock, self.present, self.life, self.orders, self.view, post=post, log_entry=self.log_entry)
@@ -119,7 +119,7 @@ class Core:
         self._good = GoodCheckpoints(self.present, self.engine, writer, self.log_entry, config.checkpoints.healthy_steps)
         self._learned = Learned(self.rules, clock, self.keep)
         self.damaged = DamagedHistories(run, self.present, reader.get(TOLD_ASIDE), log_entry=self.log_entry, tell=self.tell, keep=self.keep)
-        self.trouble.others = [self.damaged.sentence, unknown.sentence, damaged.sentence]
+        self.warnings.others = [self.damaged.sentence, unknown.sentence, damaged.sentence]
         self._spoken: set[str] = set()
         self._began = clock.monotonic()
         self._recall(reader)

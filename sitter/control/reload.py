@@ -52,7 +52,7 @@ def reload(core: Core, reader: Reader) -> "Reload":
         log=core.log_entry,
     )  # fmt: skip
     made = Reload(core.run.sitter_toml, core.config, rule_places(core.run, core.info), parts)
-    core.trouble.others.append(lambda: made.trouble)
+    core.warnings.others.append(lambda: made.trouble)
     return made
 
 

@@ -61,7 +61,7 @@ def test_one_whose_history_takes_nothing_more_leaves_and_says_why(tmp_path, monk
         with caplog.at_level(logging.ERROR):
             daemon.serve()
         assert "the history's thread has ended: leaving" in caplog.text
-        assert any("nothing is stored any more" in text for text in daemon.core.trouble())
+        assert any("nothing is stored any more" in text for text in daemon.core.warnings())
     finally:
         daemon.close()
     with contextlib.closing(Reader(run.history)) as reader:

@@ -41,6 +41,6 @@ def test_it_is_counted_said_once_and_passed_by_and_the_rest_is_taken(run, how):
         assert [e.happening.event.text for e in reader.events(["remark"])] == ["remark of 0", "remark of 3"]
         (said,) = [entry.detail for entry in reader.logbook() if "damaged" in (entry.detail or "")]
         assert "and was passed by" in said
-        (sentence,) = [text for text in core.trouble() if "damaged" in text]
+        (sentence,) = [text for text in core.warnings() if "damaged" in text]
         assert sentence.startswith("2 records were damaged and passed by")
         recorder.close()

@@ -67,13 +67,13 @@ def test_it_is_read_in_slices_and_each_record_comes_once(run):
         core.life.look()
         assert core.life.state() == "starting", "how it ended is not known before it is read"
         assert not core.life.known()
-        assert any("still being read" in text for text in core.trouble())
+        assert any("still being read" in text for text in core.warnings())
         assert read_on(core) > 10
         assert core.read_on()
         core.life.look()
         read_on(core)  # it looks once more when it sees that the process is gone
         assert core.life.state() == "crashed"
-        assert not any("still being read" in text for text in core.trouble())
+        assert not any("still being read" in text for text in core.warnings())
         assert stored(core) == all_of(0, 1)
         assert core.present.session.id == "b"
 

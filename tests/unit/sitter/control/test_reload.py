@@ -155,11 +155,11 @@ def test_a_wrong_file_keeps_the_rules_and_says_so_once_and_in_the_status(begin) 
     daemon.says('[rules.mine]\nwhen = "medain(loss, 20) > 1"\n')
     daemon.reload.tick()
     assert daemon.core.rules == rules
-    (said,) = [text for text in daemon.core.trouble() if "rules stay" in text]
+    (said,) = [text for text in daemon.core.warnings() if "rules stay" in text]
     assert "did you mean median?" in said
     assert [text for text in daemon.logbook("note") if "rules stay" in text] == [said]
     daemon.says(MINE)
-    assert [text for text in daemon.core.trouble() if "rules stay" in text] == []
+    assert [text for text in daemon.core.warnings() if "rules stay" in text] == []
 
 
 def test_a_file_that_is_being_written_is_not_read_yet(begin) -> None:
@@ -186,7 +186,7 @@ def test_a_file_that_is_gone_keeps_the_rules(begin) -> None:
     daemon.run.sitter_toml.unlink()
     daemon.look_twice()
     assert "mine" in daemon.core.rules
-    assert any("the rules stay as they are" in text and "is gone" in text for text in daemon.core.trouble())
+    assert any("the rules stay as they are" in text and "is gone" in text for text in daemon.core.warnings())
     daemon.says("")
     assert "mine" not in daemon.core.rules
     assert daemon.reload.trouble == ""
@@ -223,11 +223,11 @@ def test_a_rule_in_python_is_read_with_the_others_and_anew_when_its_file_changes
     assert daemon.core.rules["odd"].memory == 10  # it was told the past
     daemon.says(PYTHON + "\nclass (\n", "my_rules.py")
     assert daemon.core.rules["odd"].title == "odder loss"
-    assert any("SyntaxError" in text for text in daemon.core.trouble())
+    assert any("SyntaxError" in text for text in daemon.core.warnings())
     (daemon.run.path / "my_rules.py").unlink()
     (tmp_path / "my_rules.py").unlink()
     daemon.look_twice()
-    assert any("no file my_rules.py" in text for text in daemon.core.trouble())
+    assert any("no file my_rules.py" in text for text in daemon.core.warnings())
 
 
 @pytest.mark.parametrize(

@@ -58,7 +58,7 @@ def test_all_that_is_understood_is_taken_the_rest_is_acknowledged_kept_and_said_
         assert [e.happening.event for e in reader.events(["remark"])] == [Remark(text="the last one")]
         (said,) = told(core)
         assert "'of_tomorrow'" in said
-        (sentence,) = [text for text in core.trouble() if "newer" in text]
+        (sentence,) = [text for text in core.warnings() if "newer" in text]
         assert "20 of_tomorrow" in sentence
         recorder.close()
     with contextlib.closing(sqlite3.connect(run.history)) as history:

@@ -9,7 +9,7 @@ from sitter.control.mishaps import mishaps
 from sitter.store.writer import Writer
 
 
-class Troubles:
+class SitterWarnings:
     """Called, it gives the sentences, the gravest first."""
 
     def __init__(
