@@ -9,6 +9,8 @@ from sitter.tui.view import Deed, View
 
 SHOWN_S = 20.0
 """How long an outcome stays, or until Escape."""
+STALLED = "stalled"
+"""The rule that says why a training makes no step."""
 
 _DEED = {
     "sent": ("…", "strip-info", "sent, waiting for the safe point"), "applied": ("✔", "strip-good", "applied"),
@@ -102,7 +104,7 @@ def _filled(left: Line, right: Line, width: int, style: str) -> Line:
 
 
 def _quiet(view: View, width: int) -> list[Line]:
-    """Nothing was asked: what is not well in at most two rows, else a calm word and what happened last."""
+    """Nothing was asked: what is not well in two rows, why it stands still in three, else a calm word and what happened last."""
     status = view.status
     if view.lost_since is not None and status is not None:
         at = formats.clock_time(view.status_at, view.now)
@@ -111,6 +113,8 @@ def _quiet(view: View, width: int) -> list[Line]:
         return _wrapped(plain(view.trouble), width, "warn")
     if status is None:
         return [[]]
+    if why := _stands(view, status):
+        return _wrapped(why, width, "bad", rows=3)
     needed = _needed(status)
     if needed:
         return _wrapped(needed, width, "bad")
@@ -126,8 +130,16 @@ def _quiet(view: View, width: int) -> list[Line]:
     return [spread(left, fit(right, max(0, width - line_width(left) - 2)), width)]
 
 
-def _wrapped(text: str, width: int, style: str) -> list[Line]:
-    return [[(f" {row}", style)] for row in wrap(text, width - 1, indent="  ")[:2]]
+def _wrapped(text: str, width: int, style: str, rows: int = 2) -> list[Line]:
+    return [[(f" {row}", style)] for row in wrap(text, width - 1, indent="  ")[:rows]]
+
+
+def _stands(view: View, status: Status) -> str:
+    """Why a training makes no step, and on which line, as the rule has found it; empty where it makes steps, or nobody knows yet."""
+    if status.state not in ("stalled", "hung"):
+        return ""
+    said = next((e for e in reversed(view.entries) if e.rule == STALLED), None)
+    return plain(said.detail) if said is not None and said.kind == "finding" and said.status != "info" else ""
 
 
 def _needed(status: Status) -> str:
@@ -138,9 +150,9 @@ def _needed(status: Status) -> str:
         case "crashed" | "preempted":
             return f"{status.state}: `sitter resume` goes on from its newest good checkpoint; 5 shows its last words"
         case "hung":
-            return "the training process does not answer; its stacks are in the logbook (4), S ends it"
+            return "the training process does not answer; why, the logbook (4) will say in a moment, S ends it"
         case "stalled":
-            return "no step is done any more; the logbook (4) says where it waits, 5 what it printed last"
+            return "no step is done any more; why, the logbook (4) will say in a moment, and 5 what it printed last"
         case "finished":
             return "finished, but its last loss is not a finite number: the logbook (4) says when that began"
         case _ if status.blind:
