@@ -1,0 +1,24 @@
+"""The row under the header, where nothing was asked."""
+
+import msgspec
+
+from sitter import model
+from sitter.rules.stalled import Stalled
+from sitter.testing.fake_reader import FakeReader
+from sitter.testing.manual_clock import ManualClock
+from sitter.tui import strip
+from sitter.tui.view import View
+
+
+def test_why_a_training_stands_and_on_which_line_is_said_at_once_as_long_as_it_does() -> None:
+    text = "no step for 19 s at step 345, the process stands still: no CPU. It stands at train.py:29 in main: `queue.get()`"
+    found = model.LogEntry(id=1, time=0.0, kind="finding", step=345, rule=Stalled.name, status="critical", detail=text)
+    over = model.LogEntry(id=2, time=0.0, kind="incident", step=346, rule=Stalled.name, status="recovered", detail="it goes on")
+    status = msgspec.structs.replace(FakeReader(ManualClock())._status(), state="stalled", verdict="NEEDS YOU", proposals=[])
+    view = View(run_name="x", clock=ManualClock(), status=status, entries=[found])
+    said = " ".join(span[0].strip() for line in strip.lines(view, 80) for span in line)
+    assert said == text
+    view.entries = [found, over]
+    assert "queue.get" not in str(strip.lines(view, 80))
+    view.entries, view.status = [found], msgspec.structs.replace(status, state="running", verdict="OK")
+    assert "queue.get" not in str(strip.lines(view, 80))
