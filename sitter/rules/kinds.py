@@ -5,7 +5,8 @@ from collections.abc import Iterable
 
 from sitter.rules import rl
 
-JUDGE = re.compile(r"(?:^|[^a-z])(?:d|disc|discriminator)(?:[^a-z]|$)")
+JUDGE = re.compile(r"(?:^|[^a-z\d])(?:d|disc|discriminator)(?:[^a-z]|$)")
+"""The discriminator in a name (``loss_D``, ``d2_loss``); a ``loss_3d`` has none."""
 
 
 def kind_by(names: Iterable[str]) -> str:

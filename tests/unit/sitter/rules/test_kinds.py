@@ -23,6 +23,8 @@ from sitter_wire.events import SessionStart
         (("g_loss", "d_loss"), "gan"),
         (("loss", "train/disc_loss"), "gan"),
         (("loss_D", "loss_G"), "gan"),
+        (("g_loss", "d2_loss"), "gan"),
+        (("loss_3d", "bbox_2d_loss"), "supervised"),
         (("loss", "distill_loss", "decoder_loss", "weighted_loss"), "supervised"),
         (("d_model", "loss"), "supervised"),
     ],
