@@ -9,7 +9,7 @@ import msgspec
 from sitter.clock import Clock, human
 from sitter.control.joint import alike
 from sitter.grammar import spelled
-from sitter.model import EndAndRestart, Finding, Notification, Proposable
+from sitter.model import EndAndRestart, Finding, Notification, Proposable, Proposal
 from sitter_wire.commands import Pause, Rollback, SetKnob, Stop, Unpause
 
 log = logging.getLogger(__name__)
@@ -101,9 +101,10 @@ class Arbiter:
         who = f"rule {found.rule} did" if found.rule and not found.by_hand else "the operator asked for"
         return f"{who} the same {human(self._clock.monotonic() - found.at)} ago"
 
-    def outdone(self, finding: Finding, pending: Iterable[Finding] = ()) -> str:
+    def outdone(self, finding: Finding, waiting: Iterable[Proposal] = ()) -> str:
         """Why it may not be done now: what the operator or a rule that is no less grave did within the last minute, or what such a rule is
-        about to do (``pending``). Empty: nothing is against it. Going back to a healthy state, by the guard, is never outdone."""
+        about to do (``waiting``); or what a graver one has asked for within that minute. Empty: nothing is against it. Going back to a
+        healthy state, by the guard, is never outdone."""
         if self._is_guard(finding.rule) and any(isinstance(a, Rollback) for a in finding.actions):
             return ""
         rank = self._rank(finding)
@@ -115,10 +116,12 @@ class Arbiter:
                 return f"the operator asked for {spelled(deed.action)} {ago} ago, which is the opposite"
             if deed.rank >= rank:
                 return _than(deed.rule, deed.action, deed.step, deed.rank > rank)
-        for other in pending:
-            clash = self._clash(finding, other)
-            if clash is not None and self._rank(other) >= rank:
-                return _than(other.rule, clash, other.step, self._rank(other) > rank)
+        for one in waiting:
+            other = one.finding
+            graver = self._rank(other) > rank
+            stands = 0.0 <= self._clock.wall() - one.made < WINDOW_S and graver if one.due is None else self._rank(other) >= rank
+            if stands and (clash := self._clash(finding, other)) is not None:
+                return _than(other.rule, clash, other.step, graver)
         return ""
 
     def contradicts(self, finding: Finding, other: Finding) -> str:

@@ -128,7 +128,7 @@ class Dispatcher:
         if self.arbiter.acted_on(finding):
             self._hands.log("finding", finding, "done already", "this very finding was acted on before: nothing done")
             return True
-        if why := self.arbiter.outdone(finding, [p.finding for p in self.proposals.values() if p.due is not None]):
+        if why := self.arbiter.outdone(finding, self.proposals.values()):
             self._hands.log("finding", finding, "outdone", why)
             self._hands.refused(finding.rule)
             return True

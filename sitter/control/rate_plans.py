@@ -212,8 +212,7 @@ class RatePlans:
             return
         text = f"{healthy:,} healthy steps in a row: {plan.knob} {plan.old:g} → {plan.new:g} of step {plan.step:,} is given back"
         finding = self._finding(plan, BACK, plan.back, text)
-        pending = [p.finding for p in self._dispatcher.proposals.values() if p.due is not None]
-        why = self._dispatcher.arbiter.outdone(finding, pending)
+        why = self._dispatcher.arbiter.outdone(finding, self._dispatcher.proposals.values())
         if not why:
             self._dispatcher.arbiter.done(finding, f"rule:{plan.rule}")
             self._ask(plan, BACK, plan.back, text)

@@ -130,6 +130,20 @@ def test_the_graver_has_its_way_also_where_it_is_later():
     assert world.hands.said("outdone") == [("slow", "rule other wanted set lr=2x at step 10, which is the opposite, and is graver")]
 
 
+def test_what_a_graver_one_asks_for_is_not_outdone_unasked_within_the_minute():
+    world = World()
+    world.dispatcher.settings["one"] = msgspec.structs.replace(world.dispatcher.settings["one"], mode="ask")
+    world.found("one", DOWN, severity="critical")
+    world.found("other", UP)
+    assert world.acted == []
+    assert world.hands.said("outdone") == [("other", "rule one wanted set lr=0.5x at step 10, which is the opposite, and is graver")]
+    world.found("guard", UP, severity="info")  # the guard stands before all others
+    assert world.acted == ["guard"]
+    world.clock.advance(WINDOW_S)
+    world.found("slow", UP, step=20)
+    assert [p.finding.rule for p in world.dispatcher.proposals.values()] == ["one", "slow"]
+
+
 def test_the_guard_stands_before_all_others():
     world = World()
     world.found("guard", Rollback(also_scale={"lr": 0.3}), severity="info")
