@@ -16,6 +16,9 @@ COLORS = ("#2563a8", "#d9480f", "#2f9e44", "#7048a8", "#b8860b", "#0b7285")
 MARKS = {
     "incident": "#c92a2a", "restore": "#2f9e44", "restart": "#0b7285", "knob": "#7048a8", "checkpoint": "#66717d", "note": "#66717d",
 }  # fmt: skip
+SIGN = 17
+"""Pixels that a sign takes."""
+MOST_SIGN_ROWS = 4
 SMOOTH = 0.02
 """Share of the curve's length that the smooth line averages over."""
 
@@ -157,9 +160,10 @@ def _axes(canvas: Canvas, frame: _Frame, x_label: str, y_label: str) -> None:
 def _marker_texts(canvas: Canvas, frame: _Frame, markers: Sequence[Marker]) -> None:
     """A sign on the upper edge each, and its text beside it, on a lower row where it would overlap the one before."""
     ends: list[float] = []
-    for m in markers:
+    rows = _sign_rows([frame.across(m.x) for m in markers]) if not any(m.text for m in markers) else [0] * len(markers)
+    for m, down in zip(markers, rows, strict=True):
         at, color = frame.across(m.x), MARKS[m.kind]
-        _sign(canvas, m.kind, (at, TOP), color)
+        _sign(canvas, m.kind, (at, TOP + SIGN * down), color)
         if not m.text:
             continue
         wide = canvas.width(m.text, 13) + 8
@@ -171,6 +175,17 @@ def _marker_texts(canvas: Canvas, frame: _Frame, markers: Sequence[Marker]) -> N
         y = TOP + 2 + 20 * row
         canvas.area(_box(left - 4, y - 9, wide, 18), PAPER, opacity=0.85)
         canvas.text((left, y), m.text, 13, color)
+
+
+def _sign_rows(at: Sequence[float]) -> list[int]:
+    """Signs without texts, by their pixels from left to right, one below the other where they would lie on each other."""
+    taken: list[float] = []
+    rows = []
+    for x in at:
+        row = next((i for i, last in enumerate(taken) if x - last >= SIGN), len(taken) if len(taken) < MOST_SIGN_ROWS else 0)
+        taken[row : row + 1] = [x]
+        rows.append(row)
+    return rows
 
 
 def _sign(canvas: Canvas, kind: str, at: Xy, color: str) -> None:

@@ -14,11 +14,13 @@ from sitter_wire.rundir import RunInfo
 
 @dataclass(frozen=True, slots=True)
 class Ends:
-    """A signal's first, last and best finite value, with their steps."""
+    """A signal's first, last and best finite value, with their steps. ``lost``: from where on it was not finite any more, and what it was
+    then."""
 
     first: tuple[int, float]
     last: tuple[int, float]
     best: tuple[int, float]
+    lost: tuple[int, float] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,11 +71,13 @@ def _total(reader: Reader, start: SessionStart | None) -> int | None:
 
 def _ends(reader: Reader, name: str, better: str) -> Ends | None:
     steps, _, values = reader.points(name)
-    known = [(int(s), float(v)) for s, v in zip(steps.tolist(), values.tolist(), strict=True) if math.isfinite(v)]
+    logged = [(int(s), float(v)) for s, v in zip(steps.tolist(), values.tolist(), strict=True)]
+    known = [at for at in logged if math.isfinite(at[1])]
     if not known:
         return None
     best = (max if better == "higher" else min)(known, key=lambda at: at[1])
-    return Ends(first=known[0], last=known[-1], best=best)
+    end = next(i for i in range(len(logged) - 1, -1, -1) if math.isfinite(logged[i][1]))
+    return Ends(first=known[0], last=known[-1], best=best, lost=logged[end + 1] if end + 1 < len(logged) else None)
 
 
 def known(curve: Curve) -> bool:

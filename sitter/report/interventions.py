@@ -96,14 +96,17 @@ def _left(one: Intervention, made: Course) -> bool:
 def _with_others(reader: Reader, found: list[Intervention]) -> list[Intervention]:
     """Knobs that were changed together with something else, such as the rate that a rollback also cut: no outcome of their own."""
     known = {(i.step, i.branch, i.after) for i in found if i.verb == "set"}
+    backs = {(i.step, i.branch): i for i in found if i.verb == "rollback"}
     extra = []
     for stored in reader.events(["knob_changed"]):
         event, at = stored.happening.event, stored.happening
         if isinstance(event, KnobChanged) and (at.step, at.branch, event.new) not in known:
             factor = f"{event.new / event.old:g}x" if event.old else f"{event.new:g}"
+            back = backs.get((at.step, at.branch))
             extra.append(Intervention(
-                step=at.step, branch=at.branch, time=stored.wall, who=event.by.removeprefix("rule:") or "operator",
-                action=f"set {event.knob}={factor}", why="", text=f"{event.knob} {event.old:g} → {event.new:g}", before=event.old,
+                step=at.step, branch=at.branch, time=stored.wall if back is None else back.time,  # as a part of it, it stands below it
+                who=event.by.removeprefix("rule:") or "operator", action=f"set {event.knob}={factor}",
+                why="" if back is None else "part of going back", text=f"{event.knob} {event.old:g} → {event.new:g}", before=event.old,
                 after=event.new,
             ))  # fmt: skip
     return extra

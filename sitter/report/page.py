@@ -20,7 +20,7 @@ dl { display: grid; grid-template-columns: max-content 1fr; gap: 0.2rem 1.2rem; 
 dt { color: var(--muted); } dd { margin: 0; overflow-wrap: anywhere; }
 figure { margin: 1.6rem 0; overflow-x: auto; } figure svg { width: 100%; min-width: 42rem; height: auto; }
 .wide { overflow-x: auto; }
-table { border-collapse: collapse; width: 100%; font-size: 0.9rem; } caption { text-align: left; color: var(--muted); }
+table { border-collapse: collapse; width: 100%; min-width: 44rem; font-size: 0.9rem; } caption { text-align: left; color: var(--muted); }
 th, td { text-align: left; vertical-align: top; padding: 0.35rem 0.7rem 0.35rem 0; border-bottom: 1px solid var(--line); }
 th { color: var(--muted); font-weight: 600; } td:nth-child(-n+2) { font-variant-numeric: tabular-nums; white-space: nowrap; }
 blockquote { margin: 0; padding: 0.8rem 1rem; background: var(--pale); border-left: 3px solid var(--muted); }

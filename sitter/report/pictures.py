@@ -23,6 +23,8 @@ SMOOTHED = 300
 """Columns from which on a noisy signal is drawn as a band with its mean."""
 WIDE = 20.0
 """What reaches so many times higher than its median is drawn on a log scale: else the rest of the run is one flat line."""
+BEHIND, BEHIND_LOG = 0.5, 10.0
+"""So far above the rest, as a share of its span or on a log scale as a factor, what was left behind is shown."""
 MOST_MARKS = 40
 """More of them would hide the curve."""
 
@@ -83,17 +85,22 @@ def _drawn(wanted: Wanted, data: Curves, x_label: str, across: Callable[[float],
     across_all = [x for one in (*grey, *own) for x in one.x]
     least, most = min(across_all), max(across_all)  # a column's x is its middle: what lies in the outer halves of the first and last stays
     signs = [Marker(x=min(max(mark.x, least), most), kind=mark.kind) for mark in marks]  # what they say stands in the table
-    return svg([*grey, *own], signs, wanted.title, x_label=x_label, log_y=log_y, y_max=_ceiling(own, log_y))
+    return svg([*grey, *own], signs, wanted.title, x_label=x_label, log_y=log_y, y_max=_ceiling(own, grey, log_y))
 
 
-def _ceiling(series: Sequence[Series], log_y: bool) -> float | None:
-    """What left the usual by far is seen to leave the picture, so that the rest can be seen."""
-    values = sorted(y for s in series for y in s.y if math.isfinite(y))
-    if log_y or len(values) < 100:
+def _ceiling(own: Sequence[Series], left: Sequence[Series], log_y: bool) -> float | None:
+    """What left the usual by far, and what was left behind where it blew up, is seen to leave the picture, so that the rest can be seen."""
+    values = sorted(y for s in own for y in s.y if math.isfinite(y))
+    if not values:
         return None
+    least, most, behind = values[0], values[-1], max((y for s in left for y in s.y if math.isfinite(y)), default=values[-1])
+    if log_y:
+        return BEHIND_LOG * most if behind > BEHIND_LOG * most else None
     usual = values[int(0.995 * (len(values) - 1))]
-    least = values[0]
-    return usual + 0.3 * (usual - least) if values[-1] > usual + 2.0 * (usual - least) else None
+    if len(values) >= 100 and most > usual + 2.0 * (usual - least):
+        return usual + 0.3 * (usual - least)
+    room = BEHIND * (most - least or abs(most))
+    return most + room if behind > most + room else None
 
 
 def _series(curve: Curve, label: str, across: Callable[[float], float] | None, color: str) -> Series:

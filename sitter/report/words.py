@@ -31,8 +31,11 @@ def head(facts: Facts) -> list[tuple[str, str]]:
     total = f" of {facts.total:,}" if facts.total else ""
     rows.append(("steps", f"{t.steps:,}{total}"))
     for name, ends in facts.ends.items():
-        (first_at, first), (_, last), (best_at, best) = ends.first, ends.last, ends.best
-        text = f"{first:.4g} at step {first_at:,} → {last:.4g}; best {best:.4g} at {best_at:,}"
+        (first_at, first), (last_at, last), (best_at, best) = ends.first, ends.last, ends.best
+        came = f"{last:.4g}"
+        if ends.lost is not None:
+            came = f"{ends.lost[1]} from step {ends.lost[0]:,} on ({came} at {last_at:,} was the last)"
+        text = f"{first:.4g} at step {first_at:,} → {came}; best {best:.4g} at {best_at:,}"
         rows.append((name + (", the goal" if name == facts.goal else ""), text))
     return rows
 

@@ -96,6 +96,14 @@ def test_markers_that_are_close_do_not_overwrite_each_other(tmp_path):
     assert len(set(rows)) == 3
 
 
+def test_signs_without_texts_lie_below_each_other_where_they_are_close(tmp_path):
+    path = tmp_path / "a.svg"
+    draw([CURVE], [Marker(x=x, kind="knob") for x in (100, 100, 101, 150)], path, "t")
+    tops = [float(y) for y in re.findall(r'polygon points="[\d.]+,([\d.]+)', path.read_text())]
+    assert len(set(tops[:3])) == 3
+    assert tops[3] == tops[0]
+
+
 def test_nothing_to_draw_is_an_empty_frame(tmp_path):
     draw([Series("x", [], [])], [], tmp_path / "a.svg", "t")
     draw([Series("x", [1], [math.nan])], [], tmp_path / "b.svg", "t", log_y=True)

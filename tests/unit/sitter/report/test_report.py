@@ -1,5 +1,6 @@
 """What a report says of a run, and that it says nothing else."""
 
+import math
 import re
 import xml.etree.ElementTree as ET
 from html.parser import HTMLParser
@@ -12,8 +13,8 @@ from sitter.report.facts import Facts, gather
 from sitter.report.markdown import markdown
 from sitter.report.page import page
 from sitter.report.pictures import pictures
-from sitter.report.words import UNTOUCHED, methods
-from sitter_wire.events import Restored, SessionStart
+from sitter.report.words import UNTOUCHED, head, methods
+from sitter_wire.events import KnobChanged, Restored, SessionStart
 from sitter_wire.queries import GetCurves
 from sitter_wire.records import Point
 from tests.unit.sitter.report.conftest import INFO, WALL, Past
@@ -161,6 +162,36 @@ def test_the_pages_hold_and_nothing_in_a_text_of_others_is_markup(troubled: Past
     assert "val_loss" in text
     tables = [line for line in text.splitlines() if line.startswith("| ")]
     assert {len(re.findall(r"(?<!\\)\|", line)) for line in tables if "operator" in line or "guard" in line} <= {8, 7}
+
+
+def test_a_run_that_ended_in_nan_does_not_say_that_it_ended_well(past: Past) -> None:
+    past.steps(0, 300)
+    past.steps(300, 340, loss=math.nan)
+    said = dict(head(facts(past)))
+    assert said["loss"].startswith("3.0")
+    assert re.search(r"→ nan from step 300 on \(2\.\d+ at 299 was the last\); best", said["loss"])
+    assert "nan" not in said["val_loss, the goal"]
+
+
+def test_what_was_left_behind_and_blew_up_does_not_squeeze_the_rest(past: Past) -> None:
+    past.steps(0, 300)
+    past.steps(300, 310, loss=1e6)
+    past.event(Restored(branch=1, step=299, from_branch=0, left=309, source="snapshot"), 299, 1)
+    past.steps(300, 400, 1)
+    (loss,) = (p for p in pictures(past.done(), facts(past)) if p.name == "loss")
+    ticks = [e.text for e in ET.fromstring(loss.svg).iter() if e.tag.endswith("text") and e.get("text-anchor") == "end"]
+    assert ticks
+    assert all(float(text) < 10 for text in ticks if text)
+
+
+def test_a_knob_that_a_rollback_changed_stands_below_it_as_a_part_of_it(past: Past) -> None:
+    past.steps(0, 300)
+    past.event(Restored(branch=1, step=279, from_branch=0, left=299, source="snapshot"), 279, 1)
+    past.event(KnobChanged(knob="lr", old=1e-3, new=3e-4, scale=0.3, by="rule:guard"), 279, 1)
+    past.time += 10**9
+    past.outcome(279, 1, "rollback", "back from step 299 to 279", rule="guard", **{"from": 299, "step": 279, "lost": 20})
+    past.steps(280, 300, 1)
+    assert [(i.action, i.why) for i in facts(past).interventions] == [("rollback", ""), ("set lr=0.3x", "part of going back")]
 
 
 def test_a_restart_is_marked_on_the_curves_where_it_went_on(troubled: Past) -> None:
