@@ -99,6 +99,9 @@ def _config(rules: Path | None, own: Path | None) -> tuple[Config, str]:
 def _show(record: Record, story: Story, where: str) -> None:
     """The sums, the curve with the findings on it, the findings."""
     width = max(60, min(shutil.get_terminal_size((100, 24)).columns, 160))
+    if not record.samples:
+        click.echo(f"{story.name}: no value is in it, so there was nothing to tell the rules")
+        return
     counts = record.counts()
     took = f" in {human(record.seconds)}" if story.timed else ""
     ascii_only = (sys.stdout.encoding or "").lower().replace("-", "") not in UTF
@@ -111,9 +114,8 @@ def _show(record: Record, story: Story, where: str) -> None:
     found = ", ".join(f"{counts[s]} {s}" for s in ("critical", "warning", "info"))
     say(f"rules of {where}: {counted(len(record.lines), 'finding')} ({found}); would have acted {counts['acts']} × unasked, "
                f"and asked {counts['asks']} ×")  # fmt: skip
-    if record.samples:
-        say("")
-        say(text_of(draw(record.curves(), Look(goal="val_loss", ascii=ascii_only), width, HEIGHT)))
+    say("")
+    say(text_of(draw(record.curves(), Look(goal="val_loss", ascii=ascii_only), width, HEIGHT)))
     shown = [line for line in record.lines if line.severity in MARKED or line.action is not None]
     if shown:
         say("")

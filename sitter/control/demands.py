@@ -1,6 +1,7 @@
 """What a client may ask and demand, and what is answered. A new query is one method and one line in ``_HANDLERS``."""
 
 import dataclasses
+import difflib
 import math
 from collections.abc import Callable
 from typing import Any
@@ -144,8 +145,9 @@ class Demands:
 
     def _snooze(self, query: queries.Snooze, answer: Answer) -> None:
         if query.rule not in self._dispatcher.settings:
-            known = ", ".join(sorted(self._dispatcher.settings))
-            answer(Refused(f"no rule {query.rule!r}; rules: {known}", usage=True))
+            near = difflib.get_close_matches(query.rule, self._dispatcher.settings, 1)
+            known = f"did you mean {near[0]}?" if near else f"rules: {', '.join(sorted(self._dispatcher.settings))}"
+            answer(Refused(f"no rule {query.rule!r}; {known}", usage=True))
             return
         if not 0 < query.seconds < LONGEST_SNOOZE_S:
             asked = human(query.seconds) if math.isfinite(query.seconds) else f"{query.seconds} s"

@@ -83,6 +83,9 @@ def _named(mine: Sequence[int], names: Sequence[str], keys: Sequence[str], said:
     taken = {names[i] for i in mine}
     chosen: dict[int, str] = {}
     for i in mine:
+        if names[i] in chosen.values():
+            said.append(f"column {names[i]} stands in it more than once: the first is taken")
+            continue
         recorded = ALIASES.get(names[i]) or ALIASES.get(keys[i]) or (keys[i] if keys[i] in NUMBERS else names[i])
         chosen[i] = names[i] if recorded != names[i] and recorded in taken else recorded
         taken.add(chosen[i])

@@ -240,12 +240,10 @@ class App(Frame):
 
     def do_escape(self) -> None:
         """One thing back: the filter, outcomes, what is enlarged, the chosen panel."""
-        done = [d for d in strip.recent(self.view) if d.ended is not None]
         if self.view.find:
             self.view.find = ""
-        elif done:
-            for deed in done:
-                deed.ended = -1e18
+        elif any(deed.ended is not None for deed in strip.recent(self.view)):
+            self.view.deeds = [deed for deed in self.view.deeds if deed.ended is None]  # also those that these two had pushed out
         elif self.body.startswith("signal:"):
             self.view.curves = None
             self._enlarge("signals")

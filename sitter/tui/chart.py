@@ -295,7 +295,7 @@ class _Chart:
             left.append((4, [("━ ", "gone"), ("left behind", "dim")]))
         marks: list[tuple[int, Line]] = [
             (3, [(f"{sign} ", style), (word, "dim")])
-            for kind, (sign, style, word) in MARKS.items()
+            for kind, (sign, style, word) in reversed(MARKS.items())  # the gravest last longest in a narrow line
             if any(m.kind == kind for m in self.markers)
         ]
         how = " · ".join([look.axis] + ([look.y] if look.y != "recent" else []))

@@ -119,7 +119,8 @@ def preview(text: str, status: Status | None, names: grammar.Known) -> tuple[str
     except UsageError as e:
         return str(e), True
     said = [meaning(query, status) for query in found]
-    return "   ".join(s for s, _ in said) + "   Enter does it", any(wrong for _, wrong in said)
+    wrong = any(is_wrong for _, is_wrong in said)
+    return "   ".join([s for s, _ in said] + ["Enter does it"] * (not wrong)), wrong
 
 
 def meaning(query: queries.AnyQuery, status: Status | None) -> tuple[str, bool]:
@@ -153,6 +154,8 @@ def _rollback(action: commands.Rollback, status: Status) -> tuple[str, bool]:
     good = sorted(c.step for c in status.checkpoints if c.good)
     text = grammar.in_words(action)
     if action.to is not None and status.step is not None:
+        if action.to > status.step:
+            return f"step {action.to:,} has not been reached: the run is at {status.step:,}", True
         text += f" (−{max(0, status.step - action.to):,} steps)"
         if action.to not in good:
             text += f"; checkpoints: {', '.join(f'{s:,}' for s in good[-4:]) or 'none'}, else a snapshot of that step is needed"

@@ -94,13 +94,13 @@ def _second(view: View, status: Status, width: int) -> Line:
     goal = status.goal
     main = view.main_signal
     if goal is not None:
-        pieces.append((1, [(f"{plain(goal.name)} ", "dim"), (formats.value(goal.last), "goal")]))
+        pieces.append((1, [(f"{plain(goal.name)} ", "dim"), (formats.value(goal.last), _value_style(goal.last, "goal"))]))
         if goal.best is not None:
             pieces.append((3, [(f"best {formats.value(goal.best)} @{formats.short_count(goal.best_step)}", "dim")]))
     if goal is None or goal.name != main:
         now = status.signals.get(main)
-        lost = now is not None and not math.isfinite(now.last)
-        value: Span = (formats.value(now.last if now else None), "badge-bad" if lost else "loss")
+        last = now.last if now else None
+        value: Span = (formats.value(last), _value_style(last, "loss"))
         pieces.append((1, [(f"{plain(main)} ", "dim"), value, *_slope(view, status)]))
     knob = status.knobs.get("lr") or next(iter(status.knobs.values()), None)
     name = "lr" if "lr" in status.knobs or not status.knobs else next(iter(status.knobs))
@@ -120,6 +120,10 @@ def _second(view: View, status: Status, width: int) -> Line:
     if status.agent and status.agent.dropped:
         pieces.append((3, [(f"{formats.count(status.agent.dropped)} records lost", "bad")]))
     return pack(pieces, width)
+
+
+def _value_style(value: float | None, usual: str) -> str:
+    return "badge-bad" if value is not None and not math.isfinite(value) else usual
 
 
 def rate(name: str, knob: KnobNow | None, status: Status) -> Line:

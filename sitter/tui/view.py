@@ -11,6 +11,7 @@ from sitter_wire.layer_names import of_layer
 from sitter_wire.queries import AnyQuery
 
 DeedStatus = Literal["sent", "applied", "rejected", "expired", "unanswered", "refused"]
+SEVERITIES = ("critical", "warning", "info")
 AGENT_SILENT_S = 5.0
 """Pings go out once a second; five without an answer are worth a word."""
 
@@ -91,9 +92,9 @@ class View:
 
     @property
     def proposals(self) -> list[Proposal]:
-        """All that wait, the most urgent first."""
+        """All that wait, the most urgent first: by when it falls due; of those that wait for an answer the gravest, then the oldest."""
         found = self.status.proposals if self.status else []
-        return sorted(found, key=lambda p: (p.due is None, p.due or p.made))
+        return sorted(found, key=lambda p: (p.due is None, p.due or SEVERITIES.index(p.finding.severity), p.made))
 
     @property
     def main_signal(self) -> str:

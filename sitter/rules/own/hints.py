@@ -14,7 +14,10 @@ MEANT = {
 }  # fmt: skip
 """Functions as others call them, and as they are called here."""
 
-_SIGNS = {"&&": "and", "||": "or", "!": "not", "\u2265": ">=", "\u2264": "<=", "\u2260": "!=", "\u00d7": "*", "\u2212": "-", "\u00f7": "/"}
+_SIGNS = {
+    "=>": ">=", "=<": "<=", "<>": "!=", "&&": "and", "||": "or", "!": "not",
+    "\u2265": ">=", "\u2264": "<=", "\u2260": "!=", "\u00d7": "*", "\u2212": "-", "\u00f7": "/",
+}  # fmt: skip
 _SINGLE = re.compile(r"(?<![<>=!])=(?!=)")
 _BITS: dict[type[ast.operator], str] = {ast.BitAnd: "and", ast.BitOr: "or", ast.BitXor: "**", ast.MatMult: "*", ast.FloorDiv: "/"}
 _HALVES = ("train", "val", "eval", "valid", "validation", "test", "rollout", "metrics", "losses")

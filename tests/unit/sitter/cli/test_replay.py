@@ -45,3 +45,9 @@ def test_where_the_terminal_has_no_utf8_every_line_is_ascii(tmp_path: Path, monk
     done = replayed(tmp_path, "step,loss\n")
     assert " asks " in done.stdout
     assert done.stdout.isascii()
+
+
+def test_a_file_without_a_value_is_not_called_well(tmp_path: Path) -> None:
+    (tmp_path / "run.csv").write_text("step,loss\n1,\n")
+    done = CliRunner().invoke(command, [str(tmp_path / "run.csv")], standalone_mode=False, catch_exceptions=False)
+    assert done.stdout == "run.csv: no value is in it, so there was nothing to tell the rules\n"

@@ -146,6 +146,7 @@ def test_a_step_that_goes_back_is_said(tmp_path):
             "epoch,step,train_loss_step,lr-AdamW,train_loss_epoch\n0,7,2.5,0.1,\n",
             {"epoch": 0.0, "loss": 2.5, "lr": 0.1, "lr_scheduled": 0.1}, ["train_loss_step is taken for loss", "lr-AdamW is taken for lr"],
         ),
+        ("step,loss,loss\n7,2.5,3\n", {"loss": 2.5}, ["column loss stands in it more than once: the first is taken"]),
         ("epoch,accuracy,loss\n7,.5,2.5\n", {"accuracy": 0.5, "loss": 2.5}, ["column epoch is taken for the step"]),
         ("Iteration;Train Loss;LR\n7;2,5;NA\n", {"loss": 2.5}, ["column Iteration is taken for the step"]),
         ("# of tuesday\nstep,loss,val_loss\n# began\n7,2.5,None\n", {"loss": 2.5}, []),

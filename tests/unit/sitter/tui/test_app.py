@@ -177,6 +177,19 @@ def test_s_stops_with_a_checkpoint_and_n_kills(play: Play, size: tuple[int, int]
     play(hard, size)
 
 
+def test_escape_takes_away_all_outcomes_also_those_that_the_last_two_had_pushed_out(play: Play) -> None:
+    async def story(s: Screen) -> None:
+        for text in ("one", "two", "three"):
+            await s.press("colon")
+            await s.write(f"note {text}")
+            await s.press("enter")
+            await s.says(f"note: {text}: applied")
+        await s.press("escape")
+        await s.no_longer_says("applied")
+
+    play(story)
+
+
 def test_escape_and_n_leave_everything_as_it_is(play: Play) -> None:
     async def story(s: Screen) -> None:
         for key in ("P", "C", "S", "A"):
@@ -404,6 +417,13 @@ def test_the_command_line_completes_remembers_and_explains_errors(play: Play) ->
         await s.write("sett lr=0.5x")
         await s.press("enter")
         await s.says("'sett' is no command; did you mean 'set'?")
+        await s.press("escape", "colon")
+        await s.write("set lrr=0.5x")
+        await s.says("lrr is no knob of this run")
+        assert "Enter does it" not in s.text
+        await s.press("escape", "colon")
+        await s.write("rollback --to 99k")
+        await s.says("step 99,000 has not been reached: the run is at")
         assert s.app._command_open
         await s.press("escape", "colon")
         await s.write("snooze gpu-")

@@ -293,3 +293,15 @@ def test_a_reader_fits_what_the_daemon_answers() -> None:
     ):  # fmt: skip
         answer = reader.ask(query)
         assert msgspec.msgpack.decode(msgspec.msgpack.encode(answer), type=kind) is not None
+
+
+def test_of_proposals_that_wait_for_an_answer_the_gravest_stands_first() -> None:
+    def waits(name: str, severity: str, made: float, due: float | None = None) -> model.Proposal:
+        found = model.Finding(rule=name, severity=severity, step=1, branch=0, onset=1, text="", key=name)  # type: ignore[arg-type]
+        return model.Proposal(id=name, finding=found, made=made, due=due)
+
+    clock = ManualClock()
+    status = FakeReader(clock).ask(GetStatus())
+    waiting = [waits("a", "warning", 1), waits("b", "critical", 3), waits("c", "critical", 2), waits("d", "info", 4, due=9)]
+    view = View("x", clock, status=msgspec.structs.replace(status, proposals=waiting))
+    assert [p.id for p in view.proposals] == ["d", "c", "b", "a"]

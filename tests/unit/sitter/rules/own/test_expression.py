@@ -145,6 +145,7 @@ def test_the_best_of_the_goal_is_the_highest_where_higher_is_better() -> None:
         ("loss << 1", "expected + - * / % or **"),
         ("loss > 1 && step > 1", "`&&` is written `and` here"),
         ("loss = 1", "`=` is written `==` here"),
+        ("loss => 1", "`=>` is written `>=` here"),
         ("loss ≥ 1", "`≥` is written `>=` here"),
         ("avg(loss, 5) > 1", "did you mean mean?"),
         ("isnan(loss)", "did you mean not finite(loss)?"),
