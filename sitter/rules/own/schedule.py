@@ -195,7 +195,7 @@ class _AtStep(Scheduled):
         if sample.step < self.step - lead:
             return None
         self._done = True
-        if sample.step > self.step and not (wanted and last is None and sample.step - self.step <= LEAST_LEAD):
+        if sample.step > self.step and not (wanted is not None and last is None and sample.step - self.step <= LEAST_LEAD):
             return None
         return self._fires(sample.step, sample.branch, f"step {self.step:,}", at=self.step)
 

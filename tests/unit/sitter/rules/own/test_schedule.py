@@ -132,6 +132,12 @@ def test_what_follows_a_change_of_the_rate_goes_with_it(when: str) -> None:
     assert found.afterwards is None
 
 
+def test_the_first_branch_begins_at_its_first_logged_step_too() -> None:
+    told = Told('at = 0\nbranch = 0\ndo = "lr=0.5x"')
+    assert [f.step for f in told.steps(1, 400)] == [1]
+    assert Told('at = 0\ndo = "lr=0.5x"').steps(1, 400) == [], "without a branch it is past"
+
+
 def test_a_step_that_is_past_is_past_and_another_branch_is_another() -> None:
     assert Told('at = 100\ndo = "lr=0.5x"').steps(101, 300) == []
     told = Told('at = 100\nbranch = 1\ndo = "lr=0.5x"')
