@@ -119,7 +119,7 @@ class Core:
         self._good = GoodCheckpoints(self.present, self.engine, writer, self.log_entry, config.checkpoints.healthy_steps)
         self._learned = Learned(self.rules, clock, self.keep)
         self.damaged = DamagedHistories(run, self.present, reader.get(TOLD_ASIDE), log_entry=self.log_entry, tell=self.tell, keep=self.keep)
-        self.warnings.others = [self.damaged.sentence, unknown.sentence, damaged.sentence]
+        self.warnings.others = [self.life.warning, self.damaged.sentence, unknown.sentence, damaged.sentence]
         self._spoken: set[str] = set()
         self._began = clock.monotonic()
         self._recall(reader)

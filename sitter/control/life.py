@@ -36,9 +36,23 @@ class _Found(NamedTuple):
     restart: RestartNow | None = None
     undecided: bool = False
     has_exit: bool = False
+    here: bool = True
+    """Whether they are this run's: its directory may have been moved, and another may be called so by now."""
 
 
-def _ask(run: RunDir, supervised: bool) -> _Found:
+def _ask(run: RunDir, supervised: bool, home: int | None) -> _Found:
+    found = _read(run, supervised)
+    return found if home is None or _inode(run) == home else found._replace(here=False)  # asked last: it may be moved at any moment
+
+
+def _inode(run: RunDir) -> int | None:
+    try:
+        return run.path.stat().st_ino
+    except FileNotFoundError:
+        return None
+
+
+def _read(run: RunDir, supervised: bool) -> _Found:
     pid = holder(run.agent_lock)
     if pid is not None:
         return _Found(pid, None)
@@ -60,6 +74,9 @@ class Life:
         self._run, self._clock, self._present = run, clock, present
         self._supervised, self._on_gone, self._reading = supervised, on_gone, reading
         self._files, self._exit_file = FileQuestion[_Found](), FileQuestion[ExitNow | None]()
+        self._home, self._process = _inode(run), TrainingProcess(0, None)
+        self.moved = False
+        """The run directory was, or it was removed."""
         self.pid: int | None = None
         """Of the training process that lives; None: none does."""
         self.since: float | None = None
@@ -89,12 +106,17 @@ class Life:
 
     def look(self) -> None:
         """Once a second, and where a second may be too old; what the files said last where they do not answer."""
-        found = self._files.ask(partial(_ask, self._run, self._supervised))
+        found = self._files.ask(partial(_ask, self._run, self._supervised, self._home))
         if found is None:
+            return
+        self.moved = not found.here
+        if self.moved:
+            self._look_without_files()
             return
         pid, process = found.pid, found.process
         if pid is not None:
             if pid != self.pid:
+                self._process = TrainingProcess.of(pid)
                 self.pid, self.since, self.gone_at, self.exit = pid, self._clock.monotonic(), None, None
                 self._exit_file = FileQuestion()  # what it said last was of another process
                 self.stalled = False
@@ -113,6 +135,20 @@ class Life:
             session = self._present.session
             self.exit = self._exit_file.ask(partial(read_exit, self._run, session.clock if session is not None else None))
             self._unheard = self.exit is None and process is not None and self._came_after_all_sessions(process.started)
+
+    def _look_without_files(self) -> None:
+        """Nothing that is or is not in them tells anything of the training; the process itself does."""
+        self.restart, self.undecided = None, False
+        if self.pid is not None and not self._process.alive():
+            self.pid, self.gone_at = None, self._clock.monotonic()
+            self._on_gone()
+
+    def warning(self) -> str:
+        """For the status; empty where there is nothing to say."""
+        if not self.moved:
+            return ""
+        undone = "until then no checkpoint, and soon no record, is written"
+        return f"the run directory {self._run.path} was moved or removed: put it back; {undone}"
 
     def _came_after_all_sessions(self, started: float | None) -> bool:
         """Whether a process that was started at these unix seconds never had a session, nor was ended by us."""

@@ -44,9 +44,15 @@ class ExitFile:
                 os.pwrite(self._fd, data, 0)
                 os.ftruncate(self._fd, len(data))
                 os.fsync(self._fd)
-                self._temp.replace(self._path)
+                self._rename()
                 return
             except OSError as e:
                 if e.errno not in _FULL:
                     raise
                 time.sleep(10)
+
+    def _rename(self) -> None:
+        temp = self._temp
+        if not (temp.exists() and os.path.samestat(temp.stat(), os.fstat(self._fd))):
+            temp = Path(f"/proc/self/fd/{self._fd}").readlink()  # the run directory was moved, and another may be called so by now
+        temp.replace(temp.with_name(EXIT))

@@ -17,6 +17,7 @@ from sitter_agent.recorder import Recorder
 from sitter_wire import rundir
 from sitter_wire.events import GoodBye, Paused, SessionStart
 from sitter_wire.queries import GetStatus
+from tests.unit.sitter.control.conftest import living, opened
 
 
 @pytest.fixture
@@ -50,6 +51,31 @@ def test_another_process_that_has_its_number_by_now_is_not_taken_for_it(run, oth
     assert boot_id() is not None
     started(run, os.getpid(), **other)
     assert state(run) == "crashed"
+
+
+def test_a_run_directory_that_was_moved_tells_nothing_of_its_training(run, tmp_path):
+    """It would be called crashed, and `--then` may switch the machine off."""
+    gone = []
+    with living(run, "s") as process, opened(run, on_gone=lambda: gone.append(True)) as core:
+        life = core.life
+        life.look()
+        assert (life.pid, core.board.status().warnings) == (process.pid, [])
+        run.path.rename(tmp_path / "elsewhere")
+        for another in (False, True):
+            if another:
+                run.path.mkdir()
+            life.look()
+            assert life.pid == process.pid
+            assert any("was moved or removed: put it back" in text for text in core.board.status().warnings)
+        run.path.rmdir()
+        (tmp_path / "elsewhere").rename(run.path)
+        life.look()
+        assert core.board.status().warnings == []
+        run.path.rename(tmp_path / "elsewhere")
+        process.kill()
+        process.wait()
+        life.look()
+        assert (life.alive, gone) == (False, [True])
 
 
 def test_one_whose_parent_lives_is_about_to_be_told_of(run):
