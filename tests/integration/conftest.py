@@ -17,6 +17,7 @@ from sitter.errors import SitterError
 from sitter.paths import find
 from sitter_wire.places import PlaceError
 from sitter_wire.queries import GetStatus
+from tests.integration.zygote import Zygote
 
 
 class Shell:
@@ -26,9 +27,12 @@ class Shell:
         self.cwd = cwd
 
     def __call__(self, *words: str, timeout: float = 60.0, **env: str) -> subprocess.CompletedProcess[str]:
+        given = {**os.environ, **env}
+        if Zygote.can(given):
+            return forked(words, self.cwd, given, timeout)
         return subprocess.run(
-            [sys.executable, "-m", "sitter.cli.main", *words], cwd=self.cwd, env={**os.environ, **env}, capture_output=True, text=True,
-            timeout=timeout, check=False, stdin=subprocess.DEVNULL,
+            [sys.executable, "-m", "sitter.cli.main", *words], cwd=self.cwd, env=given, capture_output=True, text=True, timeout=timeout,
+            check=False, stdin=subprocess.DEVNULL,
         )  # fmt: skip
 
     def refused(self, *words: str, code: int = 1, **env: str) -> str:
@@ -65,6 +69,21 @@ class Shell:
                     return status
             time.sleep(0.03)
         raise AssertionError(f"never so within {timeout} s; last: {json.dumps(status)[:3000]}")
+
+
+_zygotes: list[Zygote] = []
+
+
+def forked(words: tuple[str, ...], cwd: Path, env: dict[str, str], timeout: float) -> subprocess.CompletedProcess[str]:
+    """By this worker's zygote; after one that was interrupted the next call makes another."""
+    zygote = _zygotes.pop() if _zygotes else Zygote()
+    try:
+        done = zygote.run(words, cwd, env, timeout)
+    except BaseException:
+        zygote.close()
+        raise
+    _zygotes.append(zygote)
+    return done
 
 
 def present(option: str = "-r", run: str | None = None) -> dict:

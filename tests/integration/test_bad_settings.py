@@ -83,7 +83,7 @@ def test_a_plain_script_trains_on_beside_wrong_settings_and_says_that_nobody_wat
 
 
 def test_settings_that_went_wrong_during_the_run_are_told_by_whoever_starts_the_next_daemon(sitter, script, start, tmp_path):
-    slow = QUICK.replace("50", "20_000").replace("agent.log(", "time.sleep(0.002); agent.log(").replace("import s", "import time, s")
+    slow = QUICK.replace("50", "1_000_000").replace("agent.log(", "time.sleep(0.002); agent.log(").replace("import s", "import time, s")
     training = start(sys.executable, "-u", str(script(slow)), SITTER="off")
     assert "SITTER=off" in training.stdout.readline()
     (run,) = (tmp_path / "sitter-runs").iterdir()

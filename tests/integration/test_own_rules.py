@@ -48,8 +48,7 @@ def test_it_asks_with_its_own_words_and_what_it_proposes_is_done(sitter, script,
     settings.write_text(RULE + '[rules.long]\nwhen = "step > 50"\n')
     sitter.until(lambda s: any(r["name"] == "long" for r in sitter.lines("rules", "list")))
     settings.write_text('[rules.long]\nwhen = "stepp >"\n')
-    status = sitter.until(lambda s: s["warnings"])
-    assert "the rules stay as they are" in status["warnings"][0]
+    sitter.until(lambda s: any("the rules stay as they are" in text for text in s["warnings"]))
 
 
 def test_what_it_may_ask_is_listed(sitter):
@@ -81,8 +80,8 @@ def test_a_cut_is_warmed_up_and_given_back_by_its_rule_and_every_change_says_why
     (tmp_path / "sitter.toml").write_text(WARMED)
     training = TRAINING.replace("loss=2.0 if step < 100 else 3.0,", "loss=2.0 + 1e-3 * (step % 7), odd=float(100 <= step < 150),")
     start(sys.executable, "-u", str(script(training)))
-    sitter.until(lambda s: s["knobs"].get("lr", {}).get("scale", 1.0) < 0.5, timeout=60.0)
-    sitter.until(lambda s: s["knobs"]["lr"]["scale"] > 0.99, timeout=60.0)
+    sitter.until(lambda s: (s["step"] or 0) > 250)  # it is cut, or whole again: who looks may come too late for any of the values between
+    sitter.until(lambda s: s["knobs"]["lr"]["scale"] > 0.99 and len([e for e in sitter.lines("logbook") if e["kind"] == "outcome"]) >= 13)
     lines = sitter.lines("logbook")
     why = [line["detail"] for line in lines if line["kind"] == "command" and line["status"] == "sent" and line["rule"] == "cut"]
     done = [line for line in lines if line["kind"] == "outcome" and line["status"] == "applied" and line["rule"] == "cut"]

@@ -3,13 +3,13 @@
 import sys
 
 STEERED = """
-    import itertools, sitter_agent, time
-    rate = {"lr": 0.1}
+    import itertools, pathlib, sitter_agent, time
+    rate, steered = {"lr": 0.1}, pathlib.Path("steered")
     agent = sitter_agent.start(name="first")
     agent.knob("lr", get=lambda: rate["lr"], set=lambda v: rate.update(lr=v), low=1e-6, high=10.0, scale="log")
     for step, batch in agent.loop(itertools.count(), total=1500):
         agent.log(loss=2.0, lr=rate["lr"])
-        time.sleep(0.003)
+        time.sleep(0.003 if step < 700 or steered.exists() else 0.3)  # it must not be over before all is done to it
 """
 TRAINING = """
     import itertools, pathlib, sitter_agent, time
@@ -52,10 +52,11 @@ def test_what_was_done_to_it_stands_in_its_report(sitter, script, start, tmp_pat
 def test_what_was_done_to_one_run_is_done_to_another_at_the_same_steps(sitter, script, start, tmp_path):
     path = str(script(STEERED))
     start(sys.executable, "-u", path)
-    sitter.until(lambda s: (s["step"] or 0) > 100, "-r", "first", timeout=60.0)
+    sitter.until(lambda s: (s["step"] or 0) > 400, "-r", "first")
     for words in (["set", "lr=0.5x"], ["drop", "3"], ["set", "lr=0.5x"]):
         assert sitter(*words).returncode == 0
-    sitter.until(lambda s: s["state"] == "finished", "-r", "first", timeout=60.0)
+    (tmp_path / "steered").touch()
+    sitter.until(lambda s: s["state"] == "finished", "-r", "first")
     assert sitter("export", "--interventions", "-o", "again.toml").returncode == 0
     assert "is right" in sitter("rules", "check", "again.toml").stdout
     assert sitter("run", "--no-ui", "--name", "second", "--rules", "again.toml", "--", sys.executable, path).returncode == 0

@@ -33,7 +33,7 @@ POISONED = """
         # The loss is computed with the weights, but looks healthy for a while: what is saved in between is poisoned all the same.
         loss = math.nan if bad and not 1010 <= turn < 1150 else 2.0 + 0.01 * rng.gauss(0, 1)
         agent.log(loss=loss, grad_norm=1.0 + 0.05 * rng.gauss(0, 1))
-        time.sleep(0.002)
+        time.sleep(0.002 if turn < 1400 or restored else 0.02)    # it must not be over before its daemon has woken up
     pathlib.Path("result.json").write_text(json.dumps({"w": repr(state["w"]), "restored": restored}))
 """
 

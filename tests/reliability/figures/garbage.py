@@ -40,7 +40,7 @@ BATCH = 500
 """Frames between two right questions."""
 WARM = 0.2
 """Share of the frames after which memory and handles are first looked at: caches and buffers have then their size."""
-GROWTH_MB = 12.0
+GROWTH_MB, MORE_HANDLES = 12.0, 2
 ANSWER_S = 60.0
 TRAINING = """
 import json, pathlib, sys, time
@@ -85,7 +85,7 @@ def broken(figures: dict[str, Any]) -> list[str]:
         if grown is not None and grown[1] - grown[0] > GROWTH_MB:
             out.append(f"the {who} has grown from {grown[0]:.1f} to {grown[1]:.1f} MB")
         handles = figures[f"{who}_handles"]
-        if handles is not None and handles[1] > handles[0] + 2:
+        if handles is not None and handles[1] > handles[0] + MORE_HANDLES:
             out.append(f"the {who} had {handles[0]} handles open, and has {handles[1]}")
     out += [f"nothing was sent to {socket}" for socket, n in figures["sent"].items() if not n]
     if figures["unanswered"]:
@@ -268,7 +268,11 @@ class Stage:
                 self.say(f"{sum(self.sent.values()):,} frames, {self.asked} right messages, {self.unanswered} unanswered")
             if daemon.poll() is not None:
                 raise RuntimeError(f"the daemon has ended with {daemon.returncode}")
+        settled = min(handles for _, handles in self.seen["daemon"]) + MORE_HANDLES
+        until = time.monotonic() + ANSWER_S
         time.sleep(0.5)
+        while psutil.Process(daemon.pid).num_fds() > settled and time.monotonic() < until:  # it has not yet seen all of us leave
+            time.sleep(0.05)
         self.look("daemon", daemon.pid, 1.0)
 
     def to_data(self, some: list[list[bytes]], turn: int) -> None:
