@@ -279,14 +279,15 @@ def trainings(tmp_path_factory):
 @pytest.mark.parametrize(
     ("name", "says"),
     [
+        # First those that take a core each, for as long as they live:
+        ("regex", "C code that computes keeps Python's interpreter lock (GIL)"),
+        ("busy", "is slow: it is busy"),
         ("sleeps", "stands still: no CPU, no I/O"),
         ("deadlock", "stands still: no CPU, no I/O"),
         ("holds the lock", "C code that waits keeps Python's interpreter lock (GIL)"),
         ("before its first answer", "C code that waits keeps Python's interpreter lock (GIL)"),
-        ("regex", "C code that computes keeps Python's interpreter lock (GIL)"),
         ("stdin", "waits for input: it waits for somebody to type something on stdin"),
         ("loader", "waits for input: the loader brings no batch, and its 1 worker process stands still"),
-        ("busy", "is slow: it is busy"),
         ("stopped", "the process is stopped by a signal"),
         *((name, "the process is stopped by a signal") for name in EARLY),
     ],
@@ -304,6 +305,8 @@ def test_the_cause_and_the_line_are_said(trainings, name, says):
     else:
         training.until("hung" if name in ("holds the lock", "before its first answer", "regex") else "stalled")
     assert training.process.poll() is None, "a look from outside must end nothing"
+    if name in ("regex", "busy"):
+        trainings.pop(name).end()
 
 
 def test_a_stop_by_a_signal_is_over_when_it_goes_on(trainings):
