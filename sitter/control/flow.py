@@ -166,7 +166,10 @@ class Flow:
             wall if wall is not None else self._clock.wall(),
         )
         began = f"process {event.pid} on {event.host}"
-        came = f", goes on from step {parent[1]} of branch {parent[0]}" if parent else ""
+        came = f", goes on from step {parent[1]:,} of branch {parent[0]}" if parent else ""
+        before = self._present  # which is of the process before this one yet
+        if parent and before.branch == parent[0] and before.step is not None and before.step > parent[1]:
+            came += f", which had come to step {before.step:,}"
         self._log(
             "restart" if event.branch else "note",
             step=h.step,

@@ -189,7 +189,7 @@ class Stopping:
                 break
         took = human(time.monotonic() - began)
         if how:
-            return Answered(status="applied", text=f"ended with {how} after {took}; steps since the last checkpoint are lost")
+            return Answered(status="applied", text=f"ended with {how} after {took}; what came after its newest checkpoint is lost")
         if _called_off(self._run):
             return Answered(status="applied", text=CALLED_OFF)
         if undecided(self._run):

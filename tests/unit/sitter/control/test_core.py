@@ -52,6 +52,17 @@ def test_knobs_and_the_kind_of_training_are_known_before_the_first_second_is_ove
     assert core.view.scales == {"lr": 0.5}
 
 
+@pytest.mark.parametrize(("last", "more"), [(1512, ", which had come to step 1,512"), (740, "")])
+def test_a_process_that_goes_on_from_a_checkpoint_is_told_with_what_that_leaves_behind(core, monkeypatch, last, more):
+    """After a power cut nobody has written down how far the one before had come, or that there was one."""
+    made, told = Records(), []
+    monkeypatch.setattr(core.flow, "_log", lambda kind, **line: told.append(line["detail"]))
+    core.flow.records("s", [made.event(start()), made.point(last, loss=2.0)])
+    again = SessionStart(pid=2, host="h", branch=1, resumed=(0, 740))
+    core.flow.records("t", [Happening(1, 740, 1, time.monotonic_ns(), again)])
+    assert told[-1] == f"process 2 on h, goes on from step 740 of branch 0{more}"
+
+
 def test_a_knob_that_is_told_now_and_then_stands_at_what_was_said_last(core):
     made = Records()
     specs = [KnobSpec(name="weight_decay", low=1e-3, high=0.3, scale="log"), KnobSpec(name="beta2", low=0.5, high=0.9999, scale="log1m")]
