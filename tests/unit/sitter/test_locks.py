@@ -2,10 +2,12 @@
 
 import fcntl
 import os
+import signal
 import struct
 import subprocess
 import sys
 import threading
+import time
 
 import pytest
 
@@ -85,36 +87,37 @@ def test_a_daemon_is_waited_for_by_nobody(tmp_path, reads):
         daemon.communicate("enough\n")
 
 
-READS = """
-import pathlib, sys, time
-from sitter.locks import take_within
-while True:                                                  # a script that asks again and again
-    lock = take_within(pathlib.Path(sys.argv[1]), 60.0, reads=True)
-    print("reads", flush=True)
-    time.sleep(0.05)
-    lock.close()
-"""
-
-
 def test_who_comes_to_read_after_a_daemon_does_not_get_in_before_it(tmp_path):
+    """One command after the other would keep it out for ever."""
     path = tmp_path / "daemon.lock"
-    readers = [
-        subprocess.Popen([sys.executable, "-c", READS, str(path)], stdout=subprocess.PIPE, text=True)
-        for _ in range(2)
-    ]  # fmt: skip
+    reader = another(path, reads=True)
+    code = f"from pathlib import Path; from sitter.locks import take_within; l = take_within(Path({str(path)!r}), 1e9); print('has it')"
+    daemon = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
     try:
-        for reader in readers:
-            for _ in range(3):
-                assert reader.stdout.readline() == "reads\n"
-        lock = take_within(path, 60.0)  # one or the other always reads: by chance it would come in once in hundreds of looks
-        assert lock is not None
-        assert seen_from_outside(path) == f"{os.getpid()} None"
-        lock.close()
-        assert readers[0].stdout.readline() == "reads\n", "it keeps nobody out any more"
+        end = time.monotonic() + 60
+        while not is_next(path):
+            assert time.monotonic() < end
+            time.sleep(0.01)
+        daemon.send_signal(signal.SIGSTOP)  # it is slower than whoever comes
+        reader.communicate("enough\n")
+        assert take(path, reads=True) is None
+        daemon.send_signal(signal.SIGCONT)
+        assert daemon.communicate(timeout=60) == ("has it\n", None)
+        take(path, reads=True).close()
     finally:
-        for reader in readers:
-            reader.kill()
-            reader.communicate()
+        for process in (reader, daemon):
+            process.kill()
+            process.wait()
+
+
+def is_next(path) -> bool:
+    """Whether somebody waits for the whole file."""
+    with path.open("a+") as file:
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, 1)
+        except OSError:
+            return True
+    return False
 
 
 def test_a_daemon_that_gives_up_waiting_keeps_nobody_out(tmp_path):
