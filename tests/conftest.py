@@ -26,8 +26,10 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Also where pytest-xdist, whose mark this is, is not installed."""
+    """Ctrl-C is what Python makes of it, wherever the tests run; and a mark of pytest-xdist is known also where that is not installed."""
     config.addinivalue_line("markers", "xdist_group(name): tests that share what is dear to make, and so run on one worker")
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as in a shell's background
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)

@@ -26,7 +26,7 @@ TRAINING = """
 """
 
 
-@pytest.mark.parametrize("parks", [True, False])
+@pytest.mark.parametrize("parks", [True, pytest.param(False, marks=pytest.mark.slow)])  # the quick form of that: unit/agent/test_parking.py
 def test_paused_freed_and_gone_on(tmp_path, script, parks):
     sitter = Shell(tmp_path)
     path = script(TRAINING.format(parks=parks))
