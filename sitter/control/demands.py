@@ -14,7 +14,7 @@ from sitter.control.life import Life
 from sitter.control.orders import Orders
 from sitter.control.present import Present
 from sitter.grammar import spelled
-from sitter.model import Answered, EntryKind
+from sitter.model import Answered, EndAndRestart, EntryKind, Notification
 from sitter_wire import commands, queries
 
 NOT_SAFE = "; the history cannot be written now: should the daemon end before it can, this is forgotten"
@@ -83,14 +83,7 @@ class Demands:
             self._dispatcher.by_hand(action)
             self._reach.stop(action, min(wait, STOP_PATIENCE_S), answer)
             return
-        self._life.look()  # it may have died within this second, and what it cannot do any more is not to wait for a deadline
-        if not self._life.alive or session is None:
-            why = f"the training is {self._life.state()}, not running"
-        elif not self._life.speaks:
-            why = "the training was started again, and has not called start yet"
-        else:
-            why = ""
-        if why or session is None:
+        if (why := self._nobody()) or session is None:
             answer(Answered(status="rejected", text=f"nothing to act on: {why}"))
             return
 
@@ -116,6 +109,13 @@ class Demands:
             detail="by the operator",
         )
 
+    def _nobody(self) -> str:
+        """Why nothing can be asked of the training; empty where it can."""
+        self._life.look()  # it may have died within this second, and what it cannot do any more is not to wait for a deadline
+        if not self._life.alive or self._present.session is None:
+            return f"the training is {self._life.state()}, not running"
+        return "" if self._life.speaks else "the training was started again, and has not called start yet"
+
     def _stop_now(self, query: queries.StopNow, answer: Answer) -> None:
         def told(said: Answered) -> None:
             self._log_stop_now("outcome", said.status, said.text)
@@ -129,6 +129,11 @@ class Demands:
         self._reach.log(kind, step=present.step, branch=present.branch, action="stop --now", status=status, detail=detail)
 
     def _approve(self, query: queries.Approve, answer: Answer) -> None:
+        waits = self._dispatcher.proposals.get(query.id)
+        asks_it = waits is not None and any(not isinstance(a, Notification | EndAndRestart) for a in waits.finding.actions)
+        if asks_it and (why := self._nobody()):
+            answer(Answered(status="rejected", text=f"nothing to act on: {why}; {query.id} stays open"))
+            return
         finding = self._dispatcher.approve(query.id)
         self._proposal_answer(query.id, finding is not None, "approved: it is on its way", answer)
 

@@ -103,13 +103,13 @@ class Dispatcher:
     def withdrawn(self, key: str, why: str) -> None:
         """What a finding said is no longer true: its proposal goes, and the next trouble of this key may propose again."""
         self._decline({k: v for k, v in self._declined.items() if k != key})
-        self._leave(lambda finding: finding.key == key, why)
+        self.leave(lambda finding: finding.key == key, why)
 
     def left_behind(self, why: str) -> None:
         """The state that the guard judged is no longer the present one (a restore, another process): what it proposed for that goes, and
         so do the answers. And whoever else wanted to go back from there."""
         guards = {name for name, setting in self.settings.items() if setting.guard}
-        self._leave(lambda finding: finding.rule in guards or any(isinstance(a, Rollback) for a in finding.actions), why)
+        self.leave(lambda finding: finding.rule in guards or any(isinstance(a, Rollback) for a in finding.actions), why)
         self._decline({k: v for k, v in self._declined.items() if k.partition(":")[0] not in guards})
 
     def _unasked(self, finding: Finding) -> None:
@@ -181,7 +181,7 @@ class Dispatcher:
         """Those that propose the same, at the same step where it is for one."""
         return [p for p in self.proposals.values() if p.finding.at == finding.at and alike(p.finding.actions, finding.actions)]
 
-    def _leave(self, gone: Callable[[Finding], bool], why: str) -> None:
+    def leave(self, gone: Callable[[Finding], bool], why: str) -> None:
         """These findings propose nothing any more. A proposal that others make as well stays theirs."""
         for proposal in [p for p in self.proposals.values() if any(gone(f) for f in everyone(p))]:
             self._part(proposal, gone, why)
@@ -265,13 +265,13 @@ class Dispatcher:
         self.snoozed[rule] = self._clock.wall() + seconds
         self._wakes[rule] = self._clock.monotonic() + seconds
         self._hands.keep("snoozed", self.snoozed)
-        self._leave(lambda finding: finding.rule == rule, "the rule is snoozed")
+        self.leave(lambda finding: finding.rule == rule, "the rule is snoozed")
 
     def set_preset(self, preset: Preset) -> None:
         """Change the run's mode. Proposals that may no longer be made are dropped."""
         self.preset = preset
         self._hands.keep("preset", preset)
-        self._leave(lambda finding: self.mode_of(finding.rule) in ("off", "watch"), f"the run is in mode {preset}")
+        self.leave(lambda finding: self.mode_of(finding.rule) in ("off", "watch"), f"the run is in mode {preset}")
 
     def use(self, settings: dict[str, RuleSetting]) -> None:
         """Other settings from now on. What was proposed under rules that are gone, or may propose no more, is dropped; budgets that
@@ -281,7 +281,7 @@ class Dispatcher:
             self._acted.setdefault(name, deque())
         for rule in [rule for rule in self.snoozed if rule not in settings]:
             del self.snoozed[rule], self._wakes[rule]
-        self._leave(lambda f: f.rule not in settings or self.mode_of(f.rule) in ("off", "watch"), "the rules were changed")
+        self.leave(lambda f: f.rule not in settings or self.mode_of(f.rule) in ("off", "watch"), "the rules were changed")
 
     # -- what it knows ---------------------------------------------------------------------------------------------------
 

@@ -102,6 +102,8 @@ class Ending:
         text = self._obituary.last(state, exit_, step)
         for incident in core.incidents.open:
             core.incidents.over(incident.rule, f"open when the run was {state}")
+        if state == "finished":
+            core.dispatcher.leave(lambda finding: True, "the training has finished")
         event = "finished" if state != "crashed" else "gave_up" if exit_ is not None and exit_.given_up else "crashed"
         self._notifications.send(event, text, f"ended {core.present.session and core.present.session.id}")
         if self._info.then and state in ("finished", "crashed"):

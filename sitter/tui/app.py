@@ -110,7 +110,7 @@ class App(Frame):
 
     def do_approve(self) -> None:
         """A."""
-        self._ask("approve", questions.approve(self.view))
+        self._ask("approve", questions.approve(self.view), questions.ended(self.view) if self.view.proposal else "")
 
     def do_veto(self) -> None:
         """V: at once, since it may be urgent, and nothing is done by it."""

@@ -5,6 +5,7 @@ from sitter.model import LogEntry, Proposal, Status
 from sitter.tui import formats
 from sitter.tui.lines import Line, Span, fit, line_width, plain, spread, wrap
 from sitter.tui.panel import Panel
+from sitter.tui.questions import ended
 from sitter.tui.view import Deed, View
 
 SHOWN_S = 20.0
@@ -88,6 +89,8 @@ def _proposal(view: View, proposal: Proposal, width: int) -> list[Line]:
     does: Line = [(f" → {plain(what)}", style)]
     if view.lost_since is not None:
         keys: Line = [(" waits for the daemon ", style)]
+    elif ended(view):
+        keys = [(" waits for the training ", style)]
     elif proposal.due is None:
         keys = [(" A ", "strip-key"), ("approves  ", style), (" V ", "strip-key"), ("vetoes ", style)]
     else:

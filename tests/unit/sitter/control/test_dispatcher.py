@@ -315,7 +315,7 @@ def test_after_the_wall_clock_was_set_people_and_the_next_daemon_are_told_when_i
     (proposal,) = dispatcher.proposals.values()
     assert proposal.due == pytest.approx(clock.wall() + 40.0)
     assert dispatcher.snoozed["hot"] == pytest.approx(clock.wall() + 580.0)
-    dispatcher._leave(lambda found: found.rule == "hot", "as something else changes")
+    dispatcher.leave(lambda found: found.rule == "hot", "as something else changes")
     successor, theirs, clock2 = make(delay)
     clock2._wall = clock.wall() + 10.0
     successor.restore(hands.kept)

@@ -246,6 +246,17 @@ def test_what_the_operator_was_answered_is_on_disk_by_then(daemons, word, told):
     assert any(told in line for line in lines)
 
 
+def test_what_is_approved_when_the_training_runs_no_more_is_not_said_to_be_on_its_way(daemons):
+    core, answers = begun(daemons(), point(2, 1, loss=2.0)), []
+    core.dispatcher.settings["guard"] = msgspec.structs.replace(core.dispatcher.settings["guard"], mode="ask")
+    core.flow.finding(trouble(actions=[Rollback()]))
+    core.life.pid = None
+    demands(core)(Approve(id="p1"), answers.append)
+    assert [answer.status for answer in answers] == ["rejected"]
+    assert "not running; p1 stays open" in answers[0].text
+    assert list(core.dispatcher.proposals) == ["p1"]
+
+
 @pytest.mark.parametrize("status", ["applied", "rejected"])
 def test_people_are_told_what_became_of_it_not_what_was_sent(daemons, status):
     core = begun(daemons())

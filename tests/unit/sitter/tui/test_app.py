@@ -177,6 +177,17 @@ def test_s_stops_with_a_checkpoint_and_n_kills(play: Play, size: tuple[int, int]
     play(hard, size)
 
 
+def test_what_was_proposed_cannot_be_approved_when_the_training_has_ended(play: Play) -> None:
+    async def story(s: Screen) -> None:
+        s.reader._hold("crashed")
+        await s.says("waits for the training")
+        await s.press("A")
+        await s.says("approve: the training has ended (crashed)")
+        assert s.app.view.question is None
+
+    play(story)
+
+
 def test_escape_takes_away_all_outcomes_also_those_that_the_last_two_had_pushed_out(play: Play) -> None:
     async def story(s: Screen) -> None:
         for text in ("one", "two", "three"):
