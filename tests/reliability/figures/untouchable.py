@@ -31,11 +31,12 @@ from typing import Any, NamedTuple
 import psutil
 
 from sitter.drill.disk_full import fill
-from sitter.errors import SitterError
+from sitter.errors import DamagedError, SitterError
 from sitter.locks import holder
 from sitter.store.reader import Reader
 from sitter_wire import rundir
 from sitter_wire.places import PlaceError, RunDir
+from sitter_wire.records import segment_name
 
 HERE = Path(__file__).parent
 SLEEP_S = 0.003
@@ -148,17 +149,27 @@ class Scene:
         return told
 
     def lost(self, losses: list[float]) -> int:
-        """Values that are not in the history, once all is over. A daemon that has it leaves of itself; else what the files hold is read."""
+        """Values that are not in the history, once all is over. A daemon that has it leaves of itself; else what the files hold is read, by
+        another daemon where the history must be begun anew for it."""
         from sitter.offline import Offline
 
         def settled() -> bool:
-            if self.daemon() is None:
-                with contextlib.suppress(SitterError, PlaceError, OSError):
-                    Offline(self.run).close()
-            return self._losses() == losses
+            if self._losses() == losses:
+                return True
+            if self.daemon() is not None:
+                return False
+            try:
+                Offline(self.run).close()
+            except DamagedError:
+                another = self.other(sys.executable, "-m", "sitter.daemon", str(self.run.path), "--foreground")
+                until(lambda: self.daemon() is not None or another.poll() is not None, PATIENCE_S, "no daemon could be started")
+                return False
+            except (SitterError, PlaceError, OSError):
+                return False
+            return True
 
         with contextlib.suppress(AssertionError):
-            until(settled, PATIENCE_S if self.fault.keeps else 1.0, "")
+            until(settled, PATIENCE_S, "it never came to rest")
         kept = self._losses()
         assert set(kept) <= set(losses), "there is what was never logged"
         return len(losses) - len(kept)
@@ -252,7 +263,10 @@ def locked(scene: Scene) -> Undo:
 
 
 def corrupt(scene: Scene) -> Undo:
-    """Garbage over every page but the first, under the living daemon; then it dies, and the next ones find it so."""
+    """Garbage over every page but the first, under the living daemon; then it dies, and the next ones find it so. What only the history
+    had would be gone with it; the recorder of so short a training still has all, and all of that must be in the next one."""
+    held = {segment.name for segment in scene.run.recorder.rglob("*.rec")}
+    assert segment_name(1) in held, "something was only in the history already: it could not come again"
     with contextlib.closing(sqlite3.connect(scene.run.history, timeout=60)) as connection:
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     with scene.run.history.open("r+b") as file:
@@ -295,7 +309,7 @@ FAULTS = (
     Fault("another version", replaced),
     Fault("disk full", disk_full, keeps=False, small_disk=True),
     Fault("database locked", locked),
-    Fault("database corrupt", corrupt, keeps=False),
+    Fault("database corrupt", corrupt),
     Fault("clock turned back", clock_back, clock=True),
     Fault("sockets deleted", sockets_gone),
     Fault("runtime directory gone", runtime_gone),
