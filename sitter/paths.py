@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import time
 from pathlib import Path
 
 import msgspec
@@ -13,6 +14,8 @@ from sitter_wire import rundir
 from sitter_wire.places import PlaceError, RunDir
 
 RUNS = "sitter-runs"
+MISSED_S = 90 * 86400.0
+"""A registered run that was seen on no disk for so long since it was registered is forgotten."""
 
 
 class FoundRun(msgspec.Struct, frozen=True, kw_only=True):
@@ -46,7 +49,7 @@ def register(run: RunDir) -> None:
 
 
 def runs() -> list[FoundRun]:
-    """Every run known here or registered, newest first. Registered ones that are gone are forgotten."""
+    """Every run known here or registered, newest first. Registered ones that were deleted are forgotten."""
     candidates: dict[Path, None] = {}
     here = Path.cwd() / RUNS
     if here.is_dir():
@@ -55,12 +58,12 @@ def runs() -> list[FoundRun]:
         for entry in registry().iterdir():
             try:
                 path = Path(entry.read_text(encoding="utf-8").strip())
+                if (path / "run.toml").is_file():
+                    candidates[path] = None
+                elif _was_deleted(path) or time.time() - entry.stat().st_mtime > MISSED_S:
+                    entry.unlink(missing_ok=True)
             except (OSError, UnicodeDecodeError):
-                continue
-            if (path / "run.toml").is_file():
-                candidates[path] = None
-            else:
-                entry.unlink(missing_ok=True)
+                continue  # a file server that does not answer, a place that cannot be entered: the other runs are there all the same
     found = []
     for path in candidates:
         try:
@@ -68,6 +71,11 @@ def runs() -> list[FoundRun]:
         except RunError:
             continue
     return sorted(found, key=lambda f: f.info.created, reverse=True)
+
+
+def _was_deleted(path: Path) -> bool:
+    """Its folder is there, and something else in it; else the disk may not be mounted yet, as when `resume --all` comes early at a boot."""
+    return path.parent.is_dir() and any(path.parent.iterdir())
 
 
 def look(run: RunDir) -> FoundRun:

@@ -1,0 +1,72 @@
+"""Runs are found from any directory, and none is forgotten that is still there."""
+
+import os
+import shutil
+import time
+
+import pytest
+
+from sitter.errors import RunError
+from sitter.paths import MISSED_S, find, register, registry, runs
+from sitter_wire import rundir
+
+
+@pytest.fixture
+def made(tmp_path, monkeypatch):
+    """Makes a registered run; the working directory is another."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+
+    def make(name, place="disk"):
+        run = rundir.create(tmp_path / place / "sitter-runs", name, command=["x"], supervised=True, sockets="", version="0")
+        register(run)
+        return run
+
+    return make
+
+
+def names():
+    return sorted(found.info.name for found in runs())
+
+
+def test_it_is_found_from_any_directory_until_it_is_deleted(made):
+    run = made("a")
+    made("b")
+    assert names() == ["a", "b"]
+    assert find("a", acts=True).run.path == run.path
+    shutil.rmtree(run.path)
+    assert names() == ["b"]
+    assert len(list(registry().iterdir())) == 1
+    with pytest.raises(RunError, match="no run named 'a'; known runs: b"):
+        find("a", acts=False)
+
+
+@pytest.mark.parametrize("mounted_at", ["", "sitter-runs"])
+def test_one_whose_disk_is_not_mounted_yet_is_not_forgotten(made, tmp_path, mounted_at):
+    """At a boot `resume --all` may come before a file server does, and what it forgets no later one would find."""
+    made("a")
+    disk, unmounted = tmp_path / "disk" / mounted_at, tmp_path / "unmounted"
+    disk.rename(unmounted)
+    disk.mkdir()
+    assert names() == []
+    disk.rmdir()
+    unmounted.rename(disk)
+    assert names() == ["a"]
+
+
+def test_one_that_was_seen_on_no_disk_for_months_is_forgotten(made, tmp_path):
+    made("a")
+    (tmp_path / "disk").rename(tmp_path / "unmounted")
+    (entry,) = registry().iterdir()
+    os.utime(entry, (0, time.time() - MISSED_S - 1.0))
+    assert names() == []
+    assert not entry.exists()
+
+
+def test_a_place_that_cannot_be_asked_keeps_nobody_from_the_other_runs(made, tmp_path):
+    made("a")
+    made("b", "other")
+    loop = tmp_path / ("x" * 200)
+    (registry() / "0").write_text(f"{loop}/{'y' * 300}\n")  # ENAMETOOLONG, as ESTALE and EACCES raised by whoever asks
+    assert names() == ["a", "b"]
