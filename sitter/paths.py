@@ -3,6 +3,7 @@
 import hashlib
 import os
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
@@ -54,16 +55,7 @@ def runs() -> list[FoundRun]:
     here = Path.cwd() / RUNS
     if here.is_dir():
         candidates.update({p.resolve(): None for p in here.iterdir() if (p / "run.toml").is_file()})
-    if registry().is_dir():
-        for entry in registry().iterdir():
-            try:
-                path = Path(entry.read_text(encoding="utf-8").strip())
-                if (path / "run.toml").is_file():
-                    candidates[path] = None
-                elif _was_deleted(path) or time.time() - entry.stat().st_mtime > MISSED_S:
-                    entry.unlink(missing_ok=True)
-            except (OSError, UnicodeDecodeError):
-                continue  # a file server that does not answer, a place that cannot be entered: the other runs are there all the same
+    candidates.update({path: None for path, there in _registered() if there})
     found = []
     for path in candidates:
         try:
@@ -73,9 +65,33 @@ def runs() -> list[FoundRun]:
     return sorted(found, key=lambda f: f.info.created, reverse=True)
 
 
+def unseen() -> list[Path]:
+    """Registered runs whose place is not to be seen now, though nobody seems to have deleted them."""
+    return sorted(path for path, there in _registered() if not there and not os.path.exists(path.parent))  # noqa: PTH110 — raises nothing
+
+
+def _registered() -> Iterator[tuple[Path, bool]]:
+    """Each run's directory, and whether it is there."""
+    for entry in registry().iterdir() if registry().is_dir() else ():
+        try:
+            path = Path(entry.read_text(encoding="utf-8").strip())
+        except (OSError, UnicodeDecodeError):
+            continue
+        there = False
+        try:
+            there = (path / "run.toml").is_file()
+            if not there and (_was_deleted(path) or time.time() - entry.stat().st_mtime > MISSED_S):
+                entry.unlink(missing_ok=True)
+                continue
+        except OSError:
+            pass  # a file server that does not answer, a place that cannot be entered: the other runs are there all the same
+        yield path, there
+
+
 def _was_deleted(path: Path) -> bool:
-    """Its folder is there, and something else in it; else the disk may not be mounted yet, as when `resume --all` comes early at a boot."""
-    return path.parent.is_dir() and any(path.parent.iterdir())
+    """Where the nearest folder above it that is there is empty, a disk may be missing, as when `resume --all` comes early at a boot."""
+    nearest = next(folder for folder in path.parents if folder.is_dir())
+    return any(nearest.iterdir())
 
 
 def look(run: RunDir) -> FoundRun:

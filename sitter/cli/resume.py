@@ -15,7 +15,7 @@ from sitter.cli.common import asking, run_option
 from sitter.errors import LaunchError, RunError, SitterError, TakenError
 from sitter.locks import is_held, take
 from sitter.model import Status
-from sitter.paths import FoundRun, find, look, register, runs
+from sitter.paths import FoundRun, find, look, register, runs, unseen
 from sitter.supervise import boots
 from sitter.supervise.daemon_process import start_daemon
 from sitter.supervise.launch import launch
@@ -82,6 +82,9 @@ def _all() -> int:
         except (SitterError, PlaceError, OSError) as e:
             failed += 1
             click.echo(f"sitter: {found.info.name}: {e}", err=True)
+    for path in unseen():
+        said += 1
+        click.echo(f"sitter: {path.name}: {path} is not to be seen: if its disk is not mounted yet, ask again then", err=True)
     if not (said or failed):
         click.echo("nothing to resume: no run that `sitter run` started has crashed or was pre-empted")
     return 1 if failed else 0
@@ -139,8 +142,8 @@ def _resume(found: FoundRun, status: Status | None = None, *, boot: boots.Boots 
     info = found.info
     command, cwd = _command(info, found.run.path, moved=moved)
     status = status or _status(found)
-    if status.state == "finished":
-        raise RunError(f"{name} has finished at step {status.step}; there is nothing to go on with")
+    if status.state == "finished" and not _has_more(status):
+        raise RunError(f"{name} has finished at step {status.step:,}; there is nothing to go on with")
     past = Past(found.run)
     # Not by the state: a crash whose restart was called off is stopped, or pre-empted, but its last checkpoint may be of after the trouble.
     chosen, damaged = choose_whole(past.checkpoints(), orderly=past.end in ORDERLY)
@@ -161,6 +164,12 @@ def _resume(found: FoundRun, status: Status | None = None, *, boot: boots.Boots 
         click.echo(f"sitter: {launched.note}", err=True)
     place = f" in {cwd}" if moved else ""
     return f"{name} goes on {described(chosen, [])}{place}; `sitter attach -r {name}` shows it"
+
+
+def _has_more(status: Status) -> bool:
+    """Whether a run whose command ended well may yet have steps to come: it left early, or was killed behind a shell script that ended well
+    all the same; or how far it had come is not known, since its history was damaged."""
+    return status.step is None or (status.total is not None and status.step < status.total - 1)
 
 
 @contextlib.contextmanager
