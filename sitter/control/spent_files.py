@@ -37,9 +37,15 @@ def delete_spent(run: RunDir) -> int:
         return 0
     deleted = 0
     for folder in folders:
-        if folder.name != living and folder.name in stored:
+        if folder.name == living:
+            continue
+        if folder.name in stored:
             deleted += _delete(folder, stored[folder.name])
-            _delete_empty(run.reports / f"stacks-{folder.name}.txt")
+        elif files.never_began(folder):
+            deleted += _unlink(folder)
+        else:
+            continue
+        _delete_empty(run.reports / f"stacks-{folder.name}.txt")
     return deleted
 
 
@@ -67,9 +73,14 @@ def _delete(folder: Path, stored: int) -> int:
         seen = True
     if paths and not seen:
         return 0  # the last of them could not be read to its end: a disk that fails
+    return _unlink(folder)
+
+
+def _unlink(folder: Path) -> int:
     deleted = 0
     try:
-        for path in reversed(paths):  # should it be cut short, the next daemon finds one by which it can tell that all is stored
+        # The last one first: should it be cut short, the next daemon finds one by which it can tell that all is stored.
+        for path in reversed(files.segments(folder)):
             path.unlink(missing_ok=True)
             deleted += 1
         folder.rmdir()

@@ -105,6 +105,17 @@ def unreadable(folder: Path) -> list[str]:
     return told
 
 
+def never_began(folder: Path) -> bool:
+    """Whether its process was killed before its first record. No where anything in it cannot be read: that might be one."""
+    begun = [path for path in segments(folder) if not _is_prepared(path)]
+    read_whole = 0
+    for segment in read(folder):
+        if segment.records or segment.torn:
+            return False
+        read_whole += 1
+    return read_whole == len(begun)
+
+
 def _is_prepared(path: Path) -> bool:
     """All zeros: made for what was to come, and never begun. Or not there any more."""
     try:

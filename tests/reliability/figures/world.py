@@ -116,6 +116,10 @@ class World:
         finally:
             reader.close()
 
+    def files(self) -> int:
+        """Segments that are there."""
+        return sum(1 for _ in self.run.recorder.rglob("*.rec"))
+
     def finish(self) -> None:
         """The trainer ends by a kill or by itself; the daemon leaves once all is committed."""
         if self.random.random() < 0.5:
@@ -129,14 +133,14 @@ class World:
                     kill(self.trainer)
             self.look_at_remains(self.trainer)
         self.trainer = 0
-        stored, code = -1, None
-        while code is None and (now := self.stored()) > stored:
-            stored, code = now, ended(self.daemon, STILL_S)
+        before, code = None, None
+        while code is None and (now := (self.stored(), self.files())) != before:  # it stores, or deletes what it has stored
+            before, code = now, ended(self.daemon, STILL_S)
         if code is None:
             kill(self.daemon)
         self.daemon = 0
         if code != 0:
-            how = f"stored nothing for {STILL_S:.0f} s, and did not leave" if code is None else f"ended with {code}"
+            how = f"stored and deleted nothing for {STILL_S:.0f} s, and did not leave" if code is None else f"ended with {code}"
             self.faults.append(f"the last daemon {how}")
 
     def end(self) -> None:

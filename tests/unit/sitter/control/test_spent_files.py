@@ -93,6 +93,49 @@ def test_a_session_the_history_has_never_heard_of_stays(run):
     assert [folder.name for folder in files.sessions(run.recorder)] == ["b"]
 
 
+def killed_before_its_first_record(run) -> Path:
+    recorder = Recorder(run.recorder, "b", segment_bytes=16 * 1024)
+    recorder.close()
+    folder = run.recorder / "b"
+    assert files.segments(folder)
+    (folder / "00009999.rec").write_bytes(bytes(4096))  # made for what was to come
+    return folder
+
+
+def test_a_session_that_was_killed_before_its_first_record_goes(run):
+    record(run, "a")
+    folder = killed_before_its_first_record(run)
+    take_in(run)
+    stacks = run.reports / "stacks-b.txt"
+    stacks.parent.mkdir(exist_ok=True)
+    stacks.touch()
+    assert "b" not in sequences(run)
+    delete_spent(run)
+    assert not folder.exists()
+    assert not stacks.exists()
+
+
+def test_where_one_of_them_cannot_be_read_it_stays(run, monkeypatch):
+    record(run, "a")
+    folder = killed_before_its_first_record(run)
+    take_in(run)
+    with monkeypatch.context() as failing:
+        failing.setattr(Path, "read_bytes", fails)
+        delete_spent(run)
+    assert len(files.segments(folder)) == 2
+    (folder / "00009998.rec").write_bytes(b"no segment at all")
+    delete_spent(run)
+    assert len(files.segments(folder)) == 3
+
+
+def sequences(run):
+    reader = Reader(run.history)
+    try:
+        return reader.sequences()
+    finally:
+        reader.close()
+
+
 @pytest.mark.parametrize("damage", [b"no segment at all", b"\xff" * 64])
 def test_a_segment_that_cannot_be_read_keeps_its_session(run, damage):
     record(run, "a")
