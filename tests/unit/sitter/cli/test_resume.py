@@ -1,8 +1,16 @@
 """What is not resumed: what lives elsewhere, and what is not to be seen."""
 
-from sitter.cli.resume import _alive, _all
+import json
+import time
+
+import pytest
+
+from sitter.cli.resume import _alive, _all, _resume
+from sitter.errors import RunError
 from sitter.paths import look, register
+from sitter_agent.recorder import Recorder
 from sitter_wire import rundir
+from sitter_wire.events import GoodBye, SessionStart
 from tests.unit.sitter.conftest import held_elsewhere
 
 
@@ -10,7 +18,7 @@ def test_what_lives_in_another_container_is_not_started_once_more(tmp_path):
     """It has no pid here, and so is not found by it."""
     run = rundir.create(tmp_path, "t", command=["x"], supervised=True, sockets="", version="0")
     with held_elsewhere(run.agent_lock):
-        assert _alive(look(run)) == "is alive, on another machine or in another container: ask there"
+        assert _alive(look(run)) == "is alive, and is on another machine, or in another container: ask there"
     assert _alive(look(run)) == ""
 
 
