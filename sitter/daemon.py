@@ -13,7 +13,7 @@ from pathlib import Path
 from sitter.clock import SystemClock
 from sitter.control.spent_files import delete_spent
 from sitter.errors import DaemonError, DamagedError
-from sitter.locks import holder, take_within
+from sitter.locks import ELSEWHERE, holder, is_held, take_within
 from sitter.paths import register
 from sitter.store.aside import set_aside
 from sitter.supervise.background import serve_detached
@@ -34,6 +34,8 @@ def watch(run: RunDir, ready: Callable[[], None]) -> int:
     lock = take_within(run.daemon_lock, READERS_S)
     if lock is None:
         pid = holder(run.daemon_lock)
+        if pid is None and is_held(run.daemon_lock):
+            raise DaemonError(f"the daemon of run {run.name} {ELSEWHERE}")
         if pid is None:
             raise DaemonError(f"a command that reads the run {run.name} has kept its lock for {READERS_S:.0f} s: end it, or let it go on")
         sys.stderr.write(f"sitter: another daemon (process {pid}) has the run {run.name}\n")

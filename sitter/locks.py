@@ -27,6 +27,8 @@ _WHO = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 1, 0) if _LINUX else _FLOCK.pa
 """The question whose the first byte is."""
 
 
+ELSEWHERE = "is on another machine, or in another container: ask there"
+"""What is said of a holder that ``is_held`` and has no pid here."""
 _NEXT, _READ = 1, 2
 """Offsets: of the byte of who is next, and of what a reader keeps."""
 _POLL_S = 0.01

@@ -16,7 +16,7 @@ from sitter.control.demands import Reach
 from sitter.control.history_queries import look_up
 from sitter.control.ruleset.preset import preset_of
 from sitter.errors import ConfigError, DaemonError, UsageError
-from sitter.locks import holder, is_held, take_within
+from sitter.locks import ELSEWHERE, holder, is_held, take_within
 from sitter.model import Answered
 from sitter.paths import look
 from sitter.store.reader import Reader
@@ -36,7 +36,7 @@ def _kept(run: RunDir) -> str:
     if pid is not None:
         return f"a daemon (process {pid}) has just taken run {run.name}: ask again"
     if is_held(run.daemon_lock):
-        return f"the daemon of run {run.name} is on another machine, or in another container: ask there"
+        return f"the daemon of run {run.name} {ELSEWHERE}"
     return f"another command that reads run {run.name} keeps it: ask again"
 
 

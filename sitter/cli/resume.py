@@ -13,7 +13,7 @@ from sitter import config
 from sitter.cli.again import Past, choose_whole, described
 from sitter.cli.common import asking, run_option
 from sitter.errors import LaunchError, RunError, SitterError, TakenError
-from sitter.locks import is_held, take
+from sitter.locks import ELSEWHERE, is_held, take
 from sitter.model import Status
 from sitter.paths import FoundRun, find, look, register, runs, unseen
 from sitter.supervise import boots
@@ -122,7 +122,7 @@ def _alive(found: FoundRun) -> str:
     if found.live:
         return f"is alive (process {found.agent_pid}); `sitter unpause` ends a pause, `sitter attach` shows it"
     if is_held(found.run.agent_lock):
-        return "is alive, on another machine or in another container: ask there"
+        return f"is alive, and {ELSEWHERE}"
     process = TrainingProcess.find(found.run)
     if process is not None and process.alive():
         return f"is alive (process {process.pid}, no agent in it yet); `sitter attach` shows it"

@@ -4,6 +4,7 @@ import contextlib
 
 import pytest
 
+from sitter.daemon import watch
 from sitter.errors import ConfigError, DaemonError, StoreError
 from sitter.locks import take
 from sitter.offline import Offline
@@ -40,6 +41,11 @@ def test_a_look_that_fails_does_not_keep_the_run(run, monkeypatch):
 def test_a_daemon_that_has_no_pid_here_is_said_to_be_elsewhere(run):
     with held_elsewhere(run.daemon_lock), pytest.raises(DaemonError, match="on another machine, or in another container: ask there"):
         Offline(run)
+
+
+def test_nor_is_another_one_started_beside_it(run):
+    with held_elsewhere(run.daemon_lock), pytest.raises(DaemonError, match="on another machine, or in another container: ask there"):
+        watch(run, lambda: None)
 
 
 @pytest.mark.parametrize("text", ["mode = 'brave'", "[rules.gpu_hott]\nmode = 'ask'", "rule_files = ['mine.py']"])
