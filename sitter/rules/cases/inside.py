@@ -120,6 +120,7 @@ EXPLODING_QUIET = (
     Case("too few looks to know what is usual", inside(lambda i, step: 0.1 * (50.0 if i == 3 and step > 500 else 1.0), until=800)),
     Case("an embedding and a head", inside(opened)),
     Case("BatchNorm without residual connections", inside(lambda i, step: 1.21 ** (7 - i))),
+    Case("one stays while the others become small", inside(lambda i, step: 0.1 if i == 3 or step < 2000 else 0.002)),
 )  # fmt: skip
 
 
@@ -174,6 +175,8 @@ RATIO_QUIET = (
 
 INITIAL_FIRES = (
     Case("gradients worlds apart", inside(vanished, usual), says="gradient norms lie between", acts=False),
+    Case("blocks that begin as nothing, and lie worlds apart once they have found in", says="(embed) and 0.1",
+         play=inside(lambda i, step: 0.1 if i == 7 else 1e-12 if step < 8 else 1e-6, usual, noise=0.0)),
     Case("tiny all over", inside(lambda i, step: 1e-9, usual), says="no layer's gradient norm is above"),
     Case("turned over by the first steps", inside(level, lambda i, step: 0.3), says="in each of the first steps"),
     Case("a head that is drawn too wide", inside(level, usual, loss=27.0), params={"classes": 27},

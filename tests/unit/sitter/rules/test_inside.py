@@ -51,15 +51,14 @@ def test_points_without_such_signals_cost_the_rules_about_layers_nothing():
 
 
 def test_the_next_daemon_is_told_the_layers_order():
-    """It looks back at points that begin anywhere: in the middle of a step whose values are logged one by one."""
+    """It looks back at points that begin anywhere: of layers that take turns, any may be the first that it sees."""
     first = VanishingGradients()
     told(first, inside(vanished))
     assert first.order == list(LAYERS)
     second = VanishingGradients()
     second.know(first.knowledge())
-    half = [sample for sample in inside(vanished, singly=True)() if sample.step >= 100][5:]
-    (found,) = told(second, lambda: half)
-    assert "from head to embed" in found.text
+    (found,) = told(second, lambda: (sample for sample in inside(vanished, by_turns=3)() if sample.step >= 100))
+    assert "from head to" in found.text
     assert second.order == list(LAYERS)
 
 
@@ -127,6 +126,15 @@ def test_chance_alone_explodes_no_layer(seed):
     assert told(ExplodingGradients(), lambda: points) == []
 
 
+def test_a_layer_that_swings_by_nature_is_not_said_to_explode_where_it_is_high_for_a_while():
+    swings = [2.9 * (7 * i % 19 - 9) / 9 for i in range(20)] + [2.9] * 4  # log scale: over all of 18 × up and down
+    points = [
+        Sample(100 * i, 0, float(i), {f"grad_norm.{name}": math.exp(swing if name == "blocks.2" else 0.0) for name in LAYERS})
+        for i, swing in enumerate(swings, start=1)
+    ]
+    assert told(ExplodingGradients(), lambda: points) == []
+
+
 def looked_at(activation, monkeypatch):
     """A network of 12 layers, by the agent's own sampler with a look every 10th step, which the rules are told as the 100th."""
     import torch
@@ -189,3 +197,11 @@ def test_the_scaler_of_torch_on_a_healthy_run_and_on_one_that_overflows():
     assert [f.severity for f in found] == ["warning", "info"]
     assert "halvings" in found[0].text
     assert "rises again" in found[1].text
+
+
+def test_a_loss_scale_is_back_at_4_times_its_lowest_and_a_few_halvings_after_that_are_no_new_collapse():
+    scales = [2.0**15] * 30 + [2.0 ** (14 - i) for i in range(8)] + [2.0**8, 2.0**9, 2.0**8, 2.0**7, 2.0**6]
+    points = [Sample(step, 0, float(step), {"loss_scale": scale}) for step, scale in enumerate(scales)]
+    first, last = told(LossScaleCollapse(), lambda: points)
+    assert "fell to 128, by 8 halvings" in first.text
+    assert "rises again: 128 → 512" in last.text
