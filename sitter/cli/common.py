@@ -17,7 +17,10 @@ from sitter.paths import FoundRun, find
 from sitter.supervise.daemon_process import start_daemon
 from sitter.supervise.pending import undecided
 from sitter.supervise.process import TrainingProcess
-from sitter_wire.queries import AnyQuery, Settle
+from sitter_wire.queries import AnyQuery, GetStatus, Settle
+
+ANSWERS_S = 10.0
+"""A daemon that is there answers within this, on a host that swaps, too."""
 
 run_option = click.option(
     "-r",
@@ -79,6 +82,7 @@ def demand(verb: str, words: Sequence[str], run: str | None) -> int:
     """Send what ``verb words`` asks for, print each answer, return the exit code: 0 only if all was applied."""
     wanted = parse_all([verb, *words])
     with asking(find(run, acts=True), acts=True) as asked:
+        asked.ask(GetStatus(), ANSWERS_S)  # of a daemon that is stopped one is told now, and not when the order's own time is over
         answers = [(query, asked.ask(query, 45.0)) for query in wanted]
     for query, answer in answers:
         say(demand_in_words(query), answer)
