@@ -1,6 +1,7 @@
 """Every test has places of its own for sockets and state, and leaves no process behind; the whole suite runs on all cores."""
 
 import contextlib
+import gc
 import os
 import shutil
 import signal
@@ -30,6 +31,12 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "xdist_group(name): tests that share what is dear to make, and so run on one worker")
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as in a shell's background
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_finish() -> None:
+    """What all modules and torch have made stays: no collection, and no look of the agent's for living models, need go through it each time."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)
