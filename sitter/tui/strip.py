@@ -10,6 +10,10 @@ from sitter.tui.view import Deed, View
 
 SHOWN_S = 20.0
 """How long an outcome stays, or until Escape."""
+RESUME = {
+    "crashed": "`sitter resume` goes on from its newest good checkpoint; 5 shows its last words",
+    "preempted": "`sitter resume` goes on from its newest checkpoint; 5 shows its last words",
+}
 STALLED = "stalled"
 """The rule that says why a training makes no step."""
 
@@ -107,7 +111,7 @@ def _filled(left: Line, right: Line, width: int, style: str) -> Line:
 
 
 def _quiet(view: View, width: int) -> list[Line]:
-    """Nothing was asked: what is not well in two rows, why it stands still in three, else a calm word and what happened last."""
+    """Nothing was asked: what is not well in two rows, why it stands still or died in three, else a calm word and what happened last."""
     status = view.status
     if view.lost_since is not None and status is not None:
         at = formats.clock_time(view.status_at, view.now)
@@ -118,6 +122,8 @@ def _quiet(view: View, width: int) -> list[Line]:
         return [[]]
     if why := _stands(view, status):
         return _wrapped(why, width, "bad", rows=3)
+    if why := _died(view, status):
+        return [*_wrapped(why, width, "bad"), *_wrapped(RESUME[status.state], width, "bad", rows=1)]
     needed = _needed(status)
     if needed:
         return _wrapped(needed, width, "bad")
@@ -145,13 +151,22 @@ def _stands(view: View, status: Status) -> str:
     return plain(said.detail) if said is not None and said.kind == "finding" and said.status != "info" else ""
 
 
+def _died(view: View, status: Status) -> str:
+    """How a training ended that may go on: the logbook's sentence, which begins with the run's name; empty where it is not there yet."""
+    if status.state not in RESUME:
+        return ""
+    told = f"{status.run}: {status.state} "
+    said = next((e for e in reversed(view.entries) if e.status == status.state and e.detail.startswith(told)), None)
+    return plain(said.detail.removeprefix(f"{status.run}: ")) if said is not None else ""
+
+
 def _needed(status: Status) -> str:
     """Why the verdict calls for somebody although nothing is proposed; empty where it does not."""
     if status.verdict not in ("NEEDS YOU", "DEAD"):
         return ""
     match status.state:
         case "crashed" | "preempted":
-            return f"{status.state}: `sitter resume` goes on from its newest good checkpoint; 5 shows its last words"
+            return f"{status.state}: {RESUME[status.state]}"
         case "hung":
             return "the training process does not answer; why, the logbook (4) will say in a moment, S ends it"
         case "stalled":

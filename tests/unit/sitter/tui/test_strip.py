@@ -1,6 +1,7 @@
 """The row under the header, where nothing was asked."""
 
 import msgspec
+import pytest
 
 from sitter import model
 from sitter.rules.stalled import Stalled
@@ -22,3 +23,18 @@ def test_why_a_training_stands_and_on_which_line_is_said_at_once_as_long_as_it_d
     assert "queue.get" not in str(strip.lines(view, 80))
     view.entries, view.status = [found], msgspec.structs.replace(status, state="running", verdict="OK")
     assert "queue.get" not in str(strip.lines(view, 80))
+
+
+@pytest.mark.parametrize(("state", "kind", "how"), [
+    ("crashed", "incident", "crashed at step 342, exit code 1: RuntimeError: no such thing as a free [/b] lunch"),
+    ("preempted", "note", "preempted at step 342, ended by SIGTERM; not started again: the machine is being taken away"),
+])  # fmt: skip
+def test_how_a_training_died_and_what_goes_on_with_it_is_said_at_once(state, kind, how) -> None:
+    status = msgspec.structs.replace(FakeReader(ManualClock())._status(), run="x", state=state, verdict="DEAD", proposals=[])
+    died = model.LogEntry(id=1, time=0.0, kind=kind, step=342, status=state, detail=f"x: {how}")
+    words = model.LogEntry(id=2, time=0.0, kind="note", step=342, status="last words", detail="the last lines of train.log:")
+    view = View(run_name="x", clock=ManualClock(), status=status, entries=[died, words])
+    rows = ["".join(span[0] for span in line).strip() for line in strip.lines(view, 80)]
+    assert " ".join(rows) == f"{how} {strip.RESUME[state]}"
+    view.entries = [words]
+    assert strip.RESUME[state] in " ".join("".join(span[0] for span in line).strip() for line in strip.lines(view, 80)), "it is about to be told"
