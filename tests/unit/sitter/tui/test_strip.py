@@ -34,7 +34,10 @@ def test_how_a_training_died_and_what_goes_on_with_it_is_said_at_once(state, kin
     died = model.LogEntry(id=1, time=0.0, kind=kind, step=342, status=state, detail=f"x: {how}")
     words = model.LogEntry(id=2, time=0.0, kind="note", step=342, status="last words", detail="the last lines of train.log:")
     view = View(run_name="x", clock=ManualClock(), status=status, entries=[died, words])
-    rows = ["".join(span[0] for span in line).strip() for line in strip.lines(view, 80)]
-    assert " ".join(rows) == f"{how} {strip.RESUME[state]}"
+    assert _said(view) == f"{how} {strip.RESUME[state]}"
     view.entries = [words]
-    assert strip.RESUME[state] in " ".join("".join(span[0] for span in line).strip() for line in strip.lines(view, 80)), "it is about to be told"
+    assert strip.RESUME[state] in _said(view), "it is about to be told"
+
+
+def _said(view: View) -> str:
+    return " ".join("".join(span[0] for span in line).strip() for line in strip.lines(view, 80))
