@@ -7,13 +7,15 @@ import pytest
 
 from sitter.rules.base import gave_up, recovered
 from sitter.rules.cases.oscillation import swing
+from sitter.rules.divergence import Divergence
 from sitter.rules.early_stop import EarlyStop
 from sitter.rules.kl_runaway import KlRunaway
 from sitter.rules.oscillation import Oscillation
 from sitter.rules.overfit import Overfit
 from sitter.rules.plateau import Plateau
 from sitter.rules.reward_collapse import RewardCollapse
-from sitter.rules.stuck_at_start import classes
+from sitter.rules.spike import Spike
+from sitter.rules.stuck_at_start import StuckAtStart, classes
 from sitter.rules.too_slow import TooSlow, straightness
 from sitter.rules.view import RunView, Sample
 from sitter_wire.commands import Rollback, SetKnob, Stop
@@ -182,3 +184,30 @@ def test_a_standstill_of_a_process_that_began_anew_is_said_again_and_that_of_one
         rule.happened(Happening(0, 0, 1, 0, SessionStart(pid=2, host="h", branch=1, resumed=resumed)), view)
     assert len(found) == times
     assert len({finding.key for finding in found}) == times
+
+
+def test_a_spike_that_was_gone_back_from_is_over_with_the_next_point():
+    rule = Spike()
+    (spike,) = told(rule, [{"loss": 2.0 + 0.01 * (i % 7)} for i in range(200)] + [{"loss": 8.0}] * 5)
+    rule.happened(restored(190), RunView())
+    (over,) = told(rule, [{"loss": 2.0}, {"loss": 2.01}], first=191)
+    assert (over.key, recovered(over)) == (spike.key, True)
+    assert "left behind by going back" in over.text
+
+
+def test_what_stands_where_it_began_and_then_cannot_be_judged_has_not_recovered():
+    rule = StuckAtStart()
+    (stuck,) = told(rule, [{"loss": math.log(100) + 0.001 * (i % 5)} for i in range(480)])
+    (ended,) = told(rule, [{"loss": -1.0}] * 16, first=480)
+    assert (ended.key, gave_up(ended)) == (stuck.key, True)
+
+
+def test_a_rise_that_was_found_in_the_past_is_proposed_when_it_is_worse_in_the_present():
+    rising = [{"loss": (2.0 + 0.02 * (i % 7)) * (1.0 if i < 300 else 1.01 ** (i - 300))} for i in range(700)]
+    rule, view = Divergence(), RunView(scales={"lr": 1.0})
+    view.late = True
+    found = told(rule, rising[:450], view)
+    assert found
+    assert not any(f.actions for f in found)
+    view.late = False
+    assert [bool(f.actions) for f in told(rule, rising[450:], view, first=450)][:2] == [True, False], "and once"
