@@ -205,3 +205,8 @@ def test_a_loss_scale_is_back_at_4_times_its_lowest_and_a_few_halvings_after_tha
     first, last = told(LossScaleCollapse(), lambda: points)
     assert "fell to 128, by 8 halvings" in first.text
     assert "rises again: 128 → 512" in last.text
+
+
+def test_a_layer_that_stands_still_is_said_together_with_one_of_which_it_is_not_sure_yet():
+    (found,) = told(DeadParameters(), inside(None, lambda i, step: 0.0 if i == 2 or (i == 5 and step > 150) else 1e-3))
+    assert "blocks.1 and blocks.4 have not changed" in found.text
