@@ -103,6 +103,7 @@ class Present:
         """A point of the history, told to a new daemon: last values, goal and slope, but no rate (that is of the present)."""
         for name, value in sample.values.items():
             self.signals[name] = SignalNow(last=value, step=sample.step)
+        self._changed.difference_update(sample.values)
         self.step, self.branch = sample.step, sample.branch
         if self.goal and self.goal[0] in sample.values:
             self._goal_value(sample.step, sample.values[self.goal[0]])

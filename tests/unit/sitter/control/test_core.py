@@ -7,8 +7,10 @@ from typing import Any
 import msgspec
 import pytest
 
+from sitter.control.present import Present
 from sitter.locks import take
 from sitter.model import Finding
+from sitter.rules.view import Sample
 from sitter_wire.commands import Rollback
 from sitter_wire.events import KnobChanged, KnobDeclared, KnobSpec, LoopStart, SessionStart
 from sitter_wire.messages import Pong
@@ -50,6 +52,15 @@ def test_knobs_and_the_kind_of_training_are_known_before_the_first_second_is_ove
     assert core.view.scales == {"lr": 1.0}
     core.flow.records("s", [made.event(KnobChanged(knob="lr", old=1.0, new=0.5, scale=0.5))])
     assert core.view.scales == {"lr": 0.5}
+
+
+def test_a_rate_that_was_set_long_ago_is_not_what_the_next_daemon_shows():
+    present = Present()
+    present.happening(Happening(1, 0, 0, 1, KnobDeclared(spec=KnobSpec(name="lr", low=1e-8, high=10.0, scale="log"))))
+    present.happening(Happening(2, 900, 0, 2, KnobChanged(knob="lr", old=1e-3, new=2e-3, scale=2.0)))
+    present.recall(Sample(step=9000, branch=0, time=3.0, values={"lr": 2e-6, "lr_scheduled": 1e-6}))
+    shown = present.knobs()["lr"]
+    assert (shown.scheduled, shown.scale, shown.effective) == (1e-6, 2.0, 2e-6)
 
 
 @pytest.mark.parametrize(("last", "more"), [(1512, ", which had come to step 1,512"), (740, "")])
