@@ -34,7 +34,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """What all modules and torch have made stays: no collection, and no look of the agent's for living models, need go through it each time."""
+    """What all modules and torch have made stays: no collection, and no look of the agent's for living models, need go through it."""
     gc.collect()
     gc.freeze()
 
