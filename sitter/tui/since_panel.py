@@ -7,6 +7,7 @@ from sitter.model import Since
 from sitter.tui import formats
 from sitter.tui.lines import Line, plain, wrap
 from sitter.tui.panel import Panel
+from sitter.tui.questions import ended
 from sitter.tui.view import View
 
 
@@ -26,13 +27,13 @@ def lines(view: View, width: int) -> list[Line]:
         return []
     ends_at = view.since.ends_at if view.since.ends_at is not None or view.status is None else view.status.ends_at
     since = msgspec.structs.replace(view.since, ends_at=ends_at)  # what happened is the history's to know, the end the daemon's
-    first, *rest = wrap(sentence(since, view.now), width - 2, indent="  ")
+    first, *rest = wrap(sentence(since, view.now, view.status.state if view.status and ended(view) else ""), width - 2, indent="  ")
     head, colon, tail = first.partition(":")
     return [[(f" {head}{colon}", "title"), (tail, "")], *([(f" {row}", "")] for row in rest)]
 
 
-def sentence(since: Since, now: float) -> str:
-    """Unknown figures are left out of the sentence, but for the end."""
+def sentence(since: Since, now: float, over: str = "") -> str:
+    """Unknown figures are left out of the sentence, but for the end. ``over``: how it has ended, where it has."""
     parts = [f"{since.steps:+,} steps"]
     if any(v is not None for v in since.loss):
         parts.append(f"loss {_pair(since.loss)}")
@@ -48,7 +49,7 @@ def sentence(since: Since, now: float) -> str:
         parts.append(f"{since.steps_lost:,} steps lost")
     if since.gpu_idle is not None:
         parts.append(f"GPU idle {formats.percent(since.gpu_idle, 1)}")
-    parts.append(f"ends {formats.end_time(since.ends_at, now)}")
+    parts.append(over or f"ends {formats.end_time(since.ends_at, now)}")
     return f"Since you left ({human(since.seconds)}): {', '.join(parts)}"
 
 

@@ -18,7 +18,7 @@ STALLED = "stalled"
 """The rule that says why a training makes no step."""
 
 _DEED = {
-    "sent": ("…", "strip-info", "sent, waiting for the safe point"), "applied": ("✔", "strip-good", "applied"),
+    "sent": ("…", "strip-info", "sent, waiting for the outcome"), "applied": ("✔", "strip-good", "applied"),
     "rejected": ("✘", "strip-bad", "rejected"), "expired": ("✘", "strip-bad", "expired"),
     "unanswered": ("✘", "strip-bad", "not answered; can no longer start"), "refused": ("✘", "strip-bad", "nothing done"),
 }  # fmt: skip

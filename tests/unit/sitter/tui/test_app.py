@@ -373,7 +373,7 @@ def test_a_demand_that_waits_for_its_safe_point_does_not_stop_the_looking(play: 
 
     async def story(s: Screen) -> None:
         await s.press("C", "enter")
-        await s.says("checkpoint: sent, waiting for the safe point")
+        await s.says("checkpoint: sent, waiting for the outcome")
         s.clock.advance(50)
         await s.until(lambda: "12,460" in s.part("header"))
         free.set()

@@ -246,6 +246,7 @@ def test_since_you_left_is_one_sentence() -> None:
     nothing = model.Since(seconds=5, steps=0, loss=(None, None), goal=(None, 1.0), goal_name=None, incidents=2, healed=1, steps_lost=0,
                           gpu_idle=None, ends_at=None)  # fmt: skip
     assert since_panel.sentence(nothing, 0.0) == "Since you left (5 s): +0 steps, 2 incidents (1 healed, 1 open), ends –"
+    assert since_panel.sentence(nothing, 0.0, "finished").endswith("1 open), finished")
 
 
 def test_zoom_follows_the_run_until_one_looks_back() -> None:
