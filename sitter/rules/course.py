@@ -5,7 +5,8 @@ from bisect import bisect_left, insort
 from collections import deque
 
 from sitter.rules.memory import Memory
-from sitter.rules.robust import median
+from sitter.rules.robust import MAD_TO_SIGMA, median
+from sitter.rules.wander import Smoothness, strayed
 
 LEVEL_POINTS = 15
 """Points whose median is where the loss stands: few, so that it follows a falling loss. Odd."""
@@ -19,8 +20,14 @@ NOISE_POINTS = 256
 EVALUATIONS = 3
 """Whose median is taken: one that is far off (BatchNorm) moves nothing."""
 
+WANDER_EVERY = 16
+"""Points between two looks at how far a signal wanders."""
+
 FEW = 8
 """So many new distances are sorted in one by one; more of them at once."""
+
+PATH = 5
+"""Evaluations over which it is looked at which of two losses rose first."""
 
 NEAR = 0.05
 """On a log scale: so near its best all was still well."""
@@ -50,27 +57,45 @@ class Noise(Memory):
     ``middle`` goes by their median, ``tails`` by their 90th percentile: some losses swing between two levels by nature (mixup) and have
     long tails in place of a wide middle. ``least`` bounds both from below: full batches have no noise. What lies between neighbours
     depends on how many steps do: where a log becomes four times as sparse (every step at first, later every hundredth), it is learned
-    anew. Distances are sorted when somebody asks, which is seldom.
+    anew. ``smoothed``: it may be a running mean, which is known by points further apart, see ``wander.py``. Distances are sorted when
+    somebody asks, which is seldom.
     """
 
-    __slots__ = ("_distances", "_gap", "_last", "_last_step", "_ordered", "least")
+    __slots__ = (
+        "_distances", "_gap", "_last", "_last_step", "_move", "_ordered", "_since", "_smoothness", "_strayed", "_values", "least",
+        "smoothed",
+    )  # fmt: skip
 
-    def __init__(self, least: float = LEAST) -> None:
+    def __init__(self, least: float = LEAST, *, smoothed: bool = False) -> None:
         self.least = least
+        self.smoothed = smoothed
         self._distances: deque[float] = deque()
         self._ordered: list[float] = []  # the first of them, sorted
         self._last: float | None = None
         self._last_step = 0
         self._gap = 0  # steps between the newest neighbours
+        self._values: deque[float] = deque(maxlen=NOISE_POINTS)
+        self._smoothness = Smoothness()
+        self._move = 0.0  # from the last point but one to the last
+        self._strayed = 0.0  # how far it strays, where it is smoothed; as of when it was looked at
+        self._since = 0  # points since then
 
     def __len__(self) -> int:
         return min(len(self._distances), NOISE_POINTS)
 
     @property
+    def _wander(self) -> float:
+        """A standard deviation of a running mean; 0 where it is none."""
+        if self._since >= WANDER_EVERY and self._values:
+            self._since = 0
+            self._strayed = MAD_TO_SIGMA * strayed(list(self._values)) if self._smoothness.is_smoothed else 0.0
+        return self._strayed
+
+    @property
     def middle(self) -> float:
         """A standard deviation, by the middle of the distribution."""
         ordered = self._in_order()
-        return max(MIDDLE * ordered[len(ordered) // 2], self.least) if ordered else self.least
+        return max(MIDDLE * ordered[len(ordered) // 2], self._wander, self.least) if ordered else self.least
 
     @property
     def tails(self) -> float:
@@ -85,11 +110,19 @@ class Noise(Memory):
         if last is None:
             return
         if gap >= SPARSER * self._gap > 0:
+            self._values.clear()
             self._distances.clear()
             self._ordered.clear()
         self._gap = gap
+        move = value - last
         distances = self._distances
-        distances.append(abs(value - last))
+        distances.append(abs(move))
+        if self.smoothed:
+            self._values.append(value)
+            self._since += 1
+            pair, self._move = move * self._move, move
+            if pair:
+                self._smoothness.count(1, pair < 0.0)
         if len(distances) >= 2 * NOISE_POINTS:
             self._in_order()
 
@@ -216,7 +249,7 @@ class Witnesses(Memory):
     a value was not positive within the last points. Costs an addition for each training loss.
     """
 
-    __slots__ = ("_count", "_noises", "_risen", "_sum", "resting", "rise", "well", "z")
+    __slots__ = ("_count", "_noises", "_path", "_risen", "_settled", "_sum", "resting", "rise", "well", "z")
 
     def __init__(self) -> None:
         self.rise: float | None = None
@@ -226,9 +259,17 @@ class Witnesses(Memory):
         self.well = 0
         """Last step at which one of them stood near its best."""
         self.resting = 0
+        self._path: deque[tuple[float, float]] = deque(maxlen=PATH)  # how far each had risen, of the last evaluations
+        self._settled: float | None = None  # where the training loss has settled while the validation loss was still on its way
         self._sum, self._count = 0.0, 0
         self._risen = FromBest(EVALUATIONS), FromBest(EVALUATIONS)
         self._noises = Noise(), Noise()
+
+    @property
+    def apart(self) -> bool:
+        """They have not risen together: the training loss went up first and has settled there, and the validation loss followed. So it
+        is when the data change: the model, none the worse, turns to the new ones. What ruins a model shows in both, or ever more."""
+        return self._settled is not None
 
     def loss(self, value: float) -> None:
         """The logarithm of a training loss, finite."""
@@ -258,5 +299,15 @@ class Witnesses(Memory):
         self._sum, self._count = 0.0, 0
         if len(rises) == 2:
             self.rise, self.z = min(rises), min(zs)
+            self._follow(*rises)
         if self.rise is None or self.rise < NEAR:
             self.well = step
+
+    def _follow(self, train: float, val: float) -> None:
+        """How far both have risen now."""
+        settled = self._settled
+        if settled is not None and (train > settled + 2.0 * NEAR or min(train, val) < NEAR):
+            self._settled = None
+        elif settled is None and min(train, val) > NEAR and any(train - then < NEAR and below < 0.5 * val for then, below in self._path):
+            self._settled = train
+        self._path.append((train, val))

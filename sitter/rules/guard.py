@@ -27,8 +27,9 @@ class Guard(Rule):
 
     It trips when the loss, the validation loss or the gradient norm is not finite; when the loss stands far above its usual level (more
     than 8 robust standard deviations, on a log scale, and 1.2 ×, above the median of the last 40 points) in 2 of the last 3 points;
+    when it has left the level of its last 15 points (1.35 × and 5.5 times its noise in 3 of 5, or 1.5 × and 4 times in 4 of 5);
     when it stands 8 × above it and above where the run began; when the gradient norm does (8 deviations and 10 ×); or when training
-    and validation loss both stand 1.3 × above the best they have been, at a rate that was not raised since.
+    and validation loss both, and together, stand 1.3 × above the best they have been, at a rate that was not raised since.
 
     Most spikes heal. A loss that is finite, less than 8 × its usual level, and high for the first time is waited with, 5 logged points
     at a time, as long as it comes down by a quarter of what it stands too high; meanwhile no snapshot is overwritten.
@@ -346,6 +347,7 @@ class Guard(Rule):
             signs.episode, signs.clean, signs.healthy = None, 0, event.step
             signs.far.clear()
             signs.high.clear()
+            signs.excursion.forget()
             self._asks_at = 0
             self._odd_step = event.step
         elif isinstance(event, KnobChanged) and event.knob == "lr":

@@ -2,15 +2,20 @@
 
 import math
 from collections.abc import Collection
+from itertools import pairwise
 
 import msgspec
 
 from sitter.rules.guard_signs import Sign
 from sitter.rules.robust import Robust, median
+from sitter.rules.wander import LAG
 
 POINTS = 5
 """A look takes so many logged points, few enough that what is waited for leaves no mark: in trials with planted faults 20 steps of
 shuffled labels healed by themselves, but not without a trace."""
+
+SMOOTHED_POINTS = LAG
+"""A look at a running mean, in which a bad batch stays for as long as it is smoothed over."""
 
 FALLS = 0.75
 """What it stands above its usual level, on a log scale, must have come down to such a share from one look to the next."""
@@ -39,6 +44,8 @@ class Patience(msgspec.Struct):
     """From so far above it on (log scale) no patience is had."""
     before: float
     """The middle of the look before; at first, where it tripped. Above the usual level."""
+    points: int
+    """A look takes so many."""
     well: float
     """No higher is a validation loss that is as usual; -inf where there were too few."""
     is_well: bool = False
@@ -60,7 +67,7 @@ class Patience(msgspec.Struct):
         if above > self.ruin or above > self.before + max(GROWS, GROWS_Z * self.sigma):
             return False
         self.seen.append(above)
-        if len(self.seen) < POINTS:
+        if len(self.seen) < self.points:
             return True
         middle, self.seen = median(sorted(self.seen)), []
         falls = middle <= FALLS * self.before
@@ -70,8 +77,11 @@ class Patience(msgspec.Struct):
 
 def patience(sign: Sign, usual: Robust, ruin: float, vals: Collection[float]) -> Patience | None:
     """With a trip by that sign; None: it is of a kind that waits for nothing. ``ruin``: so many times its usual level no loss is waited
-    with; ``vals``: the last validation losses, which are taken to vary above the highest of them by as much as they do among each other."""
+    with; ``vals``: the last validation losses; one is as usual up to the highest of them and once more what lies between neighbours."""
     if sign.kind != "loss" or sign.z is None or sign.since is not None or sign.factor >= ruin:
         return None
-    well = 2.0 * max(vals) - min(vals) if len(vals) >= BEFORE else -math.inf
-    return Patience(usual=usual.centre, sigma=usual.sigma, ruin=math.log(ruin), before=math.log(sign.factor), well=well)
+    moves = sorted(abs(b - a) for a, b in pairwise(vals))
+    well = max(vals) + median(moves) if len(vals) >= BEFORE else -math.inf
+    points = SMOOTHED_POINTS if usual.is_smoothed else POINTS
+    centre, sigma = (usual.centre, usual.sigma) if sign.usual is None else (sign.usual, sign.sigma)
+    return Patience(usual=centre, sigma=sigma, ruin=math.log(ruin), before=math.log(sign.factor), points=points, well=well)

@@ -60,7 +60,11 @@ class Level(Memory):
             return None  # as nearly always, and without sorting what is past
         rise = now - self._past.centre
         times = math.exp(min(700.0, rise))
-        return Shift(math.exp(min(700.0, now)), times, rise / (self._past.sigma * MEDIAN_SIGMA), self._steps[0]) if times > factor else None
+        if times <= factor:
+            return None
+        blur = 1.0 if self._past.is_smoothed else MEDIAN_SIGMA  # twenty points of a running mean say no more than one
+        spread = self._past.sigma * blur
+        return Shift(math.exp(min(700.0, now)), times, rise / spread, self._steps[0])
 
     def clear(self) -> None:
         """Begin anew."""

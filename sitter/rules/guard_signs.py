@@ -7,6 +7,7 @@ from typing import Literal, NamedTuple
 
 from sitter.rules.course import Grain, Witnesses
 from sitter.rules.guard_best_rate import BestRate
+from sitter.rules.guard_excursion import Excursion
 from sitter.rules.guard_rate import Rate
 from sitter.rules.guard_shift import NEW_POINTS, Level
 from sitter.rules.memory import Memory
@@ -65,7 +66,8 @@ class Bars(NamedTuple):
 
 class Sign(NamedTuple):
     """Something is wrong. ``acts``: it may lead to an action; else ``why_not``. ``factor``: × the usual level (where not finite: the
-    value). ``since``: it began at or after that step; None: with the suspicion that is open."""
+    value). ``since``: it began at or after that step; None: with the suspicion that is open. ``usual``, ``sigma``: where the loss stood
+    before, log scale, and how much it moves by itself, where that is known otherwise than by ``Signs.loss``."""
 
     kind: Literal["nonfinite", "loss", "both", "grad"]
     signal: str
@@ -75,6 +77,8 @@ class Sign(NamedTuple):
     acts: bool = True
     why_not: str = ""
     since: int | None = None
+    usual: float | None = None
+    sigma: float = 0.0
 
 
 class Signs(Memory):
@@ -91,6 +95,7 @@ class Signs(Memory):
         self.far: deque[bool] = deque(maxlen=3)  # loss beyond the bar, of the last points
         self.high: deque[bool] = deque(maxlen=HIGH_OF)  # loss suspicious and high
         self.held_out = 0
+        self.excursion = Excursion()
         self.level = Level()
         self.shifted = False  # the loss stands on a higher level than before
         self.witnesses = Witnesses()
@@ -152,6 +157,7 @@ class Signs(Memory):
             if loss < 0.0:  # exactly zero is a batch that is known by heart: it says nothing about the level
                 self.not_positive = WINDOW
                 self.loss.clear()
+                self.excursion.clear()
                 self.level.clear()
             return None
         if self.not_positive:
@@ -171,6 +177,8 @@ class Signs(Memory):
                 self.high.append(False)
         else:
             sign, high = self._stands_out(loss, x, initial, bars)
+        left = self._left(step, loss, x, frozen)
+        sign = sign or left
         if sign is None and self.level.push(step, x, frozen=frozen):
             sign = self._level(x, bars)
         self.held_out = self.held_out + 1 if high else 0
@@ -199,6 +207,15 @@ class Signs(Memory):
             sign = Sign("loss", "loss", loss, math.exp(above), z)
         return sign, high
 
+    def _left(self, step: int, loss: float, x: float, frozen: bool) -> Sign | None:
+        """The loss has left the level of its last points."""
+        away = self.excursion
+        lasts = away.push(step, x, self.loss.high, frozen=frozen)
+        if not away.odd or not self.grain.tells(loss, math.exp(away.usual)):
+            return None
+        self.odd = self.loss_odd = True
+        return Sign("loss", "loss", loss, math.exp(min(700.0, away.rise)), away.z, usual=away.usual, sigma=away.sigma) if lasts else None
+
     def _level(self, x: float, bars: Bars) -> Sign | None:
         """It is time to look whether the loss has moved to a higher level."""
         shift = self.level.shift(bars.shift_factor)
@@ -222,7 +239,7 @@ class Signs(Memory):
         both.val_loss(step, val)
         if both.well == step:
             self.best_rate.remember(self.rate, scale)
-        self.val_bad = both.rise is not None and both.rise > math.log(bars.both_factor) and both.z > WITNESSES_Z
+        self.val_bad = both.rise is not None and both.rise > math.log(bars.both_factor) and both.z > WITNESSES_Z and not both.apart
         if both.rise is None or not self.val_bad or self.not_positive:
             return None
         return Sign("both", "training and validation loss", val, math.exp(min(700.0, both.rise)), both.z, since=both.well)
@@ -302,6 +319,7 @@ class Signs(Memory):
         """What has been odd for a whole window is the new usual: learn it from here."""
         self.loss.clear()
         self.grad.clear()
+        self.excursion.clear()
         self.level.clear()
         self.far.clear()
         self.high.clear()

@@ -6,6 +6,7 @@ from collections import deque
 from operator import sub
 
 from sitter.rules.memory import Memory
+from sitter.rules.wander import Smoothness, strayed, turned
 
 WINDOW = 40
 """Points. Long enough for a median that one bad batch does not move, short enough to follow a falling loss."""
@@ -62,14 +63,16 @@ class Robust(Memory):
     The floor is learned from the run itself: the median distance between neighbours, over √2, is what the MAD of pure noise would be,
     whatever the drift. It is taken once per window, and the floor is the median over the last ``FLOORS`` windows. Without it a quiet
     stretch makes the next ordinary value look extreme. ``least`` bounds sigma from below where a signal is smoother than anybody's
-    patience (full batches: 0.01 on a log scale means that a change of 1 % is never called unusual, let alone 8 σ).
+    patience (full batches: 0.01 on a log scale means that a change of 1 % is never called unusual, let alone 8 σ). Of a running mean
+    neighbours say nothing; there the floor goes by points further apart, see ``wander.py``.
 
     Values are sorted in ``TOGETHER`` at a time, or when somebody asks: nearly all are known to be usual without that (``is_usual``). So
     ``push`` and ``is_usual`` take about 0.5 µs together; ``z`` some 3 µs.
     """
 
     __slots__ = (
-        "_centre", "_floor", "_floors", "_learning", "_least_sigma", "_new", "_ordered", "_room", "_sigma", "_window", "least",
+        "_centre", "_floor", "_floors", "_learning", "_least_sigma", "_new", "_ordered", "_past", "_room", "_sigma", "_smoothness",
+        "_strayed", "_window", "least",
     )  # fmt: skip
 
     def __init__(self, least: float = 0.01) -> None:
@@ -79,6 +82,9 @@ class Robust(Memory):
         self._new: list[float] = []  # pushed, and not taken into any of it yet
         self._room = 1  # so many new ones are taken in together
         self._learning: list[float] = []  # taken in since the floor was learned last, from the last one before on
+        self._past: list[float] = []  # the window before that
+        self._smoothness = Smoothness()
+        self._strayed: deque[float] = deque(maxlen=FLOORS)
         self._floors: deque[float] = deque(maxlen=FLOORS)
         self._floor = 0.0
         self._least_sigma = least  # what sigma cannot be below, as it stands
@@ -117,6 +123,17 @@ class Robust(Memory):
             sigma = self._sigma = max(MAD_TO_SIGMA * max(mad, self._floor), self.least)
         return sigma
 
+    @property
+    def high(self) -> float:
+        """What nine tenths of the window are not above; 0 where nothing was pushed."""
+        ordered = self._ordered
+        return ordered[9 * len(ordered) // 10] if ordered else 0.0
+
+    @property
+    def is_smoothed(self) -> bool:
+        """It is a running mean: what is known of a point is known of its neighbours."""
+        return self._smoothness.is_smoothed
+
     def z(self, value: float) -> float:
         """How many sigma ``value`` stands above the median (negative: below)."""
         return (value - self.centre) / self.sigma
@@ -134,7 +151,7 @@ class Robust(Memory):
     def clear(self) -> None:
         """Forget the window, keep what was learned about the noise."""
         self._window.clear()
-        self._ordered, self._new, self._learning, self._room = [], [], [], 1
+        self._ordered, self._new, self._learning, self._past, self._room = [], [], [], [], 1
         self._centre, self._sigma = 0.0, self.least
 
     def _take_in(self) -> None:
@@ -159,8 +176,16 @@ class Robust(Memory):
 
     def _learn_floor(self, learning: list[float]) -> list[float]:
         """From the distances of one window; the next begins where it ends."""
-        self._floors.append(median(sorted(map(abs, map(sub, learning, learning[1:])))) / 2**0.5)
+        moves = list(map(sub, learning[1:], learning))
+        self._floors.append(median(sorted(map(abs, moves))) / 2**0.5)
+        self._smoothness.count(*turned(moves))
+        past = self._past + learning if self._past else []
+        if len(past) > WINDOW:
+            self._strayed.append(strayed(past))
+        self._past = learning[:-1]
         self._learning = learning[-1:]
         self._floor = median(sorted(self._floors))
+        if self._strayed and self.is_smoothed:
+            self._floor = max(self._floor, median(sorted(self._strayed)))
         self._least_sigma = max(MAD_TO_SIGMA * self._floor, self.least)
         return self._learning

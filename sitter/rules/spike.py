@@ -33,7 +33,7 @@ class _Memory(Memory):
     """What it remembers of the loss on this line of branches."""
 
     def __init__(self) -> None:
-        self.level, self.noise, self.grain = Level(), Noise(), Grain()
+        self.level, self.noise, self.grain = Level(), Noise(smoothed=True), Grain()
         self.high: deque[bool] = deque(maxlen=OF_POINTS)
         self.first: float | None = None  # where the run began, log scale
         self.ordinary_step: int | None = None  # the last one that was not high

@@ -246,7 +246,7 @@ def state(recipe: Recipe, rows: list[Row]) -> str:
     if recipe.task in ALL_GAMES:
         return "healthy"
     losses, vals = losses_of(rows), [row["val_loss"] for row in rows if "val_loss" in row]
-    if not all(map(math.isfinite, losses)):
+    if len(losses) < 20 or not all(map(math.isfinite, losses)):
         return "unclear"
     tenth = max(1, len(losses) // 10)
     means = [statistics.mean(losses[i * tenth : (i + 1) * tenth]) for i in range(10)]

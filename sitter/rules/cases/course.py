@@ -39,6 +39,19 @@ def rounded(i: int, v: float) -> float:
     return round(v * (1.0 + 0.15 * math.sin(i / 40)) / 130, 2)
 
 
+def smoothed(keep: float = 0.9, every: int = 60) -> Callable[[int, float], float]:
+    """A running mean of a loss that, from the 300th point on, has a bad batch every so often: 3 × as high."""
+    mean = 0.0
+
+    def told(i: int, v: float) -> float:
+        nonlocal mean
+        value = v * (3.0 if i >= 300 and i % every == 0 else 1.0)
+        mean = value if i == 0 else keep * mean + (1.0 - keep) * value
+        return mean
+
+    return told
+
+
 SPIKE_FIRES = (
     Case("twice its level for ten steps, and it heals", course(lambda i, v: v * (2.0 if 300 <= i < 310 else 1.0)),
          says="healed by itself", acts=False),
@@ -60,6 +73,7 @@ SPIKE_QUIET = (
     Case("one batch of 3 × the loss", course(lambda i, v: v * (3.0 if i == 300 else 1.0))),
     Case("rounded to two decimals: 0.01, 0.02", course(rounded, n=2000, noise=0.03)),
     Case("mixup: the loss swings between two levels", course(swinging, n=3000, every=100)),
+    Case("smoothed, with a bad batch now and then", course(smoothed(), n=3000, noise=0.3)),
     Case("a warm restart: + 25 %, and it settles", course(lambda i, v: v * (1 + 0.25 * math.exp(-(i - 300) / 30) if i >= 300 else 1.0))),
     Case("a sudden improvement", course(lambda i, v: v * (0.3 if i >= 300 else 1.0))),
     Case("reinforcement learning", course(lambda i, v: v * (3.0 if i % 100 < 20 else 1.0)), view={"kind": "rl"}),

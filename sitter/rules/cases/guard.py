@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 import msgspec
 
 from sitter.rules.base import Case
+from sitter.rules.cases.course import smoothed
 from sitter.rules.view import Sample
 
 NAN, INF = math.nan, math.inf
@@ -63,6 +64,11 @@ def higher(i: int, v: float) -> float:
     return v * (1 + 0.6 * min(1.0, max(0, i - 200) / 200))
 
 
+def falling(i: int, v: float) -> float:
+    """Over 150 points from 5 to 2.5, the faster the later; 3 % of noise."""
+    return (5.0 - 2.5 * (i / 150) ** 3) * (v / (2.0 + 2.0 * math.exp(-i / 40.0)))
+
+
 FIRES = (
     Case("one loss is nan", usual(loss=lambda i, v: NAN if i == 150 else v), says="loss is nan at step 150", acts=True),
     Case("the loss becomes inf and stays", usual(loss=lambda i, v: INF if i >= 150 else v), says="loss is inf at step 150", acts=True),
@@ -87,6 +93,9 @@ FIRES = (
     Case("it is waited for, and becomes nan",
          usual(every=100, grad=False, loss=lambda i, v: NAN if i >= 153 else v * (2.0 if i >= 150 else 1.0)),
          says="loss is nan at step 15,300, after", acts=True),
+    Case("it falls fast, and then stands 1.9 × above where it was: the median of a window lags above",
+         usual(n=250, noise=0.03, grad=False, loss=lambda i, v: falling(i, v) if i < 150 else 4.8 * falling(150, v) / 2.5),
+         says="and it does not come back", acts=True),
     Case("a single loss of 50 × its level", usual(loss=lambda i, v: v * (50.0 if i == 150 else 1.0)), says="its usual level", acts=True),
     Case("noisy, 8 sigma is out of reach: 2.2 × for 20 points", usual(noise=0.13, loss=lambda i, v: v * (2.2 if 150 <= i < 170 else 1.0)),
          says="its usual level", acts=True),
@@ -135,6 +144,10 @@ QUIET = (
     Case("a loss around zero and below", usual(n=400, loss=lambda i, v: v - 3.0, grad=False)),
     Case("both rise slowly, since the schedule has raised the rate to where it was before",
          at_rate(lambda i: 1e-2 if i < 50 or i >= 200 else 1e-3, with_val(higher, loss=higher, n=900, noise=0.12))),
+    Case("the data become harder: the training loss jumps and settles, the validation loss follows slowly",
+         with_val(lambda i, v: v * (1 + 0.6 * min(1.0, max(0, i - 200) / 300)), n=800, noise=0.25,
+                  loss=lambda i, v: v * (1.5 if i >= 200 else 1.0))),
+    Case("smoothed, with a bad batch now and then", usual(n=3000, noise=0.2, grad=False, loss=smoothed())),
     Case("overfitting: the validation loss rises alone", with_val(lambda i, v: v * (1 + i / 300), n=600)),
     Case("gradients with long tails", usual(n=2000, norm=lambda i, v: v * (4.0 if i % 50 == 7 else 1.0))),
 )  # fmt: skip
