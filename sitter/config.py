@@ -309,8 +309,9 @@ def mistyped(
 ) -> ConfigError:
     """The error for a value of the wrong type, or one that is not among those that there are; ``kind``: what the section was to become."""
     name = place_of(error)
-    if not name:  # of a check of its own: a sentence already
-        return ConfigError(f"{where}: {error}")
+    if not name:  # of a check of its own: a sentence already, that begins with what is wrong
+        of = str(error).partition(" = ")[0]
+        return ConfigError(f"{where}{_line_of(f'{table}.{of}', lines)}: {error}")
     at, value = f"{where}{_line_of(f'{table}.{name}', lines)}", section.get(name)
     types = get_type_hints(kind)[dict(zip(kind.__struct_encode_fields__, kind.__struct_fields__, strict=True))[name]]
     if choices := tuple(c for c in get_args(types) if isinstance(c, str)):
