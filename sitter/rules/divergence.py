@@ -100,6 +100,7 @@ class Divergence(TroubleRule):
         p = self.params
         self._both, self._alone, self._again = math.log(p.both), math.log(p.alone), math.log(p.again)
         self._said = 0.0
+        self._over = 0.0  # the rise below which what was said is over: half of the bar that it passed
         self._proposed = False
         self._say: Finding | None = None
 
@@ -137,9 +138,9 @@ class Divergence(TroubleRule):
             m.well = sample.step
         elif rise > self._alone and m.alone.nearly_all > self._alone and rise > p.z_alone * m.alone.blur * m.noise and self._tells(m.alone):
             return self._risen(sample, view, rise, m.well, "loss") or queued
-        near = 0.5 * self._both
-        if self.trouble and rise < near and (m.both.rise is None or m.both.rise < near):
-            return self.ends(f"loss is back near its best at step {sample.step:,} by itself", sample)
+        if self.trouble and rise < self._over and (m.both.rise is None or m.both.rise < self._over):
+            where = "near its best" if rise < NEAR else f"at {times(rise)} × its best"
+            return self.ends(f"loss is back {where} at step {sample.step:,} by itself", sample)
         return queued
 
     def _tells(self, alone: FromBest) -> bool:
@@ -149,6 +150,7 @@ class Divergence(TroubleRule):
     def _risen(self, sample: Sample, view: RunView, rise: float, well: int, which: str) -> Finding | None:
         if not self.trouble:
             self._proposed = False
+            self._over = 0.5 * (self._alone if which == "loss" else self._both)
         elif rise < self._said + self._again:
             return None
         self._said = rise

@@ -10,6 +10,7 @@ from sitter.rules.cases.drift import PLATEAU_FIRES, PLATEAU_QUIET
 from sitter.rules.course import MIDDLE
 from sitter.rules.memory import Memory
 from sitter.rules.proposals import lower_rate
+from sitter.rules.robust import median
 from sitter.rules.view import RunView, Sample
 from sitter_wire.events import KnobChanged, SessionStart
 from sitter_wire.records import Happening
@@ -24,7 +25,10 @@ FLAT = 0.02
 """Between the ends of the stretch, log scale: a loss that rises by more is no plateau."""
 
 SURE = 2.0
-"""Standard deviations of the difference between two means, by which it must be too small: noise is no standstill."""
+"""Standard deviations of the difference between two medians, by which it must be too small: noise is no standstill."""
+
+MEDIAN_TO_MEAN = 1.2533
+"""√(π/2): standard deviation of the median of normal values over that of their mean."""
 
 ANEW = 5.0
 """So many times ``fall`` it must have fallen since it was said, before another standstill is said."""
@@ -64,11 +68,11 @@ class _Blocks(Memory):
 class Plateau(Rule):
     """Over the last 60 % of the run so far the training loss has not fallen by one percent.
 
-    Compared are the means of the first and of the last third of that stretch, clear of the noise, once there are 1,000 points: what
-    counts is not how long it stands still, but how long for its age. It says so and proposes to multiply the rate by 0.3, and asks
-    first. It says nothing where the schedule lowers the rate already, or where less than a fifth of the run is left. It is said again once
-    the loss has fallen on by 5 % and stands still again, for as long in its age; with a changed rate it looks anew. With
-    ``kind="rl"`` or ``"gan"``, and for a loss that is not positive, it says nothing.
+    Compared are the first and the last third of that stretch, by the medians of their blocks, so that a spike moves neither, and clear
+    of the noise, once there are 1,000 points: what counts is not how long it stands still, but how long for its age. It says so and
+    proposes to multiply the rate by 0.3, and asks first. It says nothing where the schedule lowers the rate already, or where less than
+    a fifth of the run is left. It is said again once the loss has fallen on by 5 % and stands still again, for as long in its age; with
+    a changed rate it looks anew. With ``kind="rl"`` or ``"gan"``, and for a loss that is not positive, it says nothing.
 
     On 291 published healthy logs it would not have asked once, and it sees the three that never got going:
     ``tests/benchmarks/judgement.py``.
@@ -133,9 +137,9 @@ class Plateau(Rule):
             return None
         stretch = means[-int(p.share * len(means)) :]
         third = len(stretch) // 3
-        before, after = (sum(m for m, _ in part) / third for part in (stretch[:third], stretch[-third:]))
+        before, after = (median(sorted(m for m, _ in part)) for part in (stretch[:third], stretch[-third:]))
         distances = sorted(abs(b - a) for (a, _), (b, _) in pairwise(stretch))
-        unsure = SURE * MIDDLE * distances[len(distances) // 2] * math.sqrt(2.0 / third)
+        unsure = SURE * MEDIAN_TO_MEAN * MIDDLE * distances[len(distances) // 2] * math.sqrt(2.0 / third)
         if not -FLAT < before - after < -math.log1p(-p.fall) - unsure or stretch[0][1] - stretch[-1][1] > math.log(DECAYS):
             return None
         if self._said is not None and self._said[0] == self._courses and after > self._said[1] + ANEW * math.log1p(-p.fall):

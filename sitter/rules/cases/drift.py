@@ -36,6 +36,8 @@ PLATEAU_FIRES = (
 )  # fmt: skip
 
 PLATEAU_QUIET = (
+    Case("a spike near the end of the stretch lifts the mean of it as far as the loss had fallen",
+         course(lambda i, v: v * math.exp(-i / 4000) * (19.0 if 940 <= i < 947 else 1.0), n=1040), view=RATE),
     Case("it falls slowly", course(lambda i, v: v * (1 + i / 100) ** -0.1, n=8000), view=RATE),
     Case("a run of 900 points", course(n=900), view=RATE),
     Case("nearly at its end", course(n=4000), view={**RATE, "total": 1100}),

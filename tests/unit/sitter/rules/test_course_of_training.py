@@ -211,3 +211,19 @@ def test_a_rise_that_was_found_in_the_past_is_proposed_when_it_is_worse_in_the_p
     assert not any(f.actions for f in found)
     view.late = False
     assert [bool(f.actions) for f in told(rule, rising[450:], view, first=450)][:2] == [True, False], "and once"
+
+
+def test_a_rise_of_one_witness_is_over_when_half_of_what_was_said_is_gone():
+    """Not only when the loss is near its best: what is asked for meanwhile would throw away ever more steps."""
+
+    def level(i: int) -> float:
+        return 4.0 if 300 <= i < 400 else 2.4 if i >= 400 else 2.0
+
+    losses = [{"loss": level(i) * (1.0 + 0.01 * (i % 7))} for i in range(700)]
+    rule = Divergence()
+    said, *more, over = told(rule, losses, RunView(scales={"lr": 1.0}))
+    assert said.actions
+    assert recovered(over)
+    assert over.key == said.key
+    assert "at 1.2 × its best" in over.text
+    assert not any(recovered(f) for f in more)
