@@ -166,7 +166,7 @@ def test_a_training_is_started_and_resumed_there(bad_place, tmp_path):
     place, env = bad_place("locks")
     done = sitter("run", place, env, "--no-ui", "--name", "x", "--", sys.executable, "-c", "print('trains')")
     assert (done.returncode, done.stdout) == (0, "trains\n"), done.stderr
-    assert "x has finished" in sitter("resume", place, env, "-r", "x").stderr
+    assert "x has no verified checkpoint to go on from" in sitter("resume", place, env, "-r", "x").stderr
 
 
 def test_a_parent_that_cannot_lock_says_so_and_not_that_another_runs(bad_place):
