@@ -56,7 +56,7 @@ def test_what_hangs_is_ended_and_goes_on_from_its_good_checkpoint(sitter, script
     begins = [row.split()[1:] for row in run.train_log.read_text().splitlines() if row.startswith("begins")]
     assert begins[0] == ["0", "1.0"]
     from_step = int(begins[1][0])
-    assert from_step >= saved, "SIGTERM saves the newest snapshot, which is good already where healthy steps had followed it before the hang"
+    assert from_step >= saved, "SIGTERM saves the newest snapshot, which is good already where enough healthy steps had followed"
     assert begins[1:] == [[str(from_step), repr(1.0 + from_step)]]
     assert "ends 1200 1201.0" in run.train_log.read_text()
     status = sitter.until(lambda s: s["state"] == "finished", timeout=60)
