@@ -7,8 +7,9 @@ descent's and not the noise's, so that the loss may double and stay there withou
 import math
 from collections import deque
 
-from sitter.rules.course import LEVEL_FROM, Level, Noise
+from sitter.rules.course import LEVEL_FROM, LEVEL_POINTS, Noise
 from sitter.rules.memory import Memory
+from sitter.rules.robust import median
 
 OF_POINTS = 5
 """Points among which those are counted that stand out."""
@@ -27,12 +28,14 @@ NOISE_FROM = 20
 
 
 class Excursion(Memory):
-    """Point by point, log scale. ``odd``: the newest stands out; ``rise``, ``z``: by how much, where it does; else 0."""
+    """Point by point, log scale. ``odd``: the newest stands out; ``rise``, ``z``: by how much, where it does; else 0. Where the loss
+    stands is asked of one point in ten, so the last ones are sorted when it is."""
 
-    __slots__ = ("_far", "_held", "_high", "_level", "_noise", "odd", "rise", "z")
+    __slots__ = ("_far", "_held", "_high", "_lasts", "_noise", "odd", "rise", "z")
 
     def __init__(self) -> None:
-        self._level, self._noise = Level(), Noise(smoothed=True)
+        self._lasts: deque[float] = deque(maxlen=LEVEL_POINTS)
+        self._noise = Noise(smoothed=True)
         self._far: deque[bool] = deque(maxlen=OF_POINTS)
         self._high: deque[bool] = deque(maxlen=OF_POINTS)
         self._held = 0
@@ -41,8 +44,8 @@ class Excursion(Memory):
 
     @property
     def usual(self) -> float:
-        """Where it usually stands."""
-        return self._level.centre
+        """Where it usually stands, the median of the last ordinary points; 0 where there was none."""
+        return median(sorted(self._lasts)) if self._lasts else 0.0
 
     @property
     def sigma(self) -> float:
@@ -52,11 +55,10 @@ class Excursion(Memory):
     def push(self, step: int, value: float, high: float, *, frozen: bool) -> bool:
         """One more point; whether so many of the last stand out that it is no bad batch. What is not clear of ``high``, the upper end of
         a whole window, is no excursion: there the loss has just been. ``frozen``: nothing is learned from it."""
-        level, noise = self._level, self._noise
-        rise = value - level.centre
+        lasts, noise = self._lasts, self._noise
         self.odd, self.rise, self.z = False, 0.0, 0.0
         far = up = False
-        if rise > FAR and value > high and len(level) >= LEVEL_FROM and len(noise) >= NOISE_FROM:
+        if value > high and len(lasts) >= LEVEL_FROM and len(noise) >= NOISE_FROM and (rise := value - self.usual) > FAR:
             sigma = noise.tails
             z = rise / sigma
             if value > high + sigma:
@@ -69,7 +71,7 @@ class Excursion(Memory):
             noise.push(step, value)
             self._held = self._held + 1 if self.odd else 0
             if not 0 < self._held <= LEARN_AFTER:
-                level.push(value)
+                lasts.append(value)
         return self.odd and (sum(self._far) >= FAR_POINTS or sum(self._high) >= HIGH_POINTS)
 
     def forget(self) -> None:
@@ -80,4 +82,5 @@ class Excursion(Memory):
     def clear(self) -> None:
         """Begin anew; the noise stays known."""
         self.forget()
-        self._level, self._held = Level(), 0
+        self._lasts.clear()
+        self._held = 0
