@@ -77,6 +77,8 @@ def _registered() -> Iterator[tuple[Path, bool]]:
             path = Path(entry.read_text(encoding="utf-8").strip())
         except (OSError, UnicodeDecodeError):
             continue
+        if not path.is_absolute():
+            continue  # empty: it is being written at this moment
         there = False
         try:
             there = (path / "run.toml").is_file()
@@ -90,8 +92,8 @@ def _registered() -> Iterator[tuple[Path, bool]]:
 
 def _was_deleted(path: Path) -> bool:
     """Where the nearest folder above it that is there is empty, a disk may be missing, as when `resume --all` comes early at a boot."""
-    nearest = next(folder for folder in path.parents if folder.is_dir())
-    return any(nearest.iterdir())
+    nearest = next((folder for folder in path.parents if folder.is_dir()), None)
+    return nearest is not None and any(nearest.iterdir())
 
 
 def look(run: RunDir) -> FoundRun:

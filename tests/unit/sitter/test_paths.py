@@ -77,3 +77,13 @@ def test_a_place_that_cannot_be_asked_keeps_nobody_from_the_other_runs(made, tmp
     assert names() == ["a"]
     assert unseen() == []
     assert entry.exists()
+
+
+def test_an_entry_that_is_being_written_hides_no_run_and_stays(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    monkeypatch.chdir(tmp_path)
+    registry().mkdir(parents=True)
+    entry = registry() / "0123456789abcdef"
+    entry.touch()
+    assert runs() == []
+    assert entry.exists()
