@@ -69,7 +69,7 @@ class Daemon:
         self.reader = Reader(run.history)
         try:
             self._compose(info, config, places)
-        except BaseException:
+        except BaseException:  # whatever it was, Ctrl-C as well, goes on from here; what was opened does not stay open
             self.writer.close()
             self.reader.close()
             self.context.destroy(linger=0)
