@@ -27,6 +27,8 @@ REPLY_TYPES: dict[type[queries.Query], Any] = {
 PATIENT = (queries.Act, queries.StopNow)
 """What is waited for long, and what a daemon takes with it when it dies: so it is looked at whether it lives."""
 LOOK_MS = 300
+ON_ITS_WAY_MS = 1000
+"""A daemon that answers and leaves is gone before its answer is here, on a busy machine; so long it is waited for."""
 
 
 def endpoints(run: RunDir) -> Endpoints:
@@ -101,7 +103,7 @@ class Client:
         until = time.monotonic() + timeout
         while (left := until - time.monotonic()) > 0:
             if not socket.poll(max(1, int(left * 1000) if watcher is None else min(LOOK_MS, int(left * 1000)))):
-                if watcher is not None and holder(self._run.daemon_lock) != watcher and not socket.poll(0):
+                if watcher is not None and holder(self._run.daemon_lock) != watcher and not socket.poll(ON_ITS_WAY_MS):
                     return None
                 continue
             try:

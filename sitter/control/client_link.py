@@ -21,6 +21,9 @@ log = logging.getLogger(__name__)
 GONE_AFTER_S = 10.0
 """A client that has not asked for so long has left (a TUI asks every second)."""
 
+OWED_S = 600.0
+"""A question that was not answered for so long keeps the daemon no more: none takes that long."""
+
 UNREAD = 64
 """Answers kept for one client that does not read them; beyond that they are dropped."""
 
@@ -47,6 +50,7 @@ class ClientLink:
         self._places, self._clock, self._on_query = places, clock, on_query
         self.garbage: Counter[str] = Counter()
         self._seen: dict[bytes, float] = {}
+        self._owed: dict[tuple[bytes, int], float] = {}  # who waits for the answer to which question, and since when
         self.socket = context.socket(zmq.ROUTER)
         self.socket.setsockopt(zmq.LINGER, 200)
         self.socket.setsockopt(zmq.MAXMSGSIZE, MAX_FRAME)
@@ -58,9 +62,9 @@ class ClientLink:
         return rebind(self.socket, self._places.client, self._bound)
 
     def present(self) -> int:
-        """How many have asked something in the last ``GONE_AFTER_S``."""
+        """How many have asked or been answered something in the last ``GONE_AFTER_S``, or wait for an answer: a stop may take longer."""
         self._forget()
-        return len(self._seen)
+        return len(self._seen.keys() | {who for who, _ in self._owed})
 
     def take(self) -> None:
         """What waits, as much as is taken at once."""
@@ -75,8 +79,7 @@ class ClientLink:
                     log.warning("dropped a client's request: %s (further ones of this kind are only counted)", e)
                 self._refuse(parts, e)
                 continue
-            self._seen.pop(parts[0], None)
-            self._seen[parts[0]] = self._clock.monotonic()
+            self._is_here(parts[0])
             self._forget()
             self._serve(parts[0], request.id, request.query)
 
@@ -86,14 +89,25 @@ class ClientLink:
             reply = Reply(id=number, error=f"the daemon does not understand this question ({error})"[:500], usage=True)
             self._send(parts[0], reply)
 
+    def _is_here(self, who: bytes) -> None:
+        """The one that was here last stands last."""
+        self._seen.pop(who, None)
+        self._seen[who] = self._clock.monotonic()
+
     def _forget(self) -> None:
-        """Those that have left; the one that asked last stands last."""
-        gone = self._clock.monotonic() - GONE_AFTER_S
-        while self._seen and self._seen[first := next(iter(self._seen))] <= gone:
+        """Those that have left."""
+        now = self._clock.monotonic()
+        while self._seen and self._seen[first := next(iter(self._seen))] <= now - GONE_AFTER_S:
             del self._seen[first]
+        while self._owed and self._owed[oldest := next(iter(self._owed))] <= now - OWED_S:
+            del self._owed[oldest]
 
     def _serve(self, who: bytes, number: int, query: AnyQuery) -> None:
+        self._owed[who, number] = self._clock.monotonic()
+
         def answer(data: Any) -> None:
+            if self._owed.pop((who, number), None) is not None:
+                self._is_here(who)  # so that nobody leaves together with the answer
             refused = data if isinstance(data, Refused) else None
             reply = Reply(id=number, error=refused.text, usage=refused.usage) if refused else Reply(id=number, data=data)
             self._send(who, reply)

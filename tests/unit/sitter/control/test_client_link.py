@@ -8,7 +8,7 @@ import msgspec
 import zmq
 
 from sitter.control.agent_link import AgentLink
-from sitter.control.client_link import GONE_AFTER_S, ClientLink
+from sitter.control.client_link import GONE_AFTER_S, OWED_S, ClientLink
 from sitter.testing.manual_clock import ManualClock
 from sitter_wire import codec
 from sitter_wire.messages import Ping
@@ -110,3 +110,30 @@ def test_a_place_for_sockets_that_is_gone_for_good_does_not_end_the_daemon(tmp_p
     assert caplog.text.count("the sockets' place is gone") == 1, "once, not every 10 s"
     link.close()
     context.destroy(0)
+
+
+def test_who_waits_for_an_answer_is_there_until_it_has_it(tmp_path):
+    context, clock, answers = zmq.Context(), ManualClock(), []
+    places = Endpoints(tmp_path)
+    clients = ClientLink(context, places, clock, lambda query, answer: answers.append(answer))
+    client = context.socket(zmq.DEALER)
+    client.connect(Endpoints.url(places.client))
+    client.send(codec.encode(Request(id=1, query=GetStatus())))
+    assert clients.socket.poll(60_000)
+    clients.take()
+    clock.advance(3 * GONE_AFTER_S)
+    assert clients.present() == 1, "a stop may take longer"
+    answers[0](None)
+    assert client.poll(60_000)
+    clock.advance(GONE_AFTER_S / 2)
+    assert clients.present() == 1, "nobody leaves together with the answer"
+    clock.advance(GONE_AFTER_S)
+    assert clients.present() == 0
+    client.send(codec.encode(Request(id=2, query=GetStatus())))
+    assert clients.socket.poll(60_000)
+    clients.take()
+    clock.advance(OWED_S)
+    assert clients.present() == 0, "what is never answered keeps no daemon for ever"
+    client.close(0)
+    clients.close()
+    context.term()
