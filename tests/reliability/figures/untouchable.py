@@ -109,7 +109,9 @@ class Scene:
         until(lambda: all(now - then >= ENOUGH_S for now, then in zip(self.worked(), before, strict=True)), PATIENCE_S, "one stands still")
 
     def worked(self) -> list[float]:
-        """Seconds of CPU time of each training."""
+        """Seconds of CPU time of each training, all of which live."""
+        ended = {how: code for how, training in self.trainings.items() if (code := training.poll()) is not None}
+        assert not ended, f"ended in the midst: {ended}"
         return [psutil.Process(training.pid).cpu_times().user for training in self.trainings.values()]
 
     def watching(self) -> int:
@@ -282,10 +284,16 @@ def corrupt(scene: Scene) -> Undo:
 
 def clock_back(scene: Scene) -> Undo:
     """By a day, and forward again by one and a half."""
-    scene.offset.write_bytes(struct.pack("<q", -A_DAY_S))
+    turn(scene.offset, -A_DAY_S)
     seen = subprocess.run([sys.executable, "-c", "import time; print(time.time())"], env=scene.env, capture_output=True, check=True)
     assert -A_DAY_S - 60 < float(seen.stdout) - time.time() < -A_DAY_S + 60, "the clock was not turned back"
-    return lambda: scene.offset.write_bytes(struct.pack("<q", A_DAY_S // 2)) and None
+    return lambda: turn(scene.offset, A_DAY_S // 2)
+
+
+def turn(offset: Path, seconds: int) -> None:
+    """In place: every process has the file mapped, and whoever looks at a mapping of a file without a byte gets a SIGBUS."""
+    with offset.open("r+b") as file:
+        file.write(struct.pack("<q", seconds))
 
 
 def sockets_gone(scene: Scene) -> Undo:
