@@ -136,9 +136,12 @@ class Vault:
 
     def _one(self, job: Job) -> None:
         s = job.snapshot
-        side, why = None, ""
+        side, why, written = None, "", False
         try:
-            side = self._write(job)
+            side = self._there(job)
+            if side is None:
+                side, written = self._write(job), True
+                s.file = side.file
         except Exception as e:  # noqa: BLE001 — the user's own save, the disk: all end in one sentence
             why = _sentence(e, self._run.checkpoints)
         finally:
@@ -146,16 +149,32 @@ class Vault:
         try:
             if side is None:
                 self._event(CheckpointFailed(branch=s.branch, step=s.step, why=why), s.step, s.branch)
-            else:
+            elif written:
                 self._event(self._written(side), s.step, s.branch)
             for tell in job.done:
                 tell(side, why)
-            if side is not None:
+            if side is not None and written:
                 self._replaced(side)
                 self._retain()
         except Exception as e:  # noqa: BLE001 — a writer thread that dies would take all later checkpoints with it
             text = f"the checkpoints could not be tidied: {_sentence(e, self._run.checkpoints)}"
             self._event(Remark(text=text, level="warning"), s.step, s.branch)
+
+    def _there(self, job: Job) -> Sidecar | None:
+        """The checkpoint that holds this very state already: two who ask at one step are told of one file. Written once more, it would take
+        the place of the one that the first of them was told of, which would be gone as soon as it was said to be there. None: there is
+        none. A cleared one is another matter: nobody asked for that moment, and that it is cleared must stand in its sidecar."""
+        s = job.snapshot
+        if not s.file or s.cleared or job.pinned:
+            return None
+        path = self._run.checkpoints / s.file
+        try:
+            side = read_sidecar(path)
+            if job.full_check or path.stat().st_size != side.bytes:
+                check(path, side)
+        except (DamagedError, OSError):
+            return None
+        return side if side.goal == job.goal else None
 
     def _write(self, job: Job) -> Sidecar:
         adapter, s = self.adapter, job.snapshot

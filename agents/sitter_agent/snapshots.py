@@ -52,6 +52,8 @@ class Snapshot:
     """The daemon vouches for it: healthy steps followed."""
     busy: int = 0
     """How many are writing or restoring it just now."""
+    file: str = ""
+    """The checkpoint that it was last written to."""
     rng: dict[str, Any] = field(default_factory=dict)
     position: Position | None = None
     scales: dict[str, float] = field(default_factory=dict)

@@ -268,14 +268,21 @@ def test_the_daemon_is_stopped_while_an_order_is_out(plain, sitter, asked, tmp_p
 
 
 def test_checkpoints_asked_for_while_one_is_written(plain, sitter, asked):
+    """They wait while the training stands, so that all come to it at once."""
     training, run = plain
+    training.send_signal(signal.SIGSTOP)
     commands = [asked("checkpoint") for _ in range(4)]
+    until(lambda: len([e for e in sitter.lines("logbook") if e["kind"] == "command"]) == len(commands), LONG, "not all were sent")
+    training.send_signal(signal.SIGCONT)
     said = [answer(command) for command in commands]
-    done = [text for command, text in zip(commands, said, strict=True) if command.returncode == 0]
+    done = [Path(text.rpartition(": ")[2]) for command, text in zip(commands, said, strict=True) if command.returncode == 0]
     assert done, said
-    for text in done:
-        (named,) = [word for word in text.replace(",", " ").split() if word.startswith(str(run.checkpoints)) or "/checkpoints/" in word]
-        assert Path(named).is_file() or len(done) > 2, text  # of many, the older ones have given way to the newer
+    assert all(path.parent == run.checkpoints for path in done), said
+    assert all("are still being written: wait" in text for command, text in zip(commands, said, strict=True) if command.returncode), said
+    steps = {int(path.stem.split("-")[0]): path for path in done}
+    assert set(steps.values()) == set(done), "two of one step are told of one file"
+    newest = [steps[step] for step in sorted(steps)[-2:]]  # of more than two steps the older ones give way, as is said of them
+    assert all(path.is_file() for path in newest), (said, sorted(run.checkpoints.iterdir()))
     goes_on(sitter, training)
     # What has given way is removed behind the answer, and then said: until both are there.
     sitter.until(lambda s: all(c["verified"] and (run.path / c["path"]).is_file() for c in s["checkpoints"]), timeout=LONG)

@@ -482,6 +482,35 @@ def test_a_checkpoint_of_the_same_step_is_whole_before_the_earlier_one_goes(shel
     check(shelf.run.checkpoints / "5-0-2.npz", read_sidecar(shelf.run.checkpoints / "5-0-2.npz"))
 
 
+def test_two_who_ask_for_the_same_state_are_told_of_one_file(shelf):
+    """Written once more, it would take the place of the one that the first was told of a moment ago."""
+    snapshot, told = Snapshot(0, shelf.adapter.capture(None), 0, 5, 5, 0.0, 0, nbytes=8000), []
+
+    def ask(*, goal=None, full=False):
+        job = Job(snapshot, {"step": 5}, [(0, 0)], "test", False, full, goal, [lambda side, why: told.append((side.file, why))])
+        assert shelf.vault.write(shelf.adapter, job) is None
+        return job
+
+    ask(), ask(full=True)
+    assert shelf.vault.wait(60)
+    assert told == [("5-0.npz", "")] * 2
+    assert shelf.files() == ["5-0.json", "5-0.npz"]
+    assert [type(e) for e in shelf.said] == [CheckpointWritten], "it was written once"
+    assert shelf.released == [snapshot] * 2
+
+    (shelf.run.checkpoints / "5-0.npz").write_bytes(b"cut short")
+    ask()
+    assert shelf.vault.wait(60)
+    assert told[-1] == ("5-0-2.npz", ""), "what is not whole any more is not told of"
+    ask(goal=1.0)
+    assert shelf.vault.wait(60)
+    assert told[-1] == ("5-0.npz", ""), "the goal is known only now, and must stand beside it"
+    snapshot.cleared = True
+    ask(goal=1.0)
+    assert shelf.vault.wait(60)
+    assert read_sidecar(shelf.run.checkpoints / told[-1][0]).cleared
+
+
 def test_a_pinned_one_of_the_same_step_stays(shelf):
     shelf.write(5, pinned=True)
     shelf.write(5)
