@@ -1,5 +1,6 @@
 """Is the training alive, and if not, how did it end? From the agent's lock, its control thread, exit.json and the good-bye."""
 
+import os
 import signal
 from collections.abc import Callable
 from functools import partial
@@ -42,7 +43,10 @@ class _Found(NamedTuple):
 
 def _ask(run: RunDir, supervised: bool, home: int | None) -> _Found:
     found = _read(run, supervised)
-    return found if home is None or _inode(run) == home else found._replace(here=False)  # asked last: it may be moved at any moment
+    # Asked last: it may be moved at any moment. Some file systems (FUSE) give a directory another number now and then, so where this
+    # daemon's own lock lies is this run as well.
+    is_ours = home is None or _inode(run) == home or holder(run.daemon_lock) == os.getpid()
+    return found if is_ours else found._replace(here=False)
 
 
 def _inode(run: RunDir) -> int | None:

@@ -10,6 +10,7 @@ import time
 
 import pytest
 
+from sitter.locks import take
 from sitter.offline import Offline
 from sitter.supervise.identity import boot_id, identity
 from sitter.supervise.parent import TRAIN_PID
@@ -79,6 +80,19 @@ def test_a_run_directory_that_was_moved_tells_nothing_of_its_training(run, tmp_p
         process.wait()
         life.look()
         assert (life.alive, gone) == (False, [True])
+
+
+def test_a_run_directory_that_only_has_another_number_by_now_was_not_moved(run, tmp_path):
+    """As on some network file systems: this daemon's lock lies in it."""
+    with take(run.daemon_lock), opened(run) as core:
+        run.path.rename(tmp_path / "elsewhere")
+        run.path.mkdir()
+        core.life.look()
+        assert core.life.moved
+        for path in (tmp_path / "elsewhere").iterdir():
+            path.rename(run.path / path.name)
+        core.life.look()
+        assert not core.life.moved
 
 
 def test_one_whose_parent_lives_is_about_to_be_told_of(run):
