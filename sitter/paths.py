@@ -16,7 +16,7 @@ from sitter_wire.places import PlaceError, RunDir
 
 RUNS = "sitter-runs"
 MISSED_S = 90 * 86400.0
-"""A registered run that was seen on no disk for so long since it was registered is forgotten."""
+"""Seconds; a registered run that nobody has seen on any disk for so long is forgotten."""
 
 
 class FoundRun(msgspec.Struct, frozen=True, kw_only=True):
@@ -82,7 +82,9 @@ def _registered() -> Iterator[tuple[Path, bool]]:
         there = False
         try:
             there = (path / "run.toml").is_file()
-            if not there and (_was_deleted(path) or time.time() - entry.stat().st_mtime > MISSED_S):
+            if there:
+                os.utime(entry)  # when it was seen last
+            elif _was_deleted(path) or time.time() - entry.stat().st_mtime > MISSED_S:
                 entry.unlink(missing_ok=True)
                 continue
         except OSError:

@@ -70,6 +70,17 @@ def test_one_that_was_seen_on_no_disk_for_months_is_forgotten(made, tmp_path):
     assert not entry.exists()
 
 
+def test_one_that_was_seen_lately_is_not_forgotten_however_long_ago_it_was_begun(made, tmp_path):
+    made("a")
+    (entry,) = registry().iterdir()
+    os.utime(entry, (0, time.time() - MISSED_S - 1.0))
+    assert names() == ["a"]
+    (tmp_path / "disk").rename(tmp_path / "unmounted")
+    (tmp_path / "disk").mkdir()
+    assert names() == []
+    assert [path.name for path in unseen()] == ["a"]
+
+
 def test_a_place_that_cannot_be_asked_keeps_nobody_from_the_other_runs(made, tmp_path):
     made("a")
     entry = registry() / "0"
