@@ -1,4 +1,5 @@
-"""A CSV with ``step`` and any of ``train_loss``/``loss``, ``val_loss``, ``lr``, ``grad_norm``, and whatever else was logged."""
+"""A CSV, or JSON told as one (see ``table``), with ``step`` and any of ``train_loss``/``loss``, ``val_loss``, ``lr``, ``grad_norm``, and
+whatever else was logged."""
 
 import csv
 import datetime
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING
 from sitter.errors import UsageError
 from sitter.replay.headings import NUMBERS, Headings, headings
 from sitter.replay.story import Item, Story
-from sitter.replay.table import lines
+from sitter.replay.table import Lines
 from sitter.rules.view import Sample
 
 if TYPE_CHECKING:
@@ -29,23 +30,24 @@ def from_csv(path: Path, say: Callable[[str], None] = lambda text: None) -> Stor
 
     Raises UsageError: it cannot be read, no ``step``, nothing beside it; while it is told, a line that is not numbers."""
     try:
-        told = lines(path)
+        file = Lines(path)
+        told = iter(file)
         first = next(told, "")
         comma = next((c for c in ",;\t" if c in first), ",")
         header = [name.strip() for name in next(csv.reader([first], delimiter=comma), [])]
     except (OSError, EOFError, UnicodeDecodeError, csv.Error) as e:
         raise UsageError(f"cannot read {path}: {e}") from e
-    columns = _Columns(headings(header, str(path)), header, comma)
+    columns = _Columns(headings(header, str(path)), header, comma, file.above + 1)
     for text in columns.said:
         say(f"{path.name}: {text}")
     return Story(name=path.name, items=_items(path, csv.reader(told, delimiter=comma), columns, say), timed=columns.time is not None)
 
 
 class _Columns:
-    """Where what stands. Names as they would have been recorded."""
+    """Where what stands. Names as they would have been recorded. ``line``: of the file, on which the headings stand."""
 
-    def __init__(self, found: Headings, header: list[str], comma: str) -> None:
-        self._header, self._comma = header, comma
+    def __init__(self, found: Headings, header: list[str], comma: str, line: int) -> None:
+        self._header, self._comma, self.line = header, comma, line
         self.step, self.branch, self.time, self.values, self.said = found
 
     def without_texts(self, row: list[str], say: Callable[[str], None]) -> tuple[int, int | None, dict[str, float]] | None:
@@ -82,7 +84,7 @@ def _items(path: Path, reader: "Reader", columns: _Columns, say: Callable[[str],
     branch = last = back = 0
     shift = 0.0
     at_step, at_time, at_branch = columns.step, columns.time, columns.branch
-    for row in _rows(path, reader):
+    for row in _rows(path, reader, columns.line):
         try:
             text = row[at_step]
             step = int(text) if text.isdigit() else int(float(text))
@@ -94,7 +96,7 @@ def _items(path: Path, reader: "Reader", columns: _Columns, say: Callable[[str],
             again = columns.without_texts(row, say)
             if again is None:
                 wanted = "expected numbers, or nothing where nothing was logged"
-                raise UsageError(f"{path}, line {reader.line_num + 1}: {wanted}; found {_shown(row)} ({e})") from e
+                raise UsageError(f"{path}, line {reader.line_num + columns.line}: {wanted}; found {_shown(row)} ({e})") from e
             step, its_branch, logged = again
             branch = branch if its_branch is None else its_branch
             time = step * STEP_S if at_time is None else _seconds(row[at_time])
@@ -109,14 +111,14 @@ def _items(path: Path, reader: "Reader", columns: _Columns, say: Callable[[str],
         say(f"{path}: the step goes back {back:,} time{'s' if back != 1 else ''}, each taken for a run that went on from there")
 
 
-def _rows(path: Path, reader: "Reader") -> Iterator[list[str]]:
+def _rows(path: Path, reader: "Reader", line: int) -> Iterator[list[str]]:
     """Those that are neither empty nor a remark. Raises UsageError."""
     try:
         for row in reader:
             if row and not row[0].startswith("#"):
                 yield row
     except (OSError, EOFError, UnicodeDecodeError, csv.Error) as e:
-        raise UsageError(f"cannot read {path} beyond line {reader.line_num + 1}: {e}") from e
+        raise UsageError(f"cannot read {path} beyond line {reader.line_num + line}: {e}") from e
 
 
 def _seconds(text: str) -> float:

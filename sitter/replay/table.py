@@ -11,23 +11,33 @@ from typing import Any
 from sitter.errors import UsageError
 
 MOST_JSON = 1 << 30
-"""Bytes: JSON is read whole, for only then all its columns are known."""
+"""Characters: JSON is read whole, for only then all its columns are known."""
 
 
-def lines(path: Path) -> Iterator[str]:
-    """Opened once, since a pipe cannot be opened twice, and closed with the last line, or when nobody asks for more. Lines that begin with
-    ``#`` are remarks: as empty ones. Raises OSError, EOFError, UnicodeDecodeError, UsageError."""
-    with path.open("rb") as raw:
-        unpacked = gzip.GzipFile(fileobj=raw) if raw.peek(2)[:2] == b"\x1f\x8b" else raw
-        with io.TextIOWrapper(unpacked, encoding="utf-8-sig", newline="") as text:
-            first = next(text, "")
-            while first.startswith("#") or first.isspace():
+class Lines:
+    """Of one file, to be gone through once. ``above``: how many of its lines stand before the headings, known with the first one; -1 of
+    JSON, whose records have no headings above them."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.above = 0
+
+    def __iter__(self) -> Iterator[str]:
+        """Opened once, since a pipe cannot be opened twice, and closed with the last line, or when nobody asks for more. Lines that begin
+        with ``#`` are remarks: as empty ones. Raises OSError, EOFError, UnicodeDecodeError, UsageError."""
+        with self._path.open("rb") as raw:
+            unpacked = gzip.GzipFile(fileobj=raw) if raw.peek(2)[:2] == b"\x1f\x8b" else raw
+            with io.TextIOWrapper(unpacked, encoding="utf-8-sig", newline="") as text:
                 first = next(text, "")
-            if first[:1] in ("{", "["):
-                yield from _from_json(first + text.read(MOST_JSON), path)
-                return
-            yield first
-            yield from text
+                while first.startswith("#") or first.isspace():
+                    first = next(text, "")
+                    self.above += 1
+                if first.lstrip()[:1] in ("{", "["):
+                    self.above = -1
+                    yield from _from_json(first + text.read(MOST_JSON), self._path)
+                    return
+                yield first
+                yield from text
 
 
 def _from_json(text: str, path: Path) -> Iterator[str]:
@@ -46,10 +56,10 @@ def _records(text: str, path: Path) -> list[dict[str, Any]]:
     """A list of them, one a line, or the ``log_history`` of the HF Trainer's ``trainer_state.json``."""
     try:
         found = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):  # brackets without end
         try:
             found = [json.loads(line) for line in text.splitlines() if line.strip()]
-        except ValueError as e:
+        except (ValueError, RecursionError) as e:
             raise UsageError(f"cannot read {path} as JSON: {e}") from e
     if isinstance(found, dict):
         found = found["log_history"] if isinstance(found.get("log_history"), list) else [found]
