@@ -24,8 +24,8 @@ REPLY_TYPES: dict[type[queries.Query], Any] = {
     queries.GetRules: list[model.RuleState],
 }
 """Whatever is not listed answers with ``model.Answered``."""
-PATIENT = (queries.Act, queries.StopNow)
-"""What is waited for long, and what a daemon takes with it when it dies: so it is looked at whether it lives."""
+ORDERS = (queries.Act, queries.StopNow)
+"""What a daemon takes with it when it dies."""
 LOOK_MS = 300
 ON_ITS_WAY_MS = 1000
 """A daemon that answers and leaves is gone before its answer is here, on a busy machine; so long it is waited for."""
@@ -58,7 +58,7 @@ class Client:
 
         Raises DaemonError where nobody answers in time, or the daemon died with an order of ours; UsageError where the question was wrong.
         """
-        watcher = holder(self._run.daemon_lock) if isinstance(query, PATIENT) else None
+        watcher = holder(self._run.daemon_lock)  # whether it lives is looked at while its answer is waited for
         if isinstance(query, queries.Act):
             timeout += query.wait
         with self._lock:
@@ -71,7 +71,7 @@ class Client:
                 reply = None
             if reply is None:
                 self._drop()
-                if watcher is not None and holder(self._run.daemon_lock) != watcher:
+                if isinstance(query, ORDERS) and watcher is not None and holder(self._run.daemon_lock) != watcher:
                     raise DaemonError(
                         f"the daemon of {self._run.name} ended while this was on its way; "
                         f"what became of it, if anything, stands in `sitter logbook -r {self._run.name}`"
@@ -93,8 +93,8 @@ class Client:
             return f"no daemon answers for run {name}; `sitter attach -r {self._run.path}` starts one"
         places = endpoints(self._run)
         if not places.client.exists():
-            where = f"no socket at {places.client}: it may be in a container of its own, so ask in there"
-            return f"the daemon of {name} (process {pid}) has {where}; where it was a cleaner, it makes another one within 10 s"
+            why = "it may be in a container of its own, so ask in there; if a cleaner took the socket, there is another one within 10 s"
+            return f"the daemon of {name} (process {pid}) has no socket at {places.client}: {why}"
         lost = "what it had not stored is in the recorder, and another one is started"
         return f"the daemon of {name} (process {pid}) does not answer: it is stopped, or very busy; ask again, or `kill -9 {pid}`: {lost}"
 

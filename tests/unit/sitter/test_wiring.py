@@ -1,7 +1,9 @@
 """The daemon as a whole, in this process: when it leaves."""
 
 import contextlib
+import errno
 import logging
+import subprocess
 
 import pytest
 
@@ -39,6 +41,24 @@ def test_one_whose_history_was_deleted_under_it_leaves_and_puts_it_back_for_the_
     with contextlib.closing(Reader(run.history)) as reader:
         assert (reader.get("before"), reader.get("after")) == (1, 1)
         assert reader.logbook()[-1].detail == PUT_BACK
+
+
+def test_of_a_command_after_the_end_that_cannot_be_started_the_logbook_says_so(tmp_path, monkeypatch):
+    def refused(*words, **how):
+        raise OSError(errno.EAGAIN, "Resource temporarily unavailable")
+
+    run = rundir.create(tmp_path, "t", command=["x"], supervised=False, sockets="", version="0", then="poweroff")
+    daemon = Daemon(run, SystemClock())
+    try:
+        with monkeypatch.context() as no_more_processes:
+            no_more_processes.setattr(subprocess, "Popen", refused)
+            daemon.ending._run_then("crashed")
+        assert daemon.writer.flush(60)
+        (line,) = [entry for entry in daemon.reader.logbook() if entry.action == "then"]
+        assert (line.kind, line.status) == ("command", "failed")
+        assert line.detail == "poweroff: it could not be started: Resource temporarily unavailable"
+    finally:
+        daemon.close()
 
 
 class BrokenError(Exception):
