@@ -12,7 +12,7 @@ from sitter.supervise.daemon_process import start_daemon
 @click.command("attach")
 @run_option
 @click.option(
-    "--ref", "ref", metavar="RUN|CSV", help="A finished run, or a CSV with step and loss, drawn dashed beside this one."
+    "--ref", "ref", metavar="RUN|FILE", help="Another run, or a file as `sitter replay` reads it, drawn dashed beside this one."
 )
 @click.option("--ascii", "plain", is_flag=True, help="Only ASCII characters.")
 def command(run: str | None, ref: str | None, plain: bool) -> int:

@@ -21,7 +21,7 @@ def reference_curves(ref: str) -> list[Curve]:
     try:
         found = find(ref, acts=False)
     except RunError as e:
-        raise UsageError(f"--ref {ref}: expected a run or a CSV file; {e}") from e
+        raise UsageError(f"--ref {ref}: expected a run or a file of numbers; {e}") from e
     with asking(found) as asked:
         answer: Curves = asked.ask(GetCurves(signals=list(SIGNALS), columns=COLUMNS))
     return answer.curves

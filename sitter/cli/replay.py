@@ -41,8 +41,8 @@ def command(what: str, rules: Path | None, as_json: bool) -> int:
     """Tell the rules a recorded run, or a CSV, as it would have come live, and say what they would have found and done.
 
     A CSV has a column `step` and any of train_loss (or loss), val_loss, lr, grad_norm, and others that your own rules name; an empty field
-    was not logged, `nan` was NaN. It may be packed (gzip), and come by a pipe (`-`). So may a CSV exported from TensorBoard or W&B, that of
-    Lightning or Keras, the HF Trainer's trainer_state.json, and JSON with a record a line. Nothing is changed anywhere.
+    was not logged, `nan` was NaN. A CSV as TensorBoard, W&B, Lightning or Keras write it is read too, the HF Trainer's trainer_state.json,
+    and JSON with a record a line. Each may be packed (gzip), and come by a pipe (`-`). Nothing is changed anywhere.
     """
     for story, config, where in _stories(what, rules):
         if not story.timed and (silent := _by_the_clock(config, where)):

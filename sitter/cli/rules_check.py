@@ -83,8 +83,8 @@ def knobs_of(file: Path) -> tuple[str, list[str]] | None:
 
 
 def strange_knobs(rules: Sequence[Own | Scheduled], known: tuple[str, list[str]] | None) -> Iterator[str]:
-    """A sentence for each knob that a rule would set and that the run has not; where no run has named any, for those that ours are not
-    called."""
+    """A sentence for each knob that a rule would set and that the run does not have; where no run has named any, for each that is none of
+    ``USUAL``."""
     names = known[1] if known else list(USUAL)
     for rule in rules:
         for name in dict.fromkeys(a.knob for a in rule.actions if isinstance(a, SetKnob)):
@@ -92,7 +92,7 @@ def strange_knobs(rules: Sequence[Own | Scheduled], known: tuple[str, list[str]]
                 continue
             meant = near(name, names)
             has = f"which run {known[0]} does not have (it has {', '.join(names)})" if known else "and no run has named its knobs yet"
-            yield f"but {rule.name} sets {name}, {has}{f': {meant}' if meant else ''}; it is refused where the training names no such knob"
+            yield f"but {rule.name} sets {name}, {has}; it is refused where the training names no such knob{f': {meant}' if meant else ''}"
 
 
 def _stories_told(config: Config, where: str, mistakes: Mistakes) -> str:

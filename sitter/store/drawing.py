@@ -161,5 +161,5 @@ def _restarts(connection: sqlite3.Connection) -> Iterator[tuple[int, float | Non
     before: str | None = None
     for session, step, wall in connection.execute("SELECT session, parent_step, started FROM branches ORDER BY branch").fetchall():
         if before is not None and session != before:
-            yield step or 0, wall, "started again from the beginning" if step is None else f"started again from step {step}"
+            yield step or 0, wall, "started again from the beginning" if step is None else f"started again from step {step:,}"
         before = session

@@ -7,8 +7,8 @@ from sitter_wire.places import RunDir
 
 
 def left_behind(run: RunDir) -> str:
-    """A sentence about what still lives of a command that has ended well; empty where nothing does. To be asked when it has just ended:
-    a helper of a training's own may live on after it for a moment."""
+    """A sentence about what still lives of a command that has ended well; empty where nothing does. To be asked only of one that ended at
+    once, for a training that has trained may have helpers (of its loader, of `multiprocessing`) that end a moment after it."""
     home, watcher = str(run.path.resolve()), holder(run.daemon_lock)
     for process in psutil.process_iter():
         try:

@@ -67,7 +67,8 @@ class Rare(Two):
 
 
 class Tails(Regression):
-    """Answers that are now and then off by any amount (Student's t with 1.5 degrees): the squared error has no mean."""
+    """Answers that are now and then off by very much, with tails that fall by the power of 2.25: the squared error has a mean, and no
+    variance."""
 
     def pool(self) -> tuple[Tensor, Tensor]:
         x, y = super().pool()
