@@ -128,6 +128,10 @@ AnyQuery = (
 )
 
 
+QUESTIONS = (GetStatus, GetCurves, GetLogbook, GetDays, GetSince, GetRules, Settle)
+"""They change nothing, and may be asked again."""
+
+
 class Request(msgspec.Struct, frozen=True, kw_only=True):
     """Client → daemon."""
 

@@ -11,13 +11,16 @@ import msgspec
 
 from sitter.client import Client
 from sitter.clock import UNKNOWN, iso
+from sitter.errors import DaemonError
 from sitter.grammar import USAGE, demand_in_words, parse_all
+from sitter.locks import holder
 from sitter.model import Answered
 from sitter.paths import FoundRun, find
 from sitter.supervise.daemon_process import start_daemon
 from sitter.supervise.pending import undecided
 from sitter.supervise.process import TrainingProcess
-from sitter_wire.queries import AnyQuery, GetStatus, Settle
+from sitter_wire.places import RunDir
+from sitter_wire.queries import QUESTIONS, AnyQuery, GetStatus, Settle
 
 ANSWERS_S = 10.0
 """A daemon that is there answers within this, on a host that swaps, too."""
@@ -50,19 +53,55 @@ class Asked(Protocol):
 def asking(found: FoundRun, *, acts: bool = False) -> Iterator[Asked]:
     """The run's daemon; where there is none and the training lives and is to be acted on, one is started; else the run's own files."""
     asked: Asked
-    if found.daemon_pid is None and acts and (found.live or _starts(found)):
-        start_daemon(found.run)
-        asked = Client(found.run)
-    elif found.daemon_pid is not None:
+    if acts and (found.live or _starts(found)):
+        if found.daemon_pid is None:
+            start_daemon(found.run)
         asked = Client(found.run)
     else:
-        from sitter.offline import Offline  # 0.2 s of imports, which nobody needs whose run has a daemon
-
-        asked = Offline(found.run)
+        asked = _Looking(found.run)
     try:
         yield asked
     finally:
         asked.close()
+
+
+class _Looking:
+    """Asks the daemon of a run, or its files where there is none, whichever it is at that moment: a daemon leaves soon after the training's
+    end, has the run's lock until all is committed, and answers nobody meanwhile."""
+
+    def __init__(self, run: RunDir) -> None:
+        """Raises as ``Offline``, but for a daemon that has just come."""
+        self._run = run
+        self._begin()
+
+    def _begin(self) -> None:
+        self._pid = holder(self._run.daemon_lock)
+        if self._pid is not None:
+            self._asked: Asked = Client(self._run)
+            return
+        from sitter.offline import Offline  # 0.2 s of imports, which nobody needs whose run has a daemon
+
+        try:
+            self._asked = Offline(self._run)
+        except DaemonError:
+            if holder(self._run.daemon_lock) is None:
+                raise
+            self._begin()
+
+    def ask(self, query: AnyQuery, timeout: float = 5.0) -> Any:
+        """As ``Client.ask``, and as ``Offline.ask`` once the daemon has left."""
+        while True:
+            try:
+                return self._asked.ask(query, timeout)
+            except DaemonError:
+                if self._pid is None or holder(self._run.daemon_lock) == self._pid or not isinstance(query, QUESTIONS):
+                    raise  # what was asked for may have been done
+            self._asked.close()
+            self._begin()
+
+    def close(self) -> None:
+        """No more questions."""
+        self._asked.close()
 
 
 def _starts(found: FoundRun) -> bool:
