@@ -4,12 +4,14 @@ import sys
 
 STEERED = """
     import itertools, pathlib, sitter_agent, time
-    rate, steered = {"lr": 0.1}, pathlib.Path("steered")
+    rate, go, steered = {"lr": 0.1}, pathlib.Path("go"), pathlib.Path("steered")
     agent = sitter_agent.start(name="first")
     agent.knob("lr", get=lambda: rate["lr"], set=lambda v: rate.update(lr=v), low=1e-6, high=10.0, scale="log")
-    for step, batch in agent.loop(itertools.count(), total=1500):
+    for step, batch in agent.loop(itertools.count(), total=300):
         agent.log(loss=2.0, lr=rate["lr"])
-        time.sleep(0.003 if step < 700 or steered.exists() else 0.3)  # it must not be over before all is done to it
+        while step == 30 and not go.exists():  # until all is ordered that is to be done at later steps
+            time.sleep(0.01)
+        time.sleep(0.003 if step < 60 or steered.exists() else 0.3)  # it must not be over before all is done to it
 """
 TRAINING = """
     import itertools, pathlib, sitter_agent, time
@@ -30,12 +32,12 @@ TRAINING = """
 
 def test_what_was_done_to_it_stands_in_its_report(sitter, script, start, tmp_path):
     start(sys.executable, "-u", str(script(TRAINING)))
-    sitter.until(lambda s: (s["step"] or 0) > 300, timeout=60.0)
+    sitter.until(lambda s: (s["step"] or 0) > 300)
     assert sitter("drop", "3").returncode == 0
     (tmp_path / "bad").touch()
-    sitter.until(lambda s: s["branch"] == 1 and s["incidents"] == {"open": 0, "total": 1}, timeout=60.0)
+    sitter.until(lambda s: s["branch"] == 1 and s["incidents"] == {"open": 0, "total": 1})
     (tmp_path / "enough").touch()
-    sitter.until(lambda s: s["state"] not in ("running", "starting"), timeout=60.0)
+    sitter.until(lambda s: s["state"] not in ("running", "starting"))
     done = sitter("report", "-o", "out")
     assert done.returncode == 0, done.stderr
     text = (tmp_path / "out" / "report.md").read_text()
@@ -51,20 +53,26 @@ def test_what_was_done_to_it_stands_in_its_report(sitter, script, start, tmp_pat
 
 def test_what_was_done_to_one_run_is_done_to_another_at_the_same_steps(sitter, script, start, tmp_path):
     path = str(script(STEERED))
+    (tmp_path / "go").touch()
     start(sys.executable, "-u", path)
-    sitter.until(lambda s: (s["step"] or 0) > 400, "-r", "first")
+    sitter.until(lambda s: (s["step"] or 0) > 50, "-r", "first")
     for words in (["set", "lr=0.5x"], ["drop", "3"], ["set", "lr=0.5x"]):
         assert sitter(*words).returncode == 0
     (tmp_path / "steered").touch()
     sitter.until(lambda s: s["state"] == "finished", "-r", "first")
     assert sitter("export", "--interventions", "-o", "again.toml").returncode == 0
     assert "is right" in sitter("rules", "check", "again.toml").stdout
-    assert sitter("run", "--no-ui", "--name", "second", "--rules", "again.toml", "--", sys.executable, path).returncode == 0
+    (tmp_path / "go").unlink()
+    words = (sys.executable, "-m", "sitter.cli.main", "run", "--no-ui", "--name", "second", "--rules", "again.toml", "--")
+    second = start(*words, sys.executable, path)
 
-    def done(run: str) -> list[tuple[int, str]]:
-        lines = sitter.lines("logbook", "-r", run)
-        applied = [e for e in lines if e["kind"] == "outcome" and e["status"] == "applied"]
-        return [(e["step"], e["action"]) for e in applied if e["action"].split()[0] in ("set", "drop")]
+    def told(run: str, kind: str, status: str) -> list[tuple[int, str]]:
+        lines = [e for e in sitter.lines("logbook", "-r", run) if e["kind"] == kind and e["status"] == status]
+        return [(e["step"], e["action"]) for e in lines if e["action"].split()[0] in ("set", "drop")]
 
-    assert len(done("first")) == 3
-    assert done("second") == done("first")
+    sitter.until(lambda s: len(told("second", "command", "sent")) == 3, "-r", "second")
+    (tmp_path / "go").touch()
+    out, _ = second.communicate(timeout=100)
+    assert second.returncode == 0, out
+    assert len(told("first", "outcome", "applied")) == 3
+    assert told("second", "outcome", "applied") == told("first", "outcome", "applied")

@@ -42,6 +42,8 @@ TRAINING = """
             time.sleep(0.01)
     print("ends", agent.step, repr(weight["w"]), flush=True)
 """
+LONG = 100.0
+"""Seconds for what another process does, where nothing else is waited for."""
 SETTINGS = "[restart]\npause = 0.3\n[checkpoints]\nhealthy_steps = 40\n"
 
 
@@ -73,7 +75,7 @@ def test_a_killed_training_goes_on_from_its_good_checkpoint_and_ends_well(sitter
     front, run = begin(sitter, script, start, 1200)
     saved = save(sitter, good=True)
     os.kill(pid_of(run), signal.SIGKILL)
-    out = front.communicate(timeout=60)[0]
+    out = front.communicate(timeout=LONG)[0]
     assert front.returncode == 0, out
     assert begins(run) == [["0", "1.0"], [str(saved), repr(1.0 + saved)]]
     assert "ends 1200 1201.0" in run.train_log.read_text()
@@ -96,7 +98,7 @@ def test_it_goes_on_also_when_the_daemon_died_with_it(sitter, script, start):
     assert watcher is not None
     os.kill(watcher, signal.SIGKILL)
     os.kill(pid_of(run), signal.SIGKILL)
-    front.communicate(timeout=60)
+    front.communicate(timeout=LONG)
     assert front.returncode == 0
     assert begins(run)[1] == [str(saved), repr(1.0 + saved)]
     sitter.until(lambda s: s["state"] == "finished")
@@ -113,7 +115,7 @@ def test_a_frozen_daemon_does_not_hold_up_the_restart(sitter, script, start):
     os.kill(watcher, signal.SIGSTOP)
     try:
         os.kill(pid_of(run), signal.SIGKILL)
-        front.communicate(timeout=60)
+        front.communicate(timeout=LONG)
     finally:
         os.kill(watcher, signal.SIGCONT)
     assert begins(run)[1] == [str(saved), repr(1.0 + saved)]
@@ -121,9 +123,11 @@ def test_a_frozen_daemon_does_not_hold_up_the_restart(sitter, script, start):
 
 
 def test_what_it_said_is_in_the_logbook_and_the_notice(sitter, script, start):
-    front, _ = begin(sitter, script, start, 2000)
-    Path(sitter.cwd, "fault").write_text("\x1b[31mCUDA out of memory. Tried to allocate 2.00 GiB\x1b[0m")
-    front.communicate(timeout=60)
+    front, _ = begin(sitter, script, start, 1200)
+    said = Path(sitter.cwd, "said")
+    said.write_text("\x1b[31mCUDA out of memory. Tried to allocate 2.00 GiB\x1b[0m")
+    said.rename(sitter.cwd / "fault")  # there with all that stands in it
+    front.communicate(timeout=LONG)
     log = sitter.lines("logbook")
     (crash,) = [e for e in log if e["status"] == "crashed"]
     assert "exit code 1: the GPU's memory ran out (CUDA out of memory. Tried to allocate 2.00 GiB)" in crash["detail"]
@@ -131,16 +135,13 @@ def test_what_it_said_is_in_the_logbook_and_the_notice(sitter, script, start):
     assert words["detail"].endswith("RuntimeError: CUDA out of memory. Tried to allocate 2.00 GiB")
 
 
-def test_a_stop_is_not_started_again(sitter, script, start):
-    for words in (["stop"], ["stop", "--now"]):
-        front, run = begin(sitter, script, start)
-        assert sitter(*words).returncode == 0
-        front.communicate(timeout=60)
-        assert len(begins(run)) == 1
-        sitter.until(lambda s: s["state"] == "stopped")
-        for file in sorted(run.path.rglob("*"), reverse=True):
-            file.rmdir() if file.is_dir() else file.unlink()
-        run.path.rmdir()
+@pytest.mark.parametrize("words", [["stop"], ["stop", "--now"]], ids=" ".join)
+def test_a_stop_is_not_started_again(sitter, script, start, words):
+    front, run = begin(sitter, script, start)
+    assert sitter(*words).returncode == 0
+    front.communicate(timeout=LONG)
+    assert len(begins(run)) == 1
+    sitter.until(lambda s: s["state"] == "stopped")
 
 
 def test_the_wait_is_shown_and_a_stop_calls_it_off(sitter, script, start):
@@ -153,7 +154,7 @@ def test_the_wait_is_shown_and_a_stop_calls_it_off(sitter, script, start):
     stopped = sitter("stop")
     assert stopped.returncode == 0, stopped.stderr
     assert "called off" in stopped.stdout
-    front.communicate(timeout=60)
+    front.communicate(timeout=LONG)
     assert front.returncode == 128 + signal.SIGKILL
     assert sitter.until(lambda s: s["exit"])["state"] == "stopped"
 
@@ -192,13 +193,13 @@ def killed(sitter, script, start, name: str = "x"):
     assert sitter("checkpoint", "-r", name).returncode == 0
     saved = sitter.until(lambda s: s["checkpoints"], "-r", name)["checkpoints"][-1]["step"]
     run = RunDir(sitter.cwd / "sitter-runs" / name)
-    found = look(run)
-    for pid in (parent_pid(run), found.daemon_pid, pid_of(run)):
-        assert pid is not None
-        os.kill(pid, signal.SIGKILL)
-    front.kill()
-    front.communicate(timeout=60)
-    while TrainingProcess.find(run).alive():
+    pids = (pid_of(run), parent_pid(run), look(run).daemon_pid, front.pid)
+    for number in (signal.SIGSTOP, signal.SIGKILL):  # none lives to see another one's end
+        for pid in pids:
+            assert pid is not None
+            os.kill(pid, number)
+    front.communicate(timeout=LONG)
+    while parent_pid(run) is not None or look(run).daemon_pid is not None or TrainingProcess.find(run).alive():
         time.sleep(0.01)
     assert not run.exit_json.exists()
     return run, saved
@@ -271,9 +272,10 @@ def test_a_run_whose_script_did_not_come_along_is_refused_with_a_reason(sitter, 
 def out_of_power(run: RunDir) -> None:
     """Every process of the run at once, and nobody left to write down how it ended."""
     process = TrainingProcess.find(run)
-    for pid in (parent_pid(run), look(run).daemon_pid, process.pid if process and process.alive() else None):
-        if pid is not None:
-            os.kill(pid, signal.SIGKILL)
+    pids = (process.pid if process and process.alive() else None, parent_pid(run), look(run).daemon_pid)
+    for number in (signal.SIGSTOP, signal.SIGKILL):  # none lives to see another one's end
+        for pid in filter(None, pids):
+            os.kill(pid, number)
     while parent_pid(run) is not None or look(run).daemon_pid is not None or TrainingProcess.find(run).alive():
         time.sleep(0.01)
 
@@ -287,7 +289,7 @@ def left_alone(sitter, run: RunDir, told: Path) -> None:
         (line,) = out.stdout.splitlines()
         assert "x is left alone: 3 starts in a row by `sitter resume --all` did not get past step" in line
         assert "`sitter resume -r x` starts it all the same" in line
-    end = time.monotonic() + 60
+    end = time.monotonic() + LONG
     while not told.exists() or "left alone" not in told.read_text():
         assert time.monotonic() < end
         time.sleep(0.05)
@@ -302,7 +304,7 @@ def test_what_is_left_alone_at_boot_starts_by_hand(sitter, script, start, tmp_pa
     boots.write(run, boots.Boots(starts=3, furthest=100_000))
     left_alone(sitter, run, tmp_path / "told")
     assert sitter("resume").returncode == 0
-    sitter.until(lambda s: s["state"] == "finished", timeout=60)
+    sitter.until(lambda s: s["state"] == "finished")
     assert not (run.path / boots.BOOTS).exists()
 
 
@@ -314,7 +316,7 @@ def test_a_training_that_takes_its_machine_down_is_not_started_at_every_boot(sit
     assert path.name == "train.py"
     for n in range(1, 4):
         assert "goes on from" in sitter("resume", "--all").stdout, f"boot {n}"
-        sitter.until(lambda s, n=n: len(begins(run)) > n, timeout=60)
+        sitter.until(lambda s, n=n: len(begins(run)) > n)
         out_of_power(run)
     left_alone(sitter, run, tmp_path / "told")
     resumed = sitter("resume")
@@ -344,7 +346,7 @@ def test_every_checkpoint_is_copied_and_what_hangs_holds_up_nothing(sitter, scri
     begin(sitter, script, start, settings=settings)
     saved = save(sitter)
     sitter.until(lambda s: (tmp_path / f"kept-{saved}").exists())
-    end = time.monotonic() + 60
+    end = time.monotonic() + LONG
     while not (found := [e for e in sitter.lines("logbook") if e["kind"] == "outcome" and str(e["action"]).startswith("after: cp")]):
         assert time.monotonic() < end
     assert (found[0]["status"], found[0]["step"]) == ("applied", saved)
@@ -357,7 +359,7 @@ def test_a_hanging_copy_is_ended_and_told(sitter, script, start):
     settings = '[checkpoints]\nafter = "echo connecting; sleep 600"\nafter_timeout = "1s"\n'
     begin(sitter, script, start, settings=settings)
     before = save(sitter)
-    end = time.monotonic() + 60
+    end = time.monotonic() + LONG
     while not (found := [e for e in sitter.lines("logbook") if e["kind"] == "outcome" and str(e["action"]).startswith("after:")]):
         assert time.monotonic() < end
     assert found[0]["status"] == "failed"
