@@ -102,7 +102,7 @@ class Parent:
             os.dup2(source, target)
         ended, resume = ExitFile(self._run), os.environ.get("SITTER_RESUME", "")
         (self._run / ATTEMPTS).unlink(missing_ok=True)
-        how, starts, attempts = dict[str, Any](), 0, self._attempts
+        how, starts, attempts, at_once = dict[str, Any](), 0, self._attempts, False
         try:
             while True:
                 how = self._once(log, resume)
@@ -116,7 +116,8 @@ class Parent:
         called_off = self._called_off and how["code"] != 0
         more = {"attempts": starts, "given_up": attempts.given_up, "called_off": called_off} if attempts.most else {}
         ended.write({**how, "told": self._told, **more})
-        self._say(code=how["code"], signal=how["signal"], **({"error": how["error"]} if how["error"] else {}))
+        if at_once:  # by our clock: the process in front may have been kept waiting, and takes a later end for a start that has failed
+            self._say(code=how["code"], signal=how["signal"], **({"error": how["error"]} if how["error"] else {}))
 
     def _once(self, log: int, resume: str) -> dict[str, Any]:
         """One attempt; how it ended, as exit.json has it. Raises OverError where it was called off just as it was made."""

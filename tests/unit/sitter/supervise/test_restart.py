@@ -16,10 +16,12 @@ import pytest
 
 from sitter.errors import LaunchError
 from sitter.model import RestartNow
+from sitter.supervise import parent
 from sitter.supervise.exit import read_exit
 from sitter.supervise.launch import launch
 from sitter.supervise.parent import CALL_OFF
 from sitter.supervise.pending import call_off, parent_pid, pending, read_attempts, undecided
+from sitter.supervise.process import TrainingProcess
 from sitter_wire.places import RunDir
 from tests.reliability.figures.untouchable import turned_back
 
@@ -95,6 +97,21 @@ def test_what_fails_while_its_user_is_looking_is_told_and_not_repeated(run: RunD
     with pytest.raises(LaunchError, match="exit code 1: no such data set"):
         launch(run, python("sys.exit('no such data set')"), restart=5, grace_s=20)
     assert run.train_log.read_text().count("attempt") == 1
+
+
+def test_a_launcher_that_was_kept_waiting_takes_no_later_end_for_a_failed_start(run: RunDir, until: Until) -> None:
+    words = [sys.executable, "-I", "-S", parent.__file__, "--grace", "0.1", str(run.path), "--", "sleep", "600"]
+    front = subprocess.Popen(words, stdout=subprocess.PIPE)
+    until(lambda: (run.path / "train.pid").exists())
+    os.kill(front.pid, signal.SIGSTOP)
+    process = until(lambda: TrainingProcess.find(run))
+    time.sleep(0.2)  # it lives for longer than its launcher waits
+    os.kill(process.pid, signal.SIGKILL)
+    assert until(lambda: read_exit(run)).signal == signal.SIGKILL
+    os.kill(front.pid, signal.SIGCONT)
+    said = json.loads(front.communicate(timeout=60)[0])
+    assert (front.returncode, said["pid"]) == (0, process.pid)
+    assert "signal" not in said
 
 
 @pytest.mark.parametrize("end", ["sys.exit(130)", "os.kill(os.getpid(), signal.SIGINT); time.sleep(9)"])
