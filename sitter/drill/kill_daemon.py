@@ -38,7 +38,7 @@ class KillDaemon(Fault):
         )
         assert status.daemon is not None
         at = time.time()
-        said = scene.entry(lambda e: e.time >= planted.at and "the daemon was gone" in e.detail, 20.0, "a word about it in the logbook")
+        said = scene.entry(lambda e: e.time >= planted.at and "the daemon was gone" in e.detail, 60.0, "a word about it in the logbook")
         return Noticed(what=f"{said.detail}; it is process {status.daemon.pid}", at=at)
 
     def hold(self, scene: Scene, planted: Planted) -> Ended:

@@ -42,7 +42,7 @@ class Preempt(Fault):
 
     def hold(self, scene: Scene, planted: Planted) -> Ended:
         """Resumed as a person, or @reboot, would do it."""
-        status = scene.until(lambda s: any(c.verified for c in s.checkpoints), 20.0, "a verified checkpoint")
+        status = scene.until(lambda s: any(c.verified for c in s.checkpoints), 60.0, "a verified checkpoint")
         saved = max(c.step for c in status.checkpoints if c.verified)
         last = scene.settled(lambda r: r.last(1, ["step_time"]))[-1].step
         words = [sys.executable, "-m", "sitter.cli.main", "resume", "-r", str(scene.run.path)]

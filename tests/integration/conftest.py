@@ -26,7 +26,7 @@ class Shell:
     def __init__(self, cwd: Path) -> None:
         self.cwd = cwd
 
-    def __call__(self, *words: str, timeout: float = 60.0, **env: str) -> subprocess.CompletedProcess[str]:
+    def __call__(self, *words: str, timeout: float = 100.0, **env: str) -> subprocess.CompletedProcess[str]:
         given = {**os.environ, **env}
         if Zygote.can(given):
             return forked(words, self.cwd, given, timeout)
@@ -155,6 +155,6 @@ def rolled_back_and_stopped(sitter: Shell, training: "subprocess.Popen[str]") ->
     sitter.until(lambda s: s["branch"] == 1)
     done = sitter("stop")
     assert done.returncode == 0, done.stderr + done.stdout
-    out, _ = training.communicate(timeout=60)
+    out, _ = training.communicate(timeout=100)
     assert training.returncode == 0, out
     assert "ended by itself at" in out

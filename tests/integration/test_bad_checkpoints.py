@@ -54,7 +54,7 @@ def test_damaged_checkpoints_are_told_and_never_gone_on_from(sitter, script, sta
     cut(first["path"])
     alter(second["path"])
     (tmp_path / "crash").touch()
-    front.communicate(timeout=60)
+    front.communicate(timeout=100)
     assert front.returncode == 9
     (tmp_path / "crash").unlink()
 

@@ -70,7 +70,7 @@ def test_a_runtime_directory_that_cannot_be_trusted_is_refused(sitter, script, s
 
     # A plain script trains to its end, records, and says that nobody watches.
     training = start(sys.executable, "-u", str(script(TRAINS)), SITTER_RUNTIME_DIR=str(place))
-    out = training.communicate(timeout=60)[0]
+    out = training.communicate(timeout=100)[0]
     assert training.returncode == 0
     assert "trained to the end" in out
     (line,) = [row for row in out.splitlines() if "nobody is watching" in row]
@@ -98,7 +98,7 @@ def test_doctor_says_what_is_wrong_with_the_place(sitter, tmp_path):
 def test_a_recorded_place_that_is_gone_is_made_anew(sitter, script, start, tmp_path):
     """After a reboot /tmp is empty: whoever comes next makes the run's sockets again."""
     training = start(sys.executable, "-u", str(script(TRAINS)), SITTER="off")
-    training.communicate(timeout=60)
+    training.communicate(timeout=100)
     runtime = Path(os.environ["SITTER_RUNTIME_DIR"])
     for made in runtime.iterdir():
         made.rmdir()

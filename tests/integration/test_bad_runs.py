@@ -65,7 +65,7 @@ def test_a_run_directory_of_a_newer_version_is_told_and_left_as_it_is(sitter, en
     before = contents(ended)
     for words in (["status"], ["logbook"], ["set", "lr=0.5x"], ["resume"], ["attach"], ["export", "--format", "csv"]):
         assert "newer sitter (format 2, this one reads 1): upgrade" in sitter.refused(*words, "-r", str(ended.path))
-    daemon = subprocess.run([sys.executable, "-m", "sitter.daemon", str(ended.path)], capture_output=True, text=True, timeout=60)
+    daemon = subprocess.run([sys.executable, "-m", "sitter.daemon", str(ended.path)], capture_output=True, text=True, timeout=100)
     assert daemon.returncode == 1
     assert "newer sitter" in daemon.stderr
     assert contents(ended) == before
@@ -113,7 +113,7 @@ def test_a_second_daemon_is_refused_and_a_second_agent_stays_silent(sitter, scri
     assert "guard on" in training.stdout.readline()
     first = sitter.until(lambda s: s["state"] == "running")["daemon"]["pid"]
     run = tmp_path / "sitter-runs" / "one"
-    second = subprocess.run([sys.executable, "-m", "sitter.daemon", str(run)], capture_output=True, text=True, timeout=60)
+    second = subprocess.run([sys.executable, "-m", "sitter.daemon", str(run)], capture_output=True, text=True, timeout=100)
     assert second.returncode == 3
     assert second.stderr.strip() == f"sitter: another daemon (process {first}) has the run one"
     other = start(sys.executable, "-u", "train.py", "two", SITTER_RUN=str(run))

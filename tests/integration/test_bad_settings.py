@@ -63,7 +63,7 @@ def test_rules_check_says_what_is_right(sitter, tmp_path):
 def test_a_plain_script_trains_on_beside_wrong_settings_and_says_that_nobody_watches(sitter, script, start, tmp_path):
     (tmp_path / "sitter.toml").write_text("[rules.gpu_hott]\nmode = 'ask'\n")
     training = start(sys.executable, "-u", str(script(QUICK)))
-    said = training.communicate(timeout=60)[0].splitlines()
+    said = training.communicate(timeout=100)[0].splitlines()
     assert training.returncode == 0
     assert "trained to the end" in said
     line = next(row for row in said if "nobody is watching" in row)

@@ -92,7 +92,7 @@ def test_status_and_logbook_of_a_run_that_lives_and_of_one_that_died(sitter, scr
     assert "no notifier is set up" in sitter("notify", "--test").stderr
 
     (tmp_path / "enough").touch()
-    front.communicate(timeout=60)
+    front.communicate(timeout=100)
     assert front.returncode == 5
     s = sitter.until(lambda s: s["state"] == "crashed")
     if s["daemon"] is not None:  # it leaves by itself ten seconds after the last question

@@ -50,7 +50,7 @@ TORCH = """
 """
 
 
-def drill(sitter, *words: str, code: int = 0, timeout: float = 100.0, **env: str) -> dict:
+def drill(sitter, *words: str, code: int = 0, timeout: float = 250.0, **env: str) -> dict:
     """The report; and nothing of the drill is left running."""
     done = sitter("drill", "--json", *words, timeout=timeout, **env)
     assert done.returncode == code, f"{done.stdout}\n{done.stderr}"
@@ -97,7 +97,7 @@ def test_the_builtin_model_withstands_the_rest(sitter, fault):
 
 
 def test_a_full_disk_or_why_not(sitter, tmp_path):
-    done = sitter("drill", "--json", "disk-full", timeout=100)
+    done = sitter("drill", "--json", "disk-full", timeout=250)
     if done.returncode == 1 and "cannot be mounted" in done.stderr:
         assert "run this drill as root" in done.stderr
         assert not done.stdout
@@ -176,7 +176,7 @@ def test_a_drill_that_is_ended_from_outside_leaves_nothing_running(sitter, start
     sitter.until(lambda s: s["state"] == "running" and s["step"] > 5)
     (path,) = (sitter.cwd / "sitter-runs").iterdir()
     os.kill(process.pid, signal.SIGTERM)
-    process.communicate(timeout=60)
+    process.communicate(timeout=100)
     assert process.returncode == 128 + signal.SIGTERM
     assert (look(RunDir(path)).agent_pid, holder(RunDir(path).daemon_lock)) == (None, None)
 
@@ -200,5 +200,5 @@ def test_the_users_own_settings_stay_and_only_what_the_drill_needs_is_put_over_t
 
 def test_nothing_of_a_drill_is_imported_into_a_training_that_is_none(sitter, script):
     code = "import sys, sitter_agent\na = sitter_agent.start(daemon=False)\nprint('sitter_agent.drill' in sys.modules)"
-    said = subprocess.run([sys.executable, str(script(code))], cwd=sitter.cwd, capture_output=True, text=True, check=True, timeout=60)
+    said = subprocess.run([sys.executable, str(script(code))], cwd=sitter.cwd, capture_output=True, text=True, check=True, timeout=100)
     assert said.stdout.strip() == "False"

@@ -48,7 +48,7 @@ def test_a_plain_script_is_guarded_by_itself_and_can_be_steered_from_another_ter
     sitter.until(lambda s: s["state"] == "running" and s["step"] > step)
 
     assert sitter("stop").returncode == 0
-    assert training.wait(60) == 0
+    assert training.wait(100) == 0
     ended = sitter.until(lambda s: s["state"] == "stopped")
     assert ended["agent"]["dropped"] == 0
 

@@ -72,7 +72,7 @@ def test_training_goes_on_while_the_disk_is_full_and_all_is_written_once_there_i
         assert [c["path"] for c in healed["checkpoints"]] == [c["path"] for c in before["checkpoints"]]
         assert sitter("checkpoint").returncode == 0
         enough.touch()
-        training.wait(60)
+        training.wait(100)
         assert training.returncode == 0, (tmp_path / "out.txt").read_text()
         last = int((tmp_path / "out.txt").read_text().split()[-1])
         ended = sitter.until(lambda s: s["state"] == "stopped" and s["signals"]["loss"]["step"] == last)
@@ -102,7 +102,7 @@ def test_a_run_that_cannot_be_made_is_told_and_a_plain_script_trains_on(small, s
     assert len(done.stderr.strip().splitlines()) == 1, done.stderr
     assert "No space left" in done.stderr or "full" in done.stderr
     path = script(PLAIN)
-    plain = subprocess.run([sys.executable, str(path)], cwd=small, capture_output=True, text=True, timeout=60, check=False)
+    plain = subprocess.run([sys.executable, str(path)], cwd=small, capture_output=True, text=True, timeout=100, check=False)
     assert plain.returncode == 0, plain.stderr
     assert "all done" in plain.stdout
     assert "Traceback" not in plain.stderr

@@ -46,9 +46,9 @@ def test_what_hangs_is_ended_and_goes_on_from_its_good_checkpoint(sitter, script
     sitter.cwd.joinpath("sitter.toml").write_text("\n".join(line.strip() for line in SETTINGS.splitlines()))
     words = [sys.executable, "-m", "sitter.cli.main", "run", "--restart", "2", "--no-ui", "--name", "x", "--"]
     front = start(*words, sys.executable, str(script(TRAINING)), how)
-    sitter.until(lambda s: s["state"] == "running" and s["step"] > 300, timeout=60)
+    sitter.until(lambda s: s["state"] == "running" and s["step"] > 300)
     assert sitter("checkpoint").returncode == 0
-    (saved,) = [c["step"] for c in sitter.until(lambda s: any(c["good"] for c in s["checkpoints"]), timeout=60)["checkpoints"] if c["good"]]
+    (saved,) = [c["step"] for c in sitter.until(lambda s: any(c["good"] for c in s["checkpoints"]))["checkpoints"] if c["good"]]
     Path(sitter.cwd, "fault").touch()
     out = front.communicate(timeout=200)[0]
     assert front.returncode == 0, out
@@ -59,7 +59,7 @@ def test_what_hangs_is_ended_and_goes_on_from_its_good_checkpoint(sitter, script
     assert from_step >= saved, "SIGTERM saves the newest snapshot, which is good already where enough healthy steps had followed"
     assert begins[1:] == [[str(from_step), repr(1.0 + from_step)]]
     assert "ends 1200 1201.0" in run.train_log.read_text()
-    status = sitter.until(lambda s: s["state"] == "finished", timeout=60)
+    status = sitter.until(lambda s: s["state"] == "finished")
     assert (status["step"], status["branch"], status["exit"]["attempts"]) == (1200, 1, 2)
     told = sitter.lines("logbook")
     assert status["incidents"] == {"open": 0, "total": 1}, told

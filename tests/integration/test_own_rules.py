@@ -28,7 +28,7 @@ def test_it_asks_with_its_own_words_and_what_it_proposes_is_done(sitter, script,
     (tmp_path / "sitter.toml").write_text(RULE)
     assert "is right" in sitter("rules", "check", "sitter.toml").stdout
     start(sys.executable, "-u", str(script(TRAINING)))
-    status = sitter.until(lambda s: any(p["finding"]["rule"] == "too_high" for p in s["proposals"]), timeout=60.0)
+    status = sitter.until(lambda s: any(p["finding"]["rule"] == "too_high" for p in s["proposals"]))
     (proposal,) = [p for p in status["proposals"] if p["finding"]["rule"] == "too_high"]
     assert proposal["finding"]["text"] == "loss 3.0 for 50 steps"
     assert status["verdict"] == "NEEDS YOU"

@@ -48,7 +48,7 @@ def test_paused_freed_and_gone_on(tmp_path, script, parks):
         commands = [line["action"] for line in sitter.lines("logbook", "--json") if line["kind"] == "command"]
         assert "pause --free --hold" in commands
         assert sitter("stop").returncode == 0
-        assert training.wait(60) == 0
+        assert training.wait(100) == 0
     finally:
         training.kill()
         training.wait()

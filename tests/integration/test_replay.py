@@ -52,7 +52,7 @@ def test_rules_of_ones_own_are_tried_before_they_are_trusted(sitter, losses, tmp
 
 def test_a_run_that_ran_is_judged_as_it_was(sitter, script, start):
     training = start(sys.executable, "-u", str(script(TRAINING)), SITTER_MODE="watch")
-    training.wait(timeout=60)
+    training.wait(timeout=100)
     sitter.until(lambda s: s["state"] == "finished")
     live = [(e["step"], e["rule"], e["detail"]) for e in sitter.lines("logbook") if e["kind"] == "finding"]
     assert any(rule == "guard" for _, rule, _ in live)

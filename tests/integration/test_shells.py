@@ -52,7 +52,7 @@ def test_what_is_typed_is_what_arrives(shell, tmp_path):
     env = {**os.environ, "PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}"}
     _, run = shell
     script = "\n".join(LINES)
-    done = subprocess.run([*run, script], cwd=tmp_path, env=env, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run([*run, script], cwd=tmp_path, env=env, capture_output=True, text=True, timeout=100, check=False)
     assert not done.stderr
     assert [json.loads(line) for line in done.stdout.splitlines()] == list(LINES.values())
 
@@ -69,7 +69,7 @@ def test_what_is_typed_is_done(shell, sitter, script, start, tmp_path):
     _, run = shell
 
     def type_(line: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run([*run, line], cwd=tmp_path, env=env, capture_output=True, text=True, timeout=60, check=False)
+        return subprocess.run([*run, line], cwd=tmp_path, env=env, capture_output=True, text=True, timeout=100, check=False)
 
     said = type_("sitter set lr=0.5x; sitter set lr=3e-4 --hold; sitter snooze gpu_hot 1h; sitter mode watch; sitter rollback --to 12,340")
     assert said.stdout.splitlines() == [

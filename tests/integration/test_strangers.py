@@ -32,7 +32,7 @@ def give_away(run: RunDir) -> None:
 
 def trained(start, script, **env) -> str:
     training = start(sys.executable, "-u", str(script(TRAINS)), **env)
-    out = training.communicate(timeout=60)[0]
+    out = training.communicate(timeout=100)[0]
     assert training.returncode == 0, out
     assert "trained to the end" in out
     assert "Traceback" not in out
@@ -51,7 +51,7 @@ def test_another_users_run_is_looked_at_and_nothing_in_it_is_touched(sitter, scr
     assert {p: (p.stat().st_mtime_ns, p.stat().st_uid) for p in run.path.rglob("*")} == before
 
     daemon = start(sys.executable, "-P", "-m", "sitter.daemon", str(run.path), "--foreground")
-    said = daemon.communicate(timeout=60)[0]
+    said = daemon.communicate(timeout=100)[0]
     assert daemon.returncode == 1
     (line,) = said.strip().splitlines()
     assert "belongs to user 4711, expected 0" in line
