@@ -1,6 +1,7 @@
 """Who has their way where two want opposite things: the operator, then the graver rule, then the earlier one. And nothing is done twice."""
 
 import logging
+import math
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -56,6 +57,17 @@ def _contrary(one: SetKnob, other: SetKnob) -> bool:
     return (one if one.op == "scale" else other).amount != 1.0
 
 
+def _together(action: Proposable, done: Proposable) -> Proposable:
+    """What ``action`` comes to where ``done`` was the rule's own: a knob halved and then doubled stands where it stood. Taking back
+    never comes to more than nothing: after a restore what was done before it is counted twice."""
+    if not isinstance(action, SetKnob) or action.op != "scale":
+        return action
+    own = math.prod(c.amount for c in _changes(done) if c.op == "scale" and (c.knob, c.group) == (action.knob, action.group))
+    amount = action.amount * own
+    taken_back = math.isclose(amount, 1.0, rel_tol=1e-6) or (amount - 1.0) * (action.amount - 1.0) <= 0.0
+    return msgspec.structs.replace(action, amount=1.0 if taken_back else amount)
+
+
 class Deed(msgspec.Struct, frozen=True, kw_only=True):
     """Something that was begun. ``rule``: whose finding it was; empty: nobody's. ``by_hand``: the operator asked for it, or approved it.
     ``at``: monotonic seconds; ``for_step``: to be carried out at this one."""
@@ -104,12 +116,16 @@ class Arbiter:
     def outdone(self, finding: Finding, waiting: Iterable[Proposal] = ()) -> str:
         """Why it may not be done now: what the operator or a rule that is no less grave did within the last minute, or what such a rule is
         about to do (``waiting``); or what a graver one has asked for within that minute. Empty: nothing is against it. Going back to a
-        healthy state, by the guard, is never outdone."""
+        healthy state, by the guard, is never outdone; nor is taking back what the rule itself has done since, which leaves what stood
+        before as it was."""
         if self._is_guard(finding.rule) and any(isinstance(a, Rollback) for a in finding.actions):
             return ""
-        rank = self._rank(finding)
+        rank, wanted = self._rank(finding), list(finding.actions)
         for deed in self._beside(finding):
-            if deed.rule == finding.rule or not any(opposite(a, deed.action) for a in finding.actions):
+            if deed.rule == finding.rule:
+                wanted = [_together(a, deed.action) for a in wanted]
+                continue
+            if not any(opposite(a, deed.action) for a in wanted):
                 continue
             if deed.by_hand:
                 ago = human(self._clock.monotonic() - deed.at)

@@ -377,10 +377,10 @@ class Guard(Rule):
         self.response.excused = excused
 
     def refused(self, view: RunView) -> None:
-        """What was proposed was not done: ask again a little later, if it is still so."""
+        """What was proposed was not done: ask again a little later, if it is still so; each time after as long again."""
         self.response.refused()
         if self._asked is not None:
-            self._asked, self._asks_at = None, self.response.since + WINDOW
+            self._asked, self._asks_at = None, self.response.since + max(WINDOW, self.response.since)
 
     def standing(self, view: RunView) -> Finding | None:
         """The trip that is open, with its action."""

@@ -187,6 +187,35 @@ def test_the_guards_way_back_is_not_outdone_by_a_rate_set_by_hand():
     assert world.acted == ["guard"]
 
 
+def test_what_the_guard_gives_back_leaves_a_rate_that_was_set_before_as_it_was():
+    world = World()
+    world.dispatcher.by_hand(SetKnob(knob="lr", op="scale", amount=0.9))
+    world.clock.advance(20)
+    world.found("guard", Rollback(also_scale={"lr": 0.3}), severity="critical")
+    world.found("guard", SetKnob(knob="lr", op="scale", amount=1 / 0.3), severity="info", step=40)
+    assert world.acted == ["guard"] * 2
+    world.found("guard", UP, severity="info", step=60)  # more than it had put on it
+    assert world.acted == ["guard"] * 2
+    assert world.hands.said("outdone") == [("guard", "the operator asked for set lr=0.9x 20 s ago, which is the opposite")]
+
+
+def test_what_was_put_on_it_before_a_restore_came_back_with_the_state():
+    world = World()
+    world.dispatcher.by_hand(UP)
+    world.found("guard", Rollback(also_scale={"lr": 0.3}), severity="critical")
+    world.found("guard", Rollback(also_scale={"lr": 0.09}), severity="critical", step=11)  # to where nothing was on it yet
+    world.found("guard", SetKnob(knob="lr", op="scale", amount=1 / 0.09), severity="info", step=40)
+    assert world.acted == ["guard"] * 3
+
+
+def test_what_the_guard_had_put_on_it_is_the_operators_once_he_has_set_it_since():
+    world = World()
+    world.found("guard", Rollback(also_scale={"lr": 0.3}), severity="critical")
+    world.dispatcher.by_hand(SetKnob(knob="lr", op="scale", amount=0.9))
+    world.found("guard", SetKnob(knob="lr", op="scale", amount=1 / 0.3), severity="info", step=40)
+    assert world.acted == ["guard"]
+
+
 def test_what_waits_for_an_answer_stays_open_and_what_was_approved_counts_as_the_operators():
     world = World()
     world.dispatcher.settings["one"] = msgspec.structs.replace(world.dispatcher.settings["one"], mode="ask")
