@@ -1,6 +1,6 @@
 """How good is sitter as a whole? Real small trainings through the real agent and daemon, five kinds of faults, one set of parameters.
 
-    python tests/benchmarks/faults.py [--seeds 10] [--tasks digits …] [--optimizers sgd adamw] [--kinds nan …] [--work 0] [--quick]
+    python tests/benchmarks/faults.py [--seeds 10] [--tasks digits …] [--optimizers sgd adamw] [--kinds nan …] [--step-ms 0] [--quick]
 
 Every training is a plain PyTorch loop: ``sitter_agent.start(model, optimizer, scheduler)``, ``agent.loop`` over a shuffling DataLoader,
 ``agent.log(loss=…, grad_norm=…)``; the agent starts the daemon by itself. Nothing sleeps and nothing is tuned: steps take one to five
@@ -51,9 +51,11 @@ ALONE, GUARDED = "alone", "guarded"
 class Training:
     """A user's script. ``fault`` is planted from turn ``at`` on."""
 
-    def __init__(self, task: Task, optimizer: str, seed: int, steps: int, fault: str | None, at: int, work: int, grad: bool = True) -> None:
+    def __init__(
+        self, task: Task, optimizer: str, seed: int, steps: int, fault: str | None, at: int, step_ms: float, grad: bool = True
+    ) -> None:
         torch.manual_seed(seed)
-        self.task, self.steps, self.fault, self.at, self.work, self.grad = task, steps, fault, at, work, grad
+        self.task, self.steps, self.fault, self.at, self.step_s, self.grad = task, steps, fault, at, step_ms / 1000, grad
         self.model = task.model()
         parameters, rate = list(self.model.parameters()), task.rates[optimizer]
         self.optimizer: torch.optim.Optimizer = (
@@ -94,8 +96,10 @@ class Training:
         gain = {"inputs × 1000": 1000.0, "nan": math.nan}.get(broken or "", 1.0)
         if broken == "shuffled labels":
             y = y[torch.randperm(len(y), generator=self.shuffle)]
-        for _ in range(self.work):
-            self.held_out()
+        end = time.perf_counter() + self.step_s
+        while time.perf_counter() < end:  # work that changes nothing: no layer of these models draws a number or counts
+            with torch.no_grad():
+                self.task.loss(self.model, x, y, gain)
         loss = self.task.loss(self.model, x, y, gain)
         self.optimizer.zero_grad()
         loss.backward()
@@ -166,7 +170,7 @@ def worker(jobs: list[dict[str, Any]]) -> None:
     torch.set_num_threads(1)
     tasks = {name: kind() for name, kind in TASKS.items()}
     for job in jobs:
-        t = Training(tasks[job["task"]], job["optimizer"], job["seed"], job["steps"], job["fault"], job["at"], job["work"], job["grad"])
+        t = Training(tasks[job["task"]], job["optimizer"], job["seed"], job["steps"], job["fault"], job["at"], job["step_ms"], job["grad"])
         began, counts, book = time.perf_counter(), {"turns": job["steps"], "steps": job["steps"]}, []
         if job["how"] == GUARDED:
             counts, book = t.guarded(job["name"])
@@ -187,8 +191,10 @@ def jobs_of(asked: argparse.Namespace) -> list[dict[str, Any]]:
                     number = list(FAULTS).index(kind) if kind else 0
                     at = np.random.default_rng([seed, number, *task.encode()]).integers(asked.steps // 10, asked.steps - asked.steps // 10)
                     for how in (ALONE, GUARDED) if asked.unattended or kind is None else (GUARDED,):
-                        jobs.append({"task": task, "optimizer": optimizer, "seed": seed, "fault": kind, "at": int(at), "how": how,
-                                     "steps": asked.steps, "work": asked.work, "grad": asked.grad, "name": f"f{len(jobs)}"})  # fmt: skip
+                        jobs.append({
+                            "task": task, "optimizer": optimizer, "seed": seed, "fault": kind, "at": int(at), "how": how,
+                            "steps": asked.steps, "step_ms": asked.step_ms, "grad": asked.grad, "name": f"f{len(jobs)}",
+                        })  # fmt: skip
     return jobs
 
 
@@ -315,7 +321,7 @@ def main() -> int:
     parser.add_argument("--tasks", nargs="+", choices=list(TASKS), default=list(TASKS))
     parser.add_argument("--optimizers", nargs="+", choices=OPTIMIZERS, default=list(OPTIMIZERS))
     parser.add_argument("--kinds", nargs="*", choices=list(FAULTS), default=list(FAULTS))
-    parser.add_argument("--work", type=int, default=0, help="further passes over the held-out data each turn: longer steps")
+    parser.add_argument("--step-ms", type=float, default=0.0, help="compute for so many milliseconds more each turn: longer steps")
     parser.add_argument("--no-grad", dest="grad", action="store_false", help="log the loss only; the agent takes the norm")
     parser.add_argument("--no-unattended", dest="unattended", action="store_false", help="faulted runs under sitter only")
     parser.add_argument("--quick", action="store_true", help="two seeds, one optimizer")
