@@ -22,8 +22,8 @@ from sitter.supervise.process import TrainingProcess
 from sitter.supervise.scope import find_scope
 from sitter_wire.places import RunDir
 
-PATIENCE_S = 30.0
-"""A disk may be slow; a parent that has not answered after so long never will."""
+PATIENCE_S = 60.0
+"""A disk may be slow, and a machine busy; a parent that has not answered so long after its ``grace_s`` never will."""
 
 
 class Launched(Struct, frozen=True):
@@ -80,10 +80,10 @@ def launch(
     if resume:
         environment["SITTER_RESUME"] = os.path.abspath(resume)  # noqa: PTH100 — resolving would lose a link on purpose
     note = scope.note
-    told = _ask([*scope.prefix, *words], environment, cwd)
+    told = _ask([*scope.prefix, *words], environment, cwd, PATIENCE_S + grace_s)
     if "trouble" in told and scope.prefix:
         note = f"systemd-run did not work ({told['trouble']}), so this machine ends the training with your login"
-        told = _ask(words, environment, cwd)
+        told = _ask(words, environment, cwd, PATIENCE_S + grace_s)
     if "trouble" in told:
         raise LaunchError(f"the training could not be started: {told['trouble']}; see {run.train_log}")
     if told.get("taken"):
@@ -98,15 +98,15 @@ def launch(
     return Launched(pid=told["pid"], parent_pid=told["parent"], started=told["started"], note=note, exit=ended)
 
 
-def _ask(words: list[str], environment: dict[str, str], cwd: str | os.PathLike[str] | None) -> dict[str, Any]:
-    """Run the process in front; its line of JSON, or ``{"trouble": sentence}``."""
+def _ask(words: list[str], environment: dict[str, str], cwd: str | os.PathLike[str] | None, seconds: float) -> dict[str, Any]:
+    """Run the process in front, for so long; its line of JSON, or ``{"trouble": sentence}``."""
     try:
         done = subprocess.run(
-            words, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=PATIENCE_S, check=False,
+            words, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=seconds, check=False,
             env=environment, cwd=cwd or None, start_new_session=True,
         )  # fmt: skip
     except subprocess.TimeoutExpired:
-        return {"trouble": f"its parent has not answered for {PATIENCE_S:.0f} s"}
+        return {"trouble": f"its parent has not answered for {seconds:.0f} s"}
     except OSError as e:
         return {"trouble": f"{words[0]}: {e.strerror}"}
     try:

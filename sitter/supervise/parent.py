@@ -53,7 +53,7 @@ FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 CALL_OFF = signal.SIGUSR2
 OPERATORS = (signal.SIGINT, CALL_OFF)
 ASK_AGAIN_S = (5.0, 30.0, 300.0)
-LEAVING_S = 10.0
+LEAVING_S = 30.0
 """A parent that has written exit.json is about to be gone; the next one waits for that."""
 CTRL_C = 130
 

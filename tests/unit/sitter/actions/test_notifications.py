@@ -19,6 +19,7 @@ Results = Any
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(worker_module, "AGAIN_AFTER_S", (0.01, 0.02))
+    monkeypatch.setattr(post_module, "TIMEOUT_S", 100.0)
 
 
 def hook(server: Server, path: str = "/ok", name: str = "hook", events: list[str] | None = None) -> NotifierConfig:
@@ -185,7 +186,7 @@ def test_test_does_not_wait_for_one_that_hangs(server: Server) -> None:
 def test_test_is_not_held_back_by_rate_or_repetition(server: Server) -> None:
     notifications = Notifications([hook(server)], "lm")
     for _ in range(12):
-        assert [r.ok for r in notifications.test()] == [True]
+        assert [r.ok for r in notifications.test(60.0)] == [True]
     notifications.close(1)
     assert len(server.got) == 12
 

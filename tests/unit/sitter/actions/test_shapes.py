@@ -3,13 +3,13 @@
 import json
 import os
 import socket
+import subprocess
 import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from sitter.actions.notify import command as command_module
 from sitter.actions.notify import post as post_module
 from sitter.actions.notify.base import Notice, NotifyError
 from sitter.actions.notify.catalogue import KINDS, make
@@ -119,6 +119,9 @@ def test_a_server_that_speaks_something_else() -> None:
             with listening.accept()[0] as one:
                 one.recv(65536)
                 one.sendall(f"SSH-2.0-{SECRET}\r\n\r\n".encode())
+                one.shutdown(socket.SHUT_WR)
+                while one.recv(65536):  # closed with something unread, it would be reset
+                    pass
 
         thread = threading.Thread(target=answer)
         thread.start()
@@ -186,10 +189,17 @@ def test_a_command_that_fails_says_its_last_words(command: str, text: str) -> No
 
 
 def test_a_command_that_hangs_is_killed_with_all_it_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, until: Any) -> None:
-    monkeypatch.setattr(command_module, "TIMEOUT_S", 0.3)
-    pid = tmp_path / "pid"
+    real, pid = subprocess.Popen.wait, tmp_path / "pid"
+
+    def impatient(process: Any, timeout: float | None = None) -> int:
+        if timeout is None:
+            return real(process)
+        until(lambda: pid.exists() and pid.read_text())  # there is something to be killed
+        return real(process, 0.05)
+
+    monkeypatch.setattr(subprocess.Popen, "wait", impatient)
     with pytest.raises(NotifyError, match="had not ended after"):
-        make(config("command", command=f"sleep 60 & echo $! > {pid}; wait")).send(NOTICE)
+        make(config("command", command=f"sleep 600 & echo $! > {pid}; wait")).send(NOTICE)
     child = int(pid.read_text())
 
     def gone() -> bool:

@@ -32,7 +32,7 @@ class Probe:
         fresh.write_text("\n".join(lines) + "\n")
         fresh.replace(self._control)
 
-    def start(self, *, fast: float = 0.05, slow: float = 0.2, hang: float = 5.0) -> None:
+    def start(self, *, fast: float = 0.05, slow: float = 0.2, hang: float = 600.0) -> None:
         env = {**os.environ, "STUB_NVML": str(self._control), "STUB_NVML_CALLS": str(self.calls)}
         if self._library is not None:
             env["LD_LIBRARY_PATH"] = str(self._library)

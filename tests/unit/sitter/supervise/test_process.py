@@ -120,14 +120,15 @@ def test_the_training_in_a_shell_has_as_long_for_its_last_checkpoint(run: RunDir
     saves = (
         "import json, os, pathlib, signal, sys, time\nrun = pathlib.Path(os.environ['SITTER_RUN'])\n"
         "def told(*_): time.sleep(0.5); (run / 'saved').touch(); sys.exit(0)\nsignal.signal(15, told)\n"
-        "(run / 'agent.lock').write_text(json.dumps({'pid': os.getpid(), 'session': 's'}))\nprint('up', flush=True)\nsignal.pause()"
+        "(run / 'agent.lock').write_text(json.dumps({'pid': os.getpid(), 'session': 's'}))\nprint('up', flush=True)\n"
+        "while True: time.sleep(0.01)"  # no pause: a signal that came just before it would not end it
     )
     (run.path / "train.py").write_text(saves)
     launch(run, ["sh", "-c", f"{sys.executable} '{run.path}/train.py'; exit 7"], grace_s=0)
     until(lambda: "up" in run.train_log.read_text())
     found = TrainingProcess.find(run)
     assert found is not None
-    assert found.terminate_group() == "SIGTERM"
+    assert found.terminate_group(200.0) == "SIGTERM"
     assert (run.path / "saved").exists()
 
 
@@ -153,7 +154,7 @@ def test_no_parent_no_process(run: RunDir) -> None:
 
 def test_terminating_gently() -> None:
     with started(SLEEPS, process_group=0) as process:
-        assert TrainingProcess.of(process.pid).terminate_group() == "SIGTERM"
+        assert TrainingProcess.of(process.pid).terminate_group(200.0) == "SIGTERM"
         assert process.wait() == -signal.SIGTERM
 
 
@@ -166,7 +167,7 @@ def test_terminating_what_does_not_listen() -> None:
 def test_terminating_what_is_stopped_does_not_wait_for_the_kill() -> None:
     with started(SLEEPS, process_group=0) as process:
         process.send_signal(signal.SIGSTOP)
-        assert TrainingProcess.of(process.pid).terminate_group(grace_s=20) == "SIGTERM"
+        assert TrainingProcess.of(process.pid).terminate_group(grace_s=200) == "SIGTERM"
 
 
 def test_workers_that_outlive_the_training_are_ended_too(run: RunDir, until: Until, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -177,7 +178,7 @@ def test_workers_that_outlive_the_training_are_ended_too(run: RunDir, until: Unt
     worker = psutil.Process(launched.pid).children()[0]
     found = TrainingProcess.find(run)
     assert found is not None
-    assert found.terminate_group() == "SIGTERM"
+    assert found.terminate_group(200.0) == "SIGTERM"
     until(lambda: not worker.is_running() or worker.status() == psutil.STATUS_ZOMBIE)
 
 
@@ -196,7 +197,7 @@ def test_a_script_that_shares_its_group_with_the_training_is_left_alone(tmp_path
         pid = int(until(lambda: pids.exists() and pids.read_text()))
         worker = psutil.Process(int(child.read_text()))
         assert os.getpgid(pid) == shell.pid
-        assert TrainingProcess.of(pid).terminate_group() == "SIGTERM"
+        assert TrainingProcess.of(pid).terminate_group(200.0) == "SIGTERM"
         assert shell.wait(60) == 5
         assert not worker.is_running() or worker.status() == psutil.STATUS_ZOMBIE
     finally:

@@ -95,7 +95,7 @@ def test_a_command_that_is_gone_is_given_up(run: RunDir, until: Until, tmp_path:
 
 def test_what_fails_while_its_user_is_looking_is_told_and_not_repeated(run: RunDir) -> None:
     with pytest.raises(LaunchError, match="exit code 1: no such data set"):
-        launch(run, python("sys.exit('no such data set')"), restart=5, grace_s=20)
+        launch(run, python("sys.exit('no such data set')"), restart=5, grace_s=60)
     assert run.train_log.read_text().count("attempt") == 1
 
 
@@ -122,7 +122,7 @@ def test_ctrl_c_is_no_crash(run: RunDir, until: Until, end: str) -> None:
 
 
 def test_a_parent_that_is_told_to_end_starts_nothing_again(run: RunDir, until: Until) -> None:
-    started = launch(run, python("print('up', flush=True); time.sleep(60)"), restart=5, pause_s=0.05, grace_s=0)
+    started = launch(run, python("print('up', flush=True); time.sleep(600)"), restart=5, pause_s=0.05, grace_s=0)
     until(lambda: "up" in run.train_log.read_text())
     os.kill(started.parent_pid, signal.SIGTERM)
     ended = until(lambda: read_exit(run), 60)
@@ -132,11 +132,11 @@ def test_a_parent_that_is_told_to_end_starts_nothing_again(run: RunDir, until: U
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
 def test_a_restart_can_be_called_off(run: RunDir, until: Until, number: signal.Signals) -> None:
-    launch(run, python("sys.exit(1)"), restart=5, pause_s=60, grace_s=0)
+    launch(run, python("sys.exit(1)"), restart=5, pause_s=600, grace_s=0)
     coming = until(lambda: (found := pending(run)) and found.at and found, 60)
     assert (coming.number, coming.of) == (1, 5)
     assert coming.in_words(coming.at - 59.5) == "restarting in 1:00 (1 of 5)"
-    assert 0 < coming.at - time.time() <= 120
+    assert 0 < coming.at - time.time() <= 1200
     if number == signal.SIGINT:
         assert call_off(run)
     else:
@@ -157,7 +157,7 @@ def test_a_restart_is_called_off_while_it_is_found_out_what_to_go_on_from(
     code = f"import pathlib, sys, time\nif 'sitter.cli.again' in sys.orig_argv: pathlib.Path({str(asking)!r}).touch(); time.sleep(600)"
     (tmp_path / "sitecustomize.py").write_text(code)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    launch(run, python("sys.exit(1)"), restart=5, pause_s=60, grace_s=0)
+    launch(run, python("sys.exit(1)"), restart=5, pause_s=600, grace_s=0)
     until(asking.exists, 60)
     assert undecided(run)
     assert call_off(run)
@@ -190,7 +190,7 @@ parent.Parent(run, command, os.open(os.devnull, os.O_WRONLY), Attempts(run, 5, f
 
 @pytest.mark.parametrize("number", [CALL_OFF, signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
 def test_what_is_called_off_as_it_is_made_is_taken_back(run: RunDir, number: signal.Signals) -> None:
-    subprocess.run([sys.executable, "-c", AS_IT_IS_MADE, str(run.path), str(int(number))], check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", AS_IT_IS_MADE, str(run.path), str(int(number))], check=True)
     ended = read_exit(run)
     assert ended is not None
     assert (ended.code, ended.attempts, ended.told) == (3, 1, number.name)
@@ -219,7 +219,7 @@ parent.Parent(run, [*command, "one"], os.open(os.devnull, os.O_WRONLY), Attempts
 
 
 def test_a_living_training_has_no_restart_that_could_be_called_off(run: RunDir) -> None:
-    subprocess.run([sys.executable, "-c", WHILE_IT_LIVES, str(run.path)], check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", WHILE_IT_LIVES, str(run.path)], check=True)
     ended = read_exit(run)
     assert ended is not None
     assert (ended.code, ended.attempts, ended.told, ended.called_off) == (1, 2, "", False)
@@ -229,7 +229,7 @@ def test_a_living_training_has_no_restart_that_could_be_called_off(run: RunDir) 
 def test_a_signal_that_comes_when_it_is_dead_and_nobody_knows_calls_the_restart_off(
     run: RunDir, until: Until, number: signal.Signals
 ) -> None:
-    started = launch(run, python("print('up', flush=True); time.sleep(60)"), restart=5, pause_s=0.05, grace_s=0)
+    started = launch(run, python("print('up', flush=True); time.sleep(600)"), restart=5, pause_s=0.05, grace_s=0)
     until(lambda: "up" in run.train_log.read_text(), 60)
     os.kill(started.parent_pid, signal.SIGSTOP)
     os.kill(started.pid, signal.SIGKILL)
@@ -242,7 +242,7 @@ def test_a_signal_that_comes_when_it_is_dead_and_nobody_knows_calls_the_restart_
 
 
 def test_a_notice_that_ends_what_does_not_know_it_is_no_crash(run: RunDir, until: Until) -> None:
-    started = launch(run, python("print('up', flush=True); time.sleep(60)"), restart=5, pause_s=0.05, grace_s=0)
+    started = launch(run, python("print('up', flush=True); time.sleep(600)"), restart=5, pause_s=0.05, grace_s=0)
     until(lambda: "up" in run.train_log.read_text(), 60)
     os.kill(started.pid, signal.SIGUSR1)  # as a batch system does: to the step's processes, and not to their parent
     ended = until(lambda: read_exit(run), 60)
@@ -276,7 +276,8 @@ def test_a_training_in_a_shell_has_written_its_checkpoint_before_its_end_is_told
     saves = (
         "import json, os, pathlib, signal, sys, time\nrun = pathlib.Path(os.environ['SITTER_RUN'])\n"
         "def told(*_): time.sleep(0.5); (run / 'saved').touch(); sys.exit(0)\nsignal.signal(15, told)\n"
-        "(run / 'agent.lock').write_text(json.dumps({'pid': os.getpid(), 'session': 's'}))\nprint('up', flush=True)\nsignal.pause()"
+        "(run / 'agent.lock').write_text(json.dumps({'pid': os.getpid(), 'session': 's'}))\nprint('up', flush=True)\n"
+        "while True: time.sleep(0.01)"  # no pause: a signal that came just before it would not end it
     )
     (run.path / "train.py").write_text(saves)
     started = launch(run, ["sh", "-c", f"{sys.executable} '{run.path}/train.py'; exit 7"], grace_s=0)
@@ -291,7 +292,7 @@ def test_the_next_parent_waits_for_the_last_one_to_be_gone(run: RunDir, until: U
     """It has said its last word, and holds its lock for some microseconds yet."""
     launch(run, python("pass"), grace_s=0)
     until(lambda: read_exit(run) and parent_pid(run) is None, 60)
-    code = "import fcntl, sys, time\nf = open(sys.argv[1], 'a+'); fcntl.lockf(f, fcntl.LOCK_EX); print('held', flush=True); time.sleep(1)"
+    code = "import fcntl, sys, time\nf = open(sys.argv[1], 'a+'); fcntl.lockf(f, fcntl.LOCK_EX); print('held', flush=True); time.sleep(0.3)"
     with subprocess.Popen([sys.executable, "-c", code, str(run.path / "parent.pid")], stdout=subprocess.PIPE, text=True) as leaving:
         assert leaving.stdout is not None
         leaving.stdout.readline()
@@ -301,7 +302,7 @@ def test_the_next_parent_waits_for_the_last_one_to_be_gone(run: RunDir, until: U
 
 
 def test_a_restart_whose_parent_died_is_none(run: RunDir, until: Until) -> None:
-    launch(run, python("sys.exit(1)"), restart=5, pause_s=60, grace_s=0)
+    launch(run, python("sys.exit(1)"), restart=5, pause_s=600, grace_s=0)
     until(lambda: (found := pending(run)) and found.at, 60)
     os.kill(parent_pid(run) or 0, signal.SIGKILL)
     until(lambda: parent_pid(run) is None)
@@ -322,8 +323,9 @@ def test_what_the_first_left_in_its_group_is_gone_before_the_second(run: RunDir,
         "import subprocess\n"
         "if n == 0: p = subprocess.Popen(['sleep', '600']); print('left', p.pid, flush=True); os.kill(os.getpid(), 9)\n"
         "left = int(pathlib.Path(os.environ['SITTER_RUN'], 'train.log').read_text().split()[3])\n"
-        "stat = pathlib.Path(f'/proc/{left}/stat')\n"
-        "sys.exit(5 if stat.exists() and stat.read_text().split()[2] not in 'ZX' else 0)"
+        "try: state = pathlib.Path(f'/proc/{left}/stat').read_text().split()[2]\n"
+        "except OSError: state = 'X'\n"
+        "sys.exit(0 if state in 'ZX' else 5)"
     )
     launch(run, python(body), restart=1, pause_s=0.05, grace_s=0)
     assert until(lambda: read_exit(run), 60).code == 0

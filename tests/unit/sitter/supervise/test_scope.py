@@ -60,7 +60,7 @@ def test_the_parent_is_started_through_systemd_run(run: RunDir, until: Until, tm
     program(tmp_path / "bin", "systemd-run", f'echo "$@" > {words}\nwhile [ "$1" != -- ]; do shift; done; shift; exec "$@"')
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:/usr/bin:/bin")
     monkeypatch.setattr(launch_module, "find_scope", lambda unit: scope(unit, lingering=True))
-    started = launch(run, ["sh", "-c", "exit 0"], grace_s=20)
+    started = launch(run, ["sh", "-c", "exit 0"], grace_s=60)
     assert started.note == ""
     assert until(lambda: read_exit(run)).code == 0
     assert words.read_text().startswith("--user --scope --quiet --collect --unit=sitter-a-run-")
@@ -70,6 +70,6 @@ def test_a_systemd_run_that_does_not_work_is_done_without_and_said(run: RunDir, 
     program(tmp_path / "bin", "systemd-run", "echo 'Failed to connect to bus: No medium found' >&2; exit 1")
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:/usr/bin:/bin")
     monkeypatch.setattr(launch_module, "find_scope", lambda unit: scope(unit, lingering=True))
-    started = launch(run, [sys.executable, "-c", "raise SystemExit(0)"], grace_s=20)
+    started = launch(run, [sys.executable, "-c", "raise SystemExit(0)"], grace_s=60)
     assert "systemd-run did not work (Failed to connect to bus: No medium found)" in started.note
     assert json.loads(run.exit_json.read_text())["code"] == 0
