@@ -22,6 +22,9 @@ FAST_S = 1.0
 SLOW_S = 10.0
 HANG_S = 10.0
 """A driver call that takes longer is called hung: opening the driver may take seconds, a figure takes milliseconds."""
+HANG_LOOKS = 3
+"""And is still the same at so many looks in a row: where the daemon itself was stopped, or had no turn, one look is late and none is
+skipped."""
 
 
 class HostSample(Struct, frozen=True):
@@ -121,6 +124,8 @@ class Sampler:
         self._wake = threading.Event()
         self._closing = False
         self._hung: tuple[str, float] | None = None
+        self._asking: tuple[str, float] | None = None
+        self._looks = 0  # at which that was being asked
         self._seen = Seen([], "looking for GPUs", [])
         self._host = HostNow()
         self._thread = threading.Thread(target=self._run, name="sitter-host", daemon=True)
@@ -198,7 +203,8 @@ class Sampler:
     def _notice_hang(self) -> list[str]:
         """Say once that a call does not come back, and stop showing figures that are no longer true."""
         asking, now = self._gpus.driver.asking, self._clock.monotonic()
-        if self._hung is not None or asking is None or now - asking[1] < self._hang_s:
+        self._looks, self._asking = (self._looks + 1 if asking == self._asking else 1), asking
+        if self._hung is not None or asking is None or now - asking[1] < self._hang_s or self._looks < HANG_LOOKS:
             return []
         self._hung = asking
         text = f"the NVIDIA driver has not answered {asking[0]} for {human(now - asking[1])}"

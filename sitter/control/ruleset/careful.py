@@ -63,7 +63,8 @@ class _Watch:
             threading.Thread(target=self._look, name="sitter-careful", daemon=True).start()
 
     def _interrupt(self, number: int, frame: FrameType | None) -> None:
-        if self.call is not None:
+        """Not where it has just come to its end, or is being ended: raised there, it would end the daemon."""
+        if self.call is not None and frame is not None and frame.f_code.co_filename not in _OURS:
             raise _Enough
 
     def _look(self) -> None:
@@ -77,6 +78,8 @@ class _Watch:
 
 
 _watch = _Watch()
+_OURS = {_Watch.begin.__code__.co_filename, contextmanager.__code__.co_filename}
+"""Whose code that is into which ``limited`` puts the call."""
 
 
 @contextmanager

@@ -1,7 +1,10 @@
 """Whatever a rule of somebody else's does, the daemon goes on, and says it."""
 
+import contextlib
+import sys
 import textwrap
 from pathlib import Path
+from types import FrameType
 
 import pytest
 
@@ -74,6 +77,26 @@ def test_what_does_not_come_to_an_end_is_ended(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(careful, "_watch", careful._Watch())
     (finding,) = told(tmp_path, f"def observe(self, sample, view):\n    {loop}")
     assert "EndlessError: it did not come to an end within" in finding.text
+
+
+def test_a_signal_that_comes_as_the_call_begins_or_ends_raises_nothing_where_nobody_would_take_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    watch, before, lines = careful._Watch(), sys.gettrace(), []
+    monkeypatch.setattr(careful, "_watch", watch)
+
+    def comes(frame: FrameType, event: str, arg: object) -> object:
+        if event == "line" and watch.call is not None:
+            lines.append(frame.f_lineno)
+            watch._interrupt(careful.SIGNAL, frame)
+        return comes
+
+    around = (careful.__file__, contextlib.__file__)
+    sys.settrace(lambda frame, event, arg: comes if frame.f_code.co_filename in around else None)
+    try:
+        with careful.limited():
+            pass
+    finally:
+        sys.settrace(before)
+    assert len(lines) > 3
 
 
 def test_numbers_of_numpy_are_numbers(tmp_path: Path) -> None:
