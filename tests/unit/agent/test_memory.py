@@ -52,7 +52,7 @@ def inside(group: Path, code: str) -> list[str]:
 
     env = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
     done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(code)], preexec_fn=enter, capture_output=True, text=True, check=False, env=env, timeout=60
+        [sys.executable, "-c", textwrap.dedent(code)], preexec_fn=enter, capture_output=True, text=True, check=False, env=env, timeout=200
     )
     assert done.returncode == 0, f"{done.returncode} {done.stderr}"
     return done.stdout.splitlines()

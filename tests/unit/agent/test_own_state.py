@@ -63,7 +63,7 @@ class Scripts:
             (checkpoint,) = [p for p in (run / "checkpoints").iterdir() if p.suffix in (".pt", ".npz")]
             environment |= {"SITTER_RUN": str(run), "SITTER_RESUME": str(checkpoint)}
         done = subprocess.run(
-            [sys.executable, str(script), *map(str, words)], cwd=self.path, env=environment, capture_output=True, text=True, timeout=60,
+            [sys.executable, str(script), *map(str, words)], cwd=self.path, env=environment, capture_output=True, text=True, timeout=200,
             check=False,
         )  # fmt: skip
         assert done.returncode in (0, -signal.SIGTERM), done.stderr

@@ -315,7 +315,7 @@ def test_an_unpause_while_the_checkpoint_is_written_moves_nothing(training, cpu,
     t = training()
     go = threading.Event()
     save = t.d.core.adapter.save
-    monkeypatch.setattr(t.d.core.adapter, "save", lambda *a: (go.wait(10), save(*a)))
+    monkeypatch.setattr(t.d.core.adapter, "save", lambda *a: (go.wait(60), save(*a)))
     order = t.d.order(Pause(free=True))
 
     def drive():
@@ -365,11 +365,12 @@ def test_it_waits_for_room_on_the_gpu_and_says_so(training, cpu, monkeypatch, ca
 
 
 def test_the_state_comes_back_when_the_daemon_dies(training, cpu):
-    t = training(gives_way=0.5)
+    t = training()
     order = t.d.order(Pause(free=True))
 
     def drive():
         outcome = t.d.outcome(order)
+        t.d.core.pause_gives_way_s = 0.5  # before, the checkpoint may take longer than that
         t.d.close()
         return outcome
 

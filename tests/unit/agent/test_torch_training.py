@@ -89,7 +89,7 @@ def test_rollback_with_replay_ends_as_if_nothing_had_been(begin, daemon):
     _, ours, outcome = looked_after(begin, fault_at=43, action=Rollback(replay=True), daemon=daemon)
     assert outcome.status == "applied", outcome.text
     assert outcome.detail["exact"] is True, outcome.text
-    assert outcome.detail["step"] < 43
+    assert outcome.detail["step"] <= 43  # a snapshot was taken at that very step where the machine was busy before
     assert same(ours, plain())
 
 

@@ -104,11 +104,11 @@ def bad_place(tmp_path, monkeypatch, library):
 
 def sitter(word: str, place: Path, env: dict[str, str], *more: str) -> subprocess.CompletedProcess[str]:
     line = [sys.executable, "-m", "sitter.cli.main", word, *more]
-    return subprocess.run(line, cwd=place, env=env, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(line, cwd=place, env=env, capture_output=True, text=True, timeout=200, check=False)
 
 
 def run(code: str, place: Path, env: dict[str, str]) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-c", code], cwd=place, env=env, capture_output=True, text=True, timeout=60, check=True)
+    return subprocess.run([sys.executable, "-c", code], cwd=place, env=env, capture_output=True, text=True, timeout=200, check=True)
 
 
 def test_a_local_disk_carries_everything(tmp_path):
@@ -172,7 +172,7 @@ def test_a_training_is_started_and_resumed_there(bad_place, tmp_path):
 def test_a_parent_that_cannot_lock_says_so_and_not_that_another_runs(bad_place):
     place, env = bad_place("locks")
     words = [sys.executable, "-I", "-S", parent.__file__, str(place), "--", "true"]
-    done = subprocess.run(words, env=env, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(words, env=env, capture_output=True, text=True, timeout=200, check=False)
     assert json.loads(done.stdout)["error"].endswith("No locks available")
 
 

@@ -200,7 +200,7 @@ def test_more_than_a_page_of_chunks_at_every_depth(store: Any) -> None:
     assert store.reader.value_at("loss", 66_000) == values[66_000]
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(
     st.sampled_from(["step", "hours"]), st.one_of(st.none(), st.floats()), st.one_of(st.none(), st.floats()), st.integers(-5, 10**6),
     st.booleans(),
@@ -234,7 +234,7 @@ def test_marks_of_another_version_are_left_out_and_are_no_damage(run: Any) -> No
     assert [m.kind for m in run.reader.curves(GetCurves(signals=["loss"], columns=60)).markers] == ["restore"]
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(st.integers(0, 9000), st.integers(1, 3000), st.integers(1, 80))
 def test_any_zoom_finds_its_extremes(run: Any, lo: int, span: int, columns: int) -> None:
     curve = run.reader.curve("loss", lo=lo, hi=lo + span, columns=columns)
