@@ -72,14 +72,14 @@ def test_a_full_disk_keeps_nobody_waiting_and_what_is_left_comes_when_there_is_r
     assert any("full" in text for text in core.warnings())
     (small / "filler").unlink()
     until(lambda: core.tick() or not core.unsettled)
-    assert core.writer.flush(10)
+    assert core.writer.flush(60)
     assert stored(core) == [float(step) for step in range(STEPS)]
 
 
 def test_with_room_all_is_read_at_once(core):
     recorded(core)
     assert core.read_files()
-    assert core.writer.flush(10)
+    assert core.writer.flush(60)
     assert stored(core) == [float(step) for step in range(STEPS)]
 
 

@@ -147,7 +147,7 @@ def test_when_the_run_began_and_its_epochs_are_known_while_it_runs(core):
     core.flow.records("s", [made.event(start()), made.event(LoopStart(total=100, epochs=4, step=25)), made.point(50, loss=1.0)])
     status = core.board.status()
     assert status.epoch == pytest.approx(2.0)
-    assert status.started == pytest.approx(time.time(), abs=5)
+    assert status.started == pytest.approx(time.time(), abs=60)
 
 
 @pytest.mark.parametrize(("loss", "verdict"), [(1.0, "OK"), (math.nan, "NEEDS YOU")])

@@ -30,7 +30,7 @@ def heart(tmp_path):
     )  # fmt: skip
     agent = context.socket(zmq.DEALER)
     agent.setsockopt(zmq.IDENTITY, b"agent")
-    agent.setsockopt(zmq.RCVTIMEO, 5000)
+    agent.setsockopt(zmq.RCVTIMEO, 60_000)
     agent.connect(Endpoints.url(places.agent))
     agent.send(b"here")
     link.agent.poll(60_000)

@@ -221,7 +221,7 @@ def test_a_rollback_of_the_operators_that_nobody_answers_does_not_blind_the_guar
     core.flow.records("s", records)
     assert core.incidents.open
     core.writer.flush()
-    assert [e.status for e in Reader(core.run.history).logbook() if e.kind == "outcome"] == ["unanswered"]
+    assert [e.status for e in logbook(core) if e.kind == "outcome"] == ["unanswered"]
 
 
 @pytest.mark.parametrize(

@@ -46,7 +46,8 @@ def shipped(core, recorder):
 
 
 def told(core):
-    return [entry.detail for entry in Reader(core.run.history).logbook() if "passed by" in (entry.detail or "")]
+    with contextlib.closing(Reader(core.run.history)) as reader:
+        return [entry.detail for entry in reader.logbook() if "passed by" in (entry.detail or "")]
 
 
 def test_all_that_is_understood_is_taken_the_rest_is_acknowledged_kept_and_said_once(run):
@@ -94,5 +95,5 @@ def test_a_run_without_a_daemon_is_read_as_well(run):
         status = offline.ask(GetStatus())
     assert status.signals["loss"].last == 19.0
     assert any("newer" in text for text in status.warnings)
-    with contextlib.closing(take(run.daemon_lock)):
-        assert Reader(run.history).sequences() == {"s": recorder.written}
+    with contextlib.closing(take(run.daemon_lock)), contextlib.closing(Reader(run.history)) as reader:
+        assert reader.sequences() == {"s": recorder.written}

@@ -3,9 +3,13 @@
 import math
 import os
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
+
+from sitter.host.sampler import HANG_LOOKS, Sampler
+from sitter.testing.manual_clock import ManualClock
 
 Probe = Any  # the class stands in conftest, which --import-mode=importlib does not let us import
 
@@ -184,6 +188,17 @@ def test_a_driver_call_that_hangs_is_noticed_and_the_host_goes_on(probe: Probe) 
     probe.driver(*HEALTHY)
     back = probe.until(lambda s: gpu(s)["util"] == 86)
     assert back["alarms"][0].startswith("the NVIDIA driver answers again after ")
+
+
+def test_one_look_that_is_late_calls_no_driver_hung(tmp_path: Path) -> None:
+    """The daemon was stopped in the midst of a call: it is older than it would be, and may be answered at once."""
+    clock = ManualClock()
+    sampler = Sampler(tmp_path, clock, lambda _: None)
+    sampler._gpus.driver.asking = ("nvmlDeviceGetName", clock.monotonic())
+    clock.advance(3600.0)
+    said = [sampler._notice_hang() for _ in range(HANG_LOOKS)]
+    sampler.close()
+    assert [bool(text) for text in said] == [False] * (HANG_LOOKS - 1) + [True]
 
 
 def test_a_driver_that_hangs_does_not_keep_the_daemon_from_ending(probe: Probe) -> None:

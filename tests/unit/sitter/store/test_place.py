@@ -41,16 +41,16 @@ def replace(path: Path) -> None:
 
 
 @pytest.mark.parametrize("harm", [delete, Path.unlink, delete_wal, replace])
-def test_nothing_is_told_to_be_stored_that_has_no_name_and_all_is_put_back(store: Any, harm: Any) -> None:
+def test_nothing_is_told_to_be_stored_that_has_no_name_and_all_is_put_back(store: Any, until: Any, harm: Any) -> None:
     store.put(store.points(3000))
     say(store, "before")
     assert store.writer.flush()
-    told = list(store.committed)
+    until(lambda: {"s1": 3000} in store.committed)
     harm(store.path)
     assert store.writer.records(store.session, store.points(10, first_seq=3001))
-    assert not store.writer.flush(0.5)
-    assert store.committed == told, "what is acknowledged is deleted by the agent"
-    assert store.writer.gone
+    assert not store.writer.flush(0.1)
+    until(lambda: store.writer.gone)
+    assert {"s1": 3010} not in store.committed, "what is acknowledged is deleted by the agent"
     assert "deleted or replaced" in (store.writer.trouble or "")
     say(store, "after")
     store.writer.close()
@@ -87,7 +87,7 @@ def test_a_copy_that_takes_long_is_waited_for(store: Any, monkeypatch: pytest.Mo
     leaving = threading.Thread(target=store.writer.close)
     leaving.start()
     assert copying.wait(60)
-    leaving.join(0.3)
+    leaving.join(0.2)
     assert leaving.is_alive()
     gives_up.set()
     leaving.join(60)
@@ -109,13 +109,14 @@ def test_where_the_whole_run_was_moved_the_history_goes_on_with_it(store: Any, t
     assert list(place.iterdir()) == [], "another folder of that name is none of its"
 
 
-def test_one_that_comes_back_to_its_place_is_written_on(store: Any) -> None:
+def test_one_that_comes_back_to_its_place_is_written_on(store: Any, until: Any) -> None:
     store.put(store.points(10))
     parts = sorted(store.path.parent.glob("history.db*"))
     for part in parts:
         part.rename(part.with_name(f"away-{part.name}"))
     assert store.writer.records(store.session, store.points(10, first_seq=11))
-    assert not store.writer.flush(0.5)
+    assert not store.writer.flush(0.1)
+    until(lambda: store.writer.gone)
     for part in parts:
         part.with_name(f"away-{part.name}").rename(part)
     assert store.writer.flush(60)

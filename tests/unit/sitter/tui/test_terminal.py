@@ -56,11 +56,11 @@ class Terminal:
 def terminal(*args: str, width: int = 80, height: int = 24, env: dict[str, str] | None = None) -> Iterator[Terminal]:
     parent, tty = pty.openpty()
     fcntl.ioctl(tty, termios.TIOCSWINSZ, struct.pack("HHHH", height, width, 0, 0))
+    before = termios.tcgetattr(tty)
     process = subprocess.Popen(
         [sys.executable, "-m", "sitter.tui", "--fake", *args], stdin=tty, stdout=tty, stderr=tty, start_new_session=True,
         env={**{k: v for k, v in os.environ.items() if k not in ("NO_COLOR", "COLORFGBG")}, "TERM": "xterm-256color", **(env or {})},
     )  # fmt: skip
-    before = termios.tcgetattr(tty)
     try:
         yield Terminal(process, parent)
         after = termios.tcgetattr(tty)
