@@ -26,11 +26,13 @@ class FoundRun(msgspec.Struct, frozen=True, kw_only=True):
     info: rundir.RunInfo
     agent_pid: int | None
     daemon_pid: int | None
+    parent_pid: int | None = None
+    """Of ``sitter run``: there until it has said how the training ended."""
 
     @property
     def live(self) -> bool:
-        """Whether its training process lives."""
-        return self.agent_pid is not None
+        """Whether its training lives, also one without an agent yet, or is about to be started again."""
+        return self.agent_pid is not None or self.parent_pid is not None
 
 
 def registry() -> Path:
@@ -104,11 +106,17 @@ def look(run: RunDir) -> FoundRun:
         info = rundir.read(run)
     except PlaceError as e:
         raise RunError(str(e)) from e
-    return FoundRun(run=run, info=info, agent_pid=holder(run.agent_lock), daemon_pid=holder(run.daemon_lock))
+    parent = None if run.exit_json.exists() else holder(run.parent_lock)
+    if run.exit_json.exists():
+        parent = None  # it has had its last word meanwhile
+    return FoundRun(
+        run=run, info=info, agent_pid=holder(run.agent_lock), daemon_pid=holder(run.daemon_lock), parent_pid=parent
+    )  # fmt: skip
 
 
 def find(name: str | None, *, acts: bool) -> FoundRun:
-    """The run that is meant: by name or path; without one the only live one, else the newest.
+    """The run that is meant: by path, or by name (that of a run in this directory before one elsewhere); without one the only live one,
+    else the newest.
 
     Raises RunError where there is none, UsageError where ``acts`` and several live.
     """
@@ -120,6 +128,7 @@ def find(name: str | None, *, acts: bool) -> FoundRun:
         if not matches:
             known = ", ".join(f.info.name for f in runs()[:8]) or "none"
             raise RunError(f"no run named {name!r}; known runs: {known}; `sitter ls` shows them with their places")
+        matches = [f for f in matches if f.run.path.parent == (Path.cwd() / RUNS).resolve()] or matches
         live = [f for f in matches if f.live]
         if acts and len(matches) > 1 and len(live) != 1:
             places = ", ".join(str(f.run.path) for f in matches)

@@ -30,6 +30,7 @@ from sitter_wire.queries import Act
 LOOK_S = 0.1
 ALONE_S = 2.0
 """So often it is looked whether anybody is left who could write down how it ended."""
+NO_AGENT = "no agent began in it, so nothing was recorded; a script is looked after from its `sitter_agent.start(…)` on"
 NOTICES = (signal.SIGTERM, signal.SIGUSR1)
 
 
@@ -54,7 +55,7 @@ class Interrupts:
 
 
 def follow(run: RunDir, interrupts: Interrupts) -> int:
-    """Copies train.log to stdout until the training has ended; returns its exit code (128 + n for signal n).
+    """Copies train.log to stdout until the training has ended; returns its exit code (128 + n for signal n). Who was not guarded is told.
 
     Ctrl-C asks for checkpoint and stop, also one that came while the training was being started; a second one ends only the waiting (exit
     code 130). Where the training and its parent are gone and nobody has written down how it ended, that is said, and the code is 1.
@@ -73,6 +74,8 @@ def follow(run: RunDir, interrupts: Interrupts) -> int:
                         click.echo(f"sitter: {run.name}: {in_words(ended.code, ended.signal)}; {ended.given_up}", err=True)
                     if stopping is not None:
                         stopping.join(2.0)  # what became of the stop is about to be said
+                    if not ended.error and not run.agent_lock.exists() and os.environ.get("SITTER") != "off":
+                        click.echo(f"sitter: {run.name}: {NO_AGENT}", err=True)
                     return exit_code(ended)
                 while interrupts.notices:
                     _pass_on(run, interrupts.notices.pop(0))

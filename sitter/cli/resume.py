@@ -119,7 +119,7 @@ def _left_alone(found: FoundRun, told: boots.Boots) -> str:
 
 def _alive(found: FoundRun) -> str:
     """What to say where there is nothing dead to go on with; empty where there is."""
-    if found.live:
+    if found.agent_pid is not None:
         return f"is alive (process {found.agent_pid}); `sitter unpause` ends a pause, `sitter attach` shows it"
     if is_held(found.run.agent_lock):
         return f"is alive, and {ELSEWHERE}"

@@ -13,6 +13,7 @@ from sitter.control.ruleset.preset import preset_of
 from sitter.errors import LaunchError, SitterError, UsageError
 from sitter.paths import RUNS, register
 from sitter.supervise.daemon_process import start_daemon, stop_daemon
+from sitter.supervise.death import in_words
 from sitter.supervise.exit import read_exit
 from sitter.supervise.launch import launch, why_not_startable
 from sitter.version import VERSION
@@ -69,8 +70,16 @@ def command(
     from sitter.cli.screen import show  # textual takes a moment to import, and --no-ui has no use for it
 
     show(run)
-    click.echo(f"{run.name} goes on; `sitter attach -r {run.name}` comes back")
+    click.echo(how_it_was_left(run))
     return 0
+
+
+def how_it_was_left(run: RunDir) -> str:
+    """What is said when the screen is left."""
+    ended = read_exit(run)
+    if ended is None:
+        return f"{run.name} goes on; `sitter attach -r {run.name}` comes back"
+    return f"{run.name} is over ({in_words(ended.code, ended.signal)}); `sitter attach -r {run.name}` shows it again"
 
 
 def prepare(command_line: list[str], *, name: str | None, rules: Path | None, mode: str, then: str, restart: int = 0) -> RunDir:

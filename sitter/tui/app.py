@@ -159,6 +159,8 @@ class App(Frame):
 
     def do_since(self) -> None:
         """w."""
+        if self.view.since is None:
+            self._refuse("since you left", "no earlier look at this run is known")
         self.view.since_shown = not self.view.since_shown and self.view.since is not None
 
     def do_help(self) -> None:

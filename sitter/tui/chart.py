@@ -133,7 +133,8 @@ def draw(data: Curves | None, look: Look, width: int, height: int, ref: Sequence
     if width < 12 or height < 3:
         return [[] for _ in range(height)]
     if data is None or not any(math.isfinite(v) or c.lost for c in data.curves for v in (*c.mean, 0.0 if c.lost else math.nan)):
-        return _nothing("asking for the curves" if data is None else "no data yet: the first logged steps will appear here", width, height)
+        text = "asking for the curves" if data is None else "no data yet: what the script logs by agent.log(…) will appear here"
+        return _nothing(text, width, height)
     return _Chart(data, look, width, height, ref if look.axis != "hours" else ()).lines()
 
 

@@ -22,6 +22,7 @@ class TrainLogPanel(Panel):
             return [[("–", "dim")]]
         found = [t for t in view.train_log if view.find.lower() in t.lower()] if view.find else view.train_log
         if not found:
-            text = f"no line matches {view.find!r}" if view.find else "no train.log: `sitter run -- …` keeps the output"
+            nothing = "train.log is empty or missing: only `sitter run -- …` keeps the output"
+            text = f"no line matches {view.find!r}" if view.find else nothing
             return [[(text, "dim")]]
         return [[(text, "")] for text in found]

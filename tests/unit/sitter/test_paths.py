@@ -6,7 +6,8 @@ import time
 
 import pytest
 
-from sitter.errors import RunError
+from sitter.errors import RunError, UsageError
+from sitter.locks import take
 from sitter.paths import MISSED_S, find, register, registry, runs, unseen
 from sitter_wire import rundir
 
@@ -24,6 +25,13 @@ def made(tmp_path, monkeypatch):
         return run
 
     return make
+
+
+def _held(path):
+    """By this very process, while the file that is returned is open."""
+    file = take(path)
+    assert file is not None
+    return file
 
 
 def names():
@@ -98,3 +106,24 @@ def test_an_entry_that_is_being_written_hides_no_run_and_stays(tmp_path, monkeyp
     entry.touch()
     assert runs() == []
     assert entry.exists()
+
+
+def test_a_name_means_the_run_in_this_directory_before_one_elsewhere(made, tmp_path, monkeypatch):
+    here = made("demo")
+    made("demo", "project")  # newer
+    monkeypatch.chdir(tmp_path / "disk")
+    assert find("demo", acts=False).run.path == here.path
+    assert find("demo", acts=True).run.path == here.path
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError, match="2 runs are named 'demo': give the path of one with -r"):
+        find("demo", acts=True)
+
+
+def test_a_training_without_an_agent_yet_is_live_until_its_parent_has_said_how_it_ended(made):
+    run, other = made("a"), made("b")
+    with _held(run.parent_lock), _held(other.agent_lock):
+        assert [found.live for found in runs()] == [True, True]
+        with pytest.raises(UsageError, match="2 runs are live, so say which"):
+            find(None, acts=True)
+        run.exit_json.write_text('{"code": 0, "signal": null}')
+        assert find(None, acts=True).info.name == "b"

@@ -513,6 +513,14 @@ def test_since_you_left_comes_first_and_any_key_puts_it_away(play: Play) -> None
     play(story, clock=clock, since=clock.wall() - 3600)
 
 
+def test_who_has_not_been_away_is_told_so(play: Play) -> None:
+    async def story(s: Screen) -> None:
+        await s.press("w")
+        await s.says("since you left: no earlier look at this run is known")
+
+    play(story)
+
+
 @sizes
 def test_help_names_every_key_and_what_is_on_the_screen(play: Play, size: tuple[int, int]) -> None:
     async def story(s: Screen) -> None:
