@@ -163,7 +163,7 @@ class Ending:
             results = self._notifications.test()
             failed = [r for r in results if not r.ok]
             lines = [f"{r.notifier}: {'ok' if r.ok else r.detail}" for r in results] or [
-                "no notifier is set up: add [notify.NAME] to sitter.toml"
+                "no notifier is set up: add [notify.NAME] to sitter.toml; one that was added since counts when the daemon starts next"
             ]
             reply = Answered(status="applied" if results and not failed else "rejected", text="; ".join(lines))
             inbox.post(lambda: answer(reply))

@@ -70,7 +70,7 @@ def interventions(reader: Reader, log: "list[LogEntry] | None" = None, made: "Co
         elif entry.kind == "restart" and entry.status == "restarting":
             asked = True
         elif entry.kind == "restart" and entry.status == "started":
-            found.append(_restart(entry, ended or entry.detail, made, who="sitter" if asked else "operator"))
+            found.append(_restart(entry, ended, made, who="sitter" if asked else "operator"))
             ended, asked = "", False
     done = sorted([*found, *_with_others(reader, found)], key=lambda i: i.time)
     return [msgspec.structs.replace(i, left=True) if i.verb != "restart" and _left(i, made) else i for i in done]

@@ -5,6 +5,7 @@ out exactly in CSV (``repr`` of the float, ``nan``, ``inf``, ``-inf``; empty: no
 """
 
 import csv
+import shlex
 import struct
 import sys
 from collections.abc import Iterator, Sequence
@@ -99,8 +100,9 @@ def export(reader: Reader, form: str, output: Path | None, *, abandoned: bool = 
     """
     try:
         if form == "tensorboard":
-            directory = (output or Path("tensorboard")) / run
-            return f"wrote {to_tensorboard(reader, directory, abandoned=abandoned)}: look with `tensorboard --logdir {directory.parent}`"
+            place = output or Path("tensorboard")
+            wrote = to_tensorboard(reader, place / run, abandoned=abandoned)
+            return f"wrote {wrote}: look with `tensorboard --logdir {shlex.quote(str(place))}`"
         if output is None:
             return f"wrote {to_csv(reader, sys.stdout, abandoned=abandoned)} rows"
         with output.open("w", encoding="utf-8", newline="") as file:
@@ -108,7 +110,7 @@ def export(reader: Reader, form: str, output: Path | None, *, abandoned: bool = 
     except BrokenPipeError:
         raise  # whoever read our output has seen enough: main's to handle
     except OSError as e:
-        raise StoreError(f"cannot write the export ({e.strerror}: {e.filename or output}): choose another place with -o") from e
+        raise StoreError(f"cannot write the export ({e.strerror}: {e.filename or output or 'stdout'}): choose another place with -o") from e
 
 
 # -- TensorBoard -----------------------------------------------------------------------------------------------------------------

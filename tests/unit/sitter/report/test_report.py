@@ -106,7 +106,7 @@ def test_what_a_restart_does_again_is_lost_and_what_was_done_before_is_not_in_th
     assert [i.verb for i in found.interventions if not i.left] == ["restart", "restart", "set"]
     said = methods(found)
     assert "3 interventions were made" in said
-    assert "started again from the start (by hand" in said
+    assert "started again from the start (by hand)" in said, "which process it is is no reason"
     assert "5 earlier ones belong to steps that were done again from before" in said
     assert "left behind by a later restart" in markdown(found, [])
 

@@ -1,6 +1,7 @@
 """What comes out is what went in, in the words other tools read."""
 
 import csv
+import errno
 import io
 import math
 import struct
@@ -125,3 +126,16 @@ def test_a_place_that_cannot_be_written_is_said(run: Any, tmp_path: Path) -> Non
             export.export(run.reader, form, tmp_path / "file" / "below", run="r")
     said = export.export(run.reader, "csv", tmp_path / "out.csv", run="r")
     assert said.startswith("wrote 120 rows")
+
+
+def test_a_place_with_a_space_can_be_copied_into_a_shell_and_stdout_has_a_name(run: Any, tmp_path: Path, monkeypatch: Any) -> None:
+    said = export.export(run.reader, "tensorboard", tmp_path / "my logs")
+    assert said.endswith(f"`tensorboard --logdir '{tmp_path}/my logs'`")
+
+    class Full(io.StringIO):
+        def write(self, text: str) -> int:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("sys.stdout", Full())
+    with pytest.raises(StoreError, match="No space left on device: stdout"):
+        export.export(run.reader, "csv", None)
