@@ -37,7 +37,7 @@ def test_a_plain_script_is_guarded_by_itself_and_can_be_steered_from_another_ter
     assert sitter("checkpoint").returncode == 0
     assert sitter.until(lambda s: s["checkpoints"])["checkpoints"][0]["verified"]
 
-    sitter.until(lambda s: s["step"] > 1500)
+    sitter.until(lambda s: s["step"] > 300)
     back = sitter("rollback")
     assert back.returncode == 0, back.stderr + back.stdout
     assert sitter.until(lambda s: s["branch"] == 1)["step"] > 0

@@ -16,7 +16,7 @@ TRAINING = """
     agent = sitter_agent.start(name="x")
     agent.state(save=lambda: {"w": list(weight["w"])}, load=weight.update)
     for step in agent.steps(1_000_000):
-        agent.log({f"s{i}": float(step) for i in range(30)} | {"loss": 1.0 + step % 7})
+        agent.log({f"s{i}": float(step) for i in range(120)} | {"loss": 1.0 + step % 7})
         time.sleep(0.002)
         if enough.exists():
             break
@@ -62,7 +62,7 @@ def test_training_goes_on_while_the_disk_is_full_and_all_is_written_once_there_i
         assert refused.returncode == 1
         assert len(refused.stderr.splitlines()) == 1
         assert "make room" in refused.stderr
-        # 1 MiB of the recorder lasts for about 3,000 steps: past it nothing more can be kept, and that is counted.
+        # 1 MiB of the recorder lasts for about 900 steps: past it nothing more can be kept, and that is counted.
         dropped = sitter.until(lambda s: s["agent"]["dropped"] > 0)
         sitter.until(lambda s: s["step"] > max(full["step"], dropped["step"]) + 300)
         assert sitter("note", "written while it was full").returncode == 0

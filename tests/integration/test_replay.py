@@ -9,9 +9,9 @@ TRAINING = """
     weight = {"w": 1.0}
     agent = sitter_agent.start(name="x", daemon=True)
     agent.state(save=lambda: dict(weight), load=weight.update)
-    for step in agent.steps(1200):
+    for step in agent.steps(600):
         weight["w"] *= 0.9999
-        agent.log(loss=float("nan") if step == 800 else 2.0 + weight["w"])
+        agent.log(loss=float("nan") if step == 400 else 2.0 + weight["w"])
         time.sleep(0.002)
 """
 

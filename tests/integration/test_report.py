@@ -11,7 +11,7 @@ STEERED = """
         agent.log(loss=2.0, lr=rate["lr"])
         while step == 30 and not go.exists():  # until all is ordered that is to be done at later steps
             time.sleep(0.01)
-        time.sleep(0.003 if step < 60 or steered.exists() else 0.3)  # it must not be over before all is done to it
+        time.sleep(0.003 if step < 60 or steered.exists() else 0.5)  # it must not be over before all is done to it
 """
 TRAINING = """
     import itertools, pathlib, sitter_agent, time

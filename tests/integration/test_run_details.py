@@ -117,7 +117,7 @@ CRASHES = """
         weight["steps"] += 1
         agent.log(loss=weight["w"])
         # It waits for its checkpoint without standing still, which would be no safe point.
-        time.sleep(0.003 if step < 800 or saved.exists() else 1.0)
+        time.sleep(0.003 if step < 800 or saved.exists() else 3.0)
     print("ends", step, repr(weight["w"]), weight["steps"])
 """
 
