@@ -187,8 +187,9 @@ def _waited(process: "subprocess.Popen[bytes]", seconds: float) -> int:
                 if time.monotonic() >= until:
                     raise
             look()
-    except subprocess.TimeoutExpired:
-        raise  # slow, and maybe there later
+    except subprocess.TimeoutExpired:  # slow, and maybe there later; no zombie is left, and nothing to be warned of
+        threading.Thread(target=process.wait, name="sitter-launcher", daemon=True).start()
+        raise
     except BaseException:  # Ctrl-C too: raised again, once the daemon that was begun is ended
         process.terminate()  # what it has sent into the background finds nobody to report to, and ends
         process.wait()

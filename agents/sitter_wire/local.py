@@ -9,6 +9,7 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 from sitter_wire.places import PlaceError, RunDir, check_owned_dir
@@ -33,7 +34,8 @@ def why_not(directory: Path) -> str:
     try:
         said, _ = trial.communicate(timeout=TRIAL_S)
     except subprocess.TimeoutExpired:
-        trial.kill()  # and not waited for: what hangs in the kernel dies when the kernel lets it
+        trial.kill()  # and not waited for here: what hangs in the kernel dies when the kernel lets it
+        threading.Thread(target=trial.communicate, name="sitter-trial", daemon=True).start()
         return f"no answer within {TRIAL_S:.0f} s"
     if trial.returncode < 0:
         return f"mmap: the trial ended by signal {-trial.returncode}"

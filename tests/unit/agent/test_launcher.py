@@ -5,10 +5,13 @@ import threading
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 
 from sitter_agent import launcher
+from sitter_agent.launcher import Launcher
 from sitter_wire.commands import Pause
+from sitter_wire.places import RunDir
 from tests.unit.agent.conftest import Quadratic, until
 
 DAEMON = """
@@ -74,3 +77,14 @@ def test_a_daemon_that_dies_during_a_held_pause_is_started_again(mortal, daemon)
     next(turns)
     helper.join()
     assert held_through == [True]
+
+
+def test_a_daemon_that_is_slow_to_start_is_not_waited_for_and_leaves_no_zombie(tmp_path, monkeypatch):
+    monkeypatch.setattr(launcher, "START_S", 0.2)
+    earlier = set(psutil.Process().children())
+    slow = f"import pathlib, time\nwhile not pathlib.Path({str(tmp_path / 'go')!r}).exists(): time.sleep(0.01)"
+    said = Launcher(RunDir(tmp_path), lambda: None, print, command=[sys.executable, "-c", slow]).start()
+    assert said.startswith("the daemon did not answer within")
+    assert set(psutil.Process().children()) > earlier
+    (tmp_path / "go").touch()
+    until(lambda: set(psutil.Process().children()) <= earlier)

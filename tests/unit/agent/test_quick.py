@@ -17,7 +17,7 @@ from sitter_agent.recorder import Recorder
 from sitter_wire.codec import GarbageError
 from sitter_wire.events import Remark
 from sitter_wire.records import Happening, Point, decode_stream
-from tests.unit.agent.test_recorder import points, records, shipped
+from tests.unit.agent.test_recorder import close_what_was_only_opened, points, records, shipped
 
 NAMES = ("loss", "lr")
 SMALL = 4096
@@ -45,6 +45,7 @@ def small(tmp_path):
     made = Recorder(tmp_path, "s", segment_bytes=SMALL)
     yield made
     made.close()
+    close_what_was_only_opened(tmp_path)
 
 
 def way(recorder: Recorder, names: tuple[str, ...] = NAMES, source: str = quick.SOURCE) -> quick.Put:

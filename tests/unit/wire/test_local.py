@@ -12,9 +12,11 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from sitter.supervise import parent
+from sitter_wire import local
 from sitter_wire.local import why_not
 
 SOURCE = r"""
@@ -121,6 +123,18 @@ def test_what_a_place_lacks_is_found_by_trying(bad_place, what, said):
     place, env = bad_place(what)
     code = f"from pathlib import Path; from sitter_wire.local import why_not; print(why_not(Path({str(place)!r})))"
     assert run(code, place, env).stdout.strip() == said
+
+
+def test_a_place_that_does_not_answer_is_not_waited_for_and_the_trial_leaves_no_zombie(tmp_path, monkeypatch):
+    trial, earlier = tmp_path / "trial.py", set(psutil.Process().children())
+    trial.write_text("import time; time.sleep(600)")
+    monkeypatch.setattr(local, "TRIAL", trial)
+    monkeypatch.setattr(local, "TRIAL_S", 0.2)
+    assert why_not(tmp_path).startswith("no answer within")
+    end = time.monotonic() + 60
+    while set(psutil.Process().children()) - earlier:
+        assert time.monotonic() < end
+        time.sleep(0.01)
 
 
 def test_a_place_that_cannot_be_written_is_said(tmp_path):
