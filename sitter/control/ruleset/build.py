@@ -9,6 +9,7 @@ import msgspec
 from sitter.actions.notify.catalogue import make as make_notifier
 from sitter.config import Config
 from sitter.control.ruleset.own_rules import is_own, kind_of, own, parameters_of, stranger
+from sitter.control.ruleset.parameter_trial import try_parameters
 from sitter.control.ruleset.rule_files import found, kinds, made
 from sitter.control.ruleset.settings import RuleDefaults, RuleSetting, settings
 from sitter.errors import ConfigError, Mistakes
@@ -24,8 +25,8 @@ def build(
     """Every rule with its parameters, and what each may do: those of the catalogue, those of Python files, those of the user's own.
 
     ``places``: where rule files may lie (None: beside ``where``, and here). Raises ConfigError: an unknown rule or parameter, a wrong type,
-    an expression that is none, a file that cannot be run; the first of them. With ``mistakes`` all are noted there, and the rules that are
-    right come back."""
+    a value with which the rule fails, an expression that is none, a file that cannot be run; the first of them. With ``mistakes`` all are
+    noted there, and the rules that are right come back."""
     noted = Mistakes() if mistakes is None else mistakes
     before = len(noted.found)
     written: dict[str, type[Rule]] = {kind.name: kind for kind in RULES}
@@ -51,7 +52,10 @@ def build(
     rules: list[Rule] = []
     for name, kind in written.items():
         with noted:
-            rules.append(made(kind, parameters_of(name, kind.Params, config, where, noted)))
+            params = parameters_of(name, kind.Params, config, where, noted)
+            if kind in RULES and params != kind.Params():
+                try_parameters(kind, params, config, where)
+            rules.append(made(kind, params))
     for name in mine:
         with noted:
             rules.append(own(name, config, where, noted))
