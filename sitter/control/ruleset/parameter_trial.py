@@ -17,8 +17,8 @@ from sitter.errors import ConfigError
 from sitter.rules.base import Case, Rule, RuleParams, play
 
 MOST = 2000
-"""Points or seconds of each story. A few last for hours; what fails in the whole of one fails in so much of it, which takes a tenth of a second
-for a rule (memory_creep: four)."""
+"""Points or seconds of each story. A few last for hours; what fails in the whole of one fails in so much of it, which takes a tenth of a
+second for a rule (memory_creep: four)."""
 
 
 def try_parameters(kind: type[Rule], params: RuleParams, config: Config, where: str) -> None:
