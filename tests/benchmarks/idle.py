@@ -90,7 +90,7 @@ class Screen:
         self.process = psutil.Process(self._process.pid)
         self.first_paint: float | None = None
         seen = b""
-        while self.first_paint is None and time.monotonic() - began < 30:
+        while self.first_paint is None and time.monotonic() - began < 120:
             seen += self._read(0.02)
             if b"idle" in seen and "┤".encode() in seen:  # header and chart
                 self.first_paint = time.monotonic() - began

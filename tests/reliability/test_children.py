@@ -57,7 +57,7 @@ def losses(run: RunDir) -> dict[str, list[float]]:
 
 
 def test_workers_and_forked_children_leave_the_record_alone(sitter, script, tmp_path):
-    done = sitter("run", "--no-ui", "--name", "x", "--", sys.executable, str(script(WORKERS)), timeout=90)
+    done = sitter("run", "--no-ui", "--name", "x", "--", sys.executable, str(script(WORKERS)), timeout=200)
     assert done.returncode == 0, done.stdout
     assert "done" in done.stdout
     status = sitter.until(lambda s: s["state"] == "finished")
@@ -82,7 +82,7 @@ def test_a_second_start_in_the_same_process_is_a_second_session(sitter, script, 
 
 def test_a_second_start_of_a_plain_script_is_a_second_run(sitter, script, start, tmp_path):
     training = start(sys.executable, "-u", str(script(TWICE)))
-    out = training.communicate(timeout=60)[0]
+    out = training.communicate(timeout=120)[0]
     assert training.returncode == 0, out
     names = sorted(p.name for p in (tmp_path / "sitter-runs").iterdir())
     assert len(names) == 2

@@ -29,6 +29,10 @@ TRAINING = """
 """
 
 
+LONGEST_S = 30.0
+"""A call of ``log`` takes some microseconds; on a busy machine the core is away for seconds."""
+
+
 def garbled(history: Path) -> None:
     """Every page but the first is noise."""
     with history.open("r+b") as file:
@@ -94,10 +98,10 @@ def test_a_damaged_history_is_moved_aside_at_the_start(sitter, script, start, tm
     assert run.daemon_log.read_text().count("is damaged") == 1
     assert "Traceback" not in run.daemon_log.read_text()
     (tmp_path / "enough").touch()
-    out = training.communicate(timeout=60)[0]
+    out = training.communicate(timeout=120)[0]
     assert training.returncode == 0, out
     result = json.loads((tmp_path / "result.json").read_text())
-    assert result["longest"] < 10.0
+    assert result["longest"] < LONGEST_S
     status = sitter.until(lambda s: s["state"] in ("finished", "stopped"))
     assert status["signals"]["count"]["last"] == result["steps"], "watched to the end"
 
@@ -124,9 +128,9 @@ def test_a_history_that_is_damaged_under_the_daemons_hands(sitter, script, start
     assert log.count("ERROR") <= 8, log
     assert "Traceback" not in log
     (tmp_path / "enough").touch()
-    assert training.communicate(timeout=60)[0] is not None
+    assert training.communicate(timeout=120)[0] is not None
     assert training.returncode == 0
     result = json.loads((tmp_path / "result.json").read_text())
-    assert result["longest"] < 10.0
+    assert result["longest"] < LONGEST_S
     status = sitter.until(lambda s: s["state"] in ("finished", "stopped"))
     assert status["signals"]["count"]["last"] == result["steps"]

@@ -6,13 +6,13 @@ from tests.reliability.figures import garbage, garbage_files
 
 
 def test_garbage_on_every_socket():
-    figures = garbage.measure(5000, print)
+    figures = garbage.measure(5000, print, "the same each time")
     assert garbage.broken(figures) == []
     assert all(len(line) <= 140 for line in garbage.table(figures))
 
 
 def test_files_that_are_not_what_they_were():
-    figures = garbage_files.measure(1500, print)
+    figures = garbage_files.measure(1500, print, "the same each time")
     assert garbage_files.broken(figures) == []
 
 

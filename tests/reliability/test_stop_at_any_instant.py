@@ -18,7 +18,7 @@ from sitter.supervise.process import TrainingProcess
 from sitter_wire.places import RunDir
 from tests.reliability.figures.untouchable import until
 
-LONG = 60.0
+LONG = 100.0
 """Nothing here takes a second where there is room; nothing is made to wait so long where there is none."""
 
 HOLDS = """

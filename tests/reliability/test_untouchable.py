@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from sitter.locks import holder
@@ -57,17 +58,27 @@ LOOKED_AFTER = (
     MODEL
     + """
     import sitter_agent, sys
+    def late():
+        # Seconds in which this process was ready to run and others had the core; any of its threads may have had Python's lock meanwhile.
+        total = 0
+        for thread in pathlib.Path("/proc/self/task").glob("*/schedstat"):
+            try:
+                total += int(thread.read_text().split()[1])
+            except OSError:
+                pass                                                     # one that has just ended
+        return total / 1e9
     model = Model()
     agent = sitter_agent.start(name="x", daemon="--no-daemon" not in sys.argv)
     agent.state(save=model.save, load=model.load)
-    times, last, enough, losses = [], (time.perf_counter(), time.thread_time()), pathlib.Path("enough"), []
+    times, last, enough, losses = [], (time.perf_counter(), time.thread_time(), late()), pathlib.Path("enough"), []
     for step in agent.steps(1_000_000):
         losses.append(model.step())
         agent.log(loss=losses[-1])
-        now, cpu = time.perf_counter(), time.thread_time()
-        times.append((time.monotonic(), now - last[0], cpu - last[1]))   # one step with its log and its safe point
+        now, cpu, others = time.perf_counter(), time.thread_time(), late()
+        waited = now - last[0] - max(0.0, others - last[2])
+        times.append((time.monotonic(), waited, cpu - last[1]))          # one step with its log and its safe point
         time.sleep(0.001)
-        last = time.perf_counter(), time.thread_time()
+        last = time.perf_counter(), time.thread_time(), late()
         if step >= 500 and step % 50 == 0 and enough.exists():
             break
     pathlib.Path("result.json").write_text(json.dumps({"w": model.w, "times": times, "steps": step + 1, "losses": losses}))
@@ -109,6 +120,14 @@ def until(what, timeout: float = 60.0) -> None:
         time.sleep(0.02)
 
 
+def goes_on(training: "subprocess.Popen[str]", seconds: float) -> None:
+    """For so long, and until it has computed for half a second, however little of the cores is left to it."""
+    process = psutil.Process(training.pid)
+    before = process.cpu_times().user
+    time.sleep(seconds)
+    until(lambda: process.cpu_times().user - before > 0.5)
+
+
 @pytest.mark.parametrize("how", ["SITTER=off", "daemon=False"])
 def test_training_without_a_daemon_is_bit_for_bit_the_same_and_all_of_it_is_there_later(sitter, script, start, tmp_path, how):
     words, env = ([], {"SITTER": "off"}) if how == "SITTER=off" else (["--no-daemon"], {})
@@ -135,27 +154,28 @@ def test_training_does_not_notice_a_daemon_that_is_stopped_and_then_dies(sitter,
 
     stopped_at = time.monotonic()
     os.kill(daemon, signal.SIGSTOP)
-    time.sleep(6.0)  # enough for the queues between the two to fill
+    goes_on(training, 6.0)  # enough for the queues between the two to fill
     os.kill(daemon, signal.SIGCONT)
     cont_at = time.monotonic()
     sitter.until(lambda s: s["daemon"] is not None)
     killed_at = time.monotonic()
     os.kill(daemon, signal.SIGKILL)
+    goes_on(training, 0.0)
     until(lambda: holder(run.daemon_lock) not in (None, daemon))  # the agent starts another
     again_at = time.monotonic()
     result = finish(tmp_path, training)
 
     assert result["w"] == alone(script, tmp_path, result["steps"]), "bit for bit what it is without us"
     before = [cpu for at, _, cpu in result["times"][200:] if at < stopped_at]
-    stopped = [(wall, cpu) for at, wall, cpu in result["times"] if stopped_at < at < cont_at]
-    dead = [(wall, cpu) for at, wall, cpu in result["times"] if killed_at < at < again_at]
+    stopped = [(waited, cpu) for at, waited, cpu in result["times"] if stopped_at < at < cont_at]
+    dead = [(waited, cpu) for at, waited, cpu in result["times"] if killed_at < at < again_at]
     usual = statistics.median(before)
     assert len(stopped) > 100
     for phase in (stopped, dead):
-        # Two cores are shared with whatever else runs here, so a step may be late: what it costs is told by its own processor time, and a
-        # loop that waits for a daemon is late by seconds.
+        # Two cores are shared with whatever else runs here, so a step may be late: what it costs is told by its own processor time, and
+        # what it waits by the time in which nobody else had the core.
         assert statistics.median(cpu for _, cpu in phase) < 1.5 * usual
-        assert max(wall for wall, _ in phase) < 1.0
+        assert max(waited for waited, _ in phase) < 1.0
     ended = sitter.until(lambda s: s["state"] == "stopped")  # it left the loop early
     assert sitter("days").returncode == 0  # which waits until all is committed
     assert ended["agent"]["dropped"] == 0
@@ -239,11 +259,12 @@ def test_nothing_is_lost_by_killing_the_daemon_a_hundred_times(sitter, script, s
 
 @pytest.mark.parametrize("fault", untouchable.FAULTS, ids=lambda fault: fault.name)
 def test_training_is_untouched_by(fault):
-    row = untouchable.once(fault, without=untouchable.WITHOUT[:1])
+    row = untouchable.once(fault, without=untouchable.WITHOUT[:1], usual=min)
     if "skipped" in row:
         pytest.skip(row["skipped"])
-    # What a step costs is judged over longer phases, below: others load these cores, too, while the whole suite runs.
-    assert not untouchable.faults_of(row, {"cpu": 0.25 * row["cpu_alone"]}), row
+    # What a step costs is judged over longer phases, below: others load these cores, too, while the whole suite runs. Here it is seen
+    # whether each step does something that it does not do else.
+    assert not untouchable.faults_of(row, {"cpu": 0.5 * row["cpu_alone"]}), row
     assert row["same"] >= 5, "else there was next to nothing to compare"
     assert row["steps"] > 20
 

@@ -34,7 +34,7 @@ HOUR_S = 3600
 BAD_STEPS = 3
 DONE, STATE = 0, 1
 """Slots: calls of ``log`` that returned, and times that a state was put back."""
-BEGINS_S, ARRIVES_S = 60.0, 300.0
+BEGINS_S, ARRIVES_S, LEAVES_S = 60.0, 300.0, 120.0
 LATE_S = 2.0
 """PROTOCOL.md: older records are the past."""
 
@@ -118,7 +118,7 @@ def hour_away(place: Path, hz: int, how: str) -> dict[str, Any]:
             figures["acted_on_present"] = present_fault(place, run, shared)
             kill(trainer)
             trainer = 0
-        code = ended(daemon, 60.0)
+        code = ended(daemon, LEAVES_S)
         if code != 0:
             faults.append(f"the daemon did not leave: {code}")
         else:
@@ -135,7 +135,9 @@ def present_fault(place: Path, run: RunDir, shared: memoryview) -> int:
     client = Client(run)
     before = shared[STATE]
     try:
-        time.sleep(3.0)  # healthy steps of the present: 10 Hz, and a snapshot a second
+        seen = client.ask(GetStatus(), timeout=BEGINS_S).step or 0
+        # Healthy steps of the present: 10 Hz, and a snapshot a second.
+        until(lambda: (client.ask(GetStatus(), timeout=BEGINS_S).step or 0) >= seen + 30, BEGINS_S, "it does not go on")
         step = client.ask(GetStatus(), timeout=BEGINS_S).step
         (place / "bad").touch()
         until(lambda: shared[STATE] > before, BEGINS_S, "a fault of the present was not acted on")

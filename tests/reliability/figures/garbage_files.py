@@ -68,8 +68,9 @@ def measure(count: int, say: Callable[[str], object], seed: str = "") -> dict[st
         for name, share in KINDS.items():
             trial, n = trials.of(name), max(20, int(count * share))
             figures["files"][name], figures["refused"][name] = n, 0
+            trials.bombs(name)
             for i in range(n):
-                began = time.monotonic()
+                began = time.process_time()
                 try:
                     trial(i)
                 except OURS:
@@ -79,7 +80,7 @@ def measure(count: int, say: Callable[[str], object], seed: str = "") -> dict[st
                     fault = f"{name}: {type(e).__name__} at {Path(at.filename).name}:{at.lineno}: {e}"[:300]
                     if fault.split(": ")[1] not in {f.split(": ")[1] for f in figures["faults"]}:
                         figures["faults"].append(fault)
-                took = time.monotonic() - began
+                took = time.process_time() - began  # by the clock it would tell of who else wants the core
                 if took > figures["slowest_s"]:
                     figures["slowest_s"], figures["slowest"] = took, name
                 if i in (n // 4, n - 1):
@@ -104,7 +105,7 @@ def broken(figures: dict[str, Any]) -> list[str]:
         if not figures["refused"][name] and name not in ("segments", "exit and pids"):
             out.append(f"nothing of {name} was refused: nothing was measured")
     if figures["slowest_s"] > 10:
-        out.append(f"one of {figures['slowest']} took {figures['slowest_s']:.0f} s")
+        out.append(f"one of {figures['slowest']} took {figures['slowest_s']:.0f} s of CPU time")
     return out
 
 
@@ -135,6 +136,7 @@ class Trials:
         self.whole = base / "whole"
         shutil.copytree(self.run.path, self.whole)
         self.history = (self.whole / "history.db").read_bytes()
+        self.told = self.run.run_toml.read_bytes()
 
     def of(self, name: str) -> Callable[[int], None]:
         return {
@@ -195,15 +197,26 @@ class Trials:
         if data != self.state:
             raise AssertionError("an altered checkpoint was taken for whole")
 
+    def bombs(self, name: str) -> None:
+        """Those that take most memory, before it is first looked at how much this process has: the allocator keeps some of it."""
+        read = {"settings": self.read_settings, "run.toml": self.read_run_toml}.get(name)
+        for bomb in TOML_BOMBS if read is not None else ():
+            with contextlib.suppress(*OURS):
+                read(bomb)
+
     def settings(self, i: int) -> None:
-        self.run.sitter_toml.write_bytes(self.toml(SETTINGS, i))
+        self.read_settings(self.toml(SETTINGS, i))
+
+    def read_settings(self, data: bytes) -> None:
+        self.run.sitter_toml.write_bytes(data)
         healthy_steps(self.run)
         config.load(self.run.sitter_toml)
 
     def run_toml(self, i: int) -> None:
-        if not hasattr(self, "told"):
-            self.told = self.run.run_toml.read_bytes()
-        self.run.run_toml.write_bytes(self.toml(self.told, i))
+        self.read_run_toml(self.toml(self.told, i))
+
+    def read_run_toml(self, data: bytes) -> None:
+        self.run.run_toml.write_bytes(data)
         rundir.read(self.run)
 
     def toml(self, real: bytes, i: int) -> bytes:

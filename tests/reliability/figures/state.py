@@ -266,7 +266,8 @@ def killed_often(place: Path, kind: str, kills: int, chance: random.Random) -> N
         shared[READY] = shared[TOLD] = 0
         pid = forked(lambda line=line, life=life: write(place, run, kind, line, life, full=False), place / "said.txt")  # type: ignore[misc]
         until = time.monotonic() + 60
-        while not shared[READY] and time.monotonic() < until:
+        # The first writes one at least, or there might be nothing to look at where others want the core.
+        while not (shared[READY] if life else shared[TOLD]) and time.monotonic() < until:
             time.sleep(0.0005)
         time.sleep(chance.uniform(0, LATEST_S))
         os.kill(pid, signal.SIGKILL)

@@ -55,12 +55,17 @@ chance in every fifth measurement."""
 A_DAY_S = 86_400
 PAGE = 4096
 BLOCKED_S = 0.5
-"""A step that is slower than the slowest without us by so much was not late but held up."""
+"""A step that is slower than the slowest without us by so much, the time aside in which others had the core, was held up."""
 PATIENCE_S = 60.0
 """For what always comes, on a machine that others load as well."""
+TRIES = 3
+"""Of another daemon, to be there before the one that the agent starts for one that was killed: it does so three times."""
 ENOUGH_S = 0.1
 """Some 40 steps."""
 Undo = Callable[[], None]
+Usual = Callable[[Sequence[float]], float]
+"""Of the times of many steps the one that stands for them. Over long phases the median; in a second a neighbour on the same core may make
+half of them dearer, and only the least says what a step costs."""
 
 
 class Scene:
@@ -88,12 +93,13 @@ class Scene:
         self.daemons: set[int] = set()
 
     def begin(self) -> None:
-        """All of them; returns when the daemon has stored something."""
+        """All of them; returns when the daemon has stored something, and each has made some steps."""
         for how, cwd in self.cwd.items():
             words = [sys.executable, str(HERE / "stepper.py"), "alone" if how in WITHOUT else how, str(SLEEP_S)]
             with (self.place / f"{how}.txt").open("wb") as said:
                 self.trainings[how] = subprocess.Popen(words, cwd=cwd, env=self.env, stdin=subprocess.DEVNULL, stdout=said, stderr=said)
         until(lambda: self.daemon() is not None and self.stored() > 0, PATIENCE_S, "no daemon has stored anything")
+        until(lambda: all((cwd / "begun").exists() for cwd in self.cwd.values()), PATIENCE_S, "one has not begun")
 
     def daemon(self) -> int | None:
         """The pid of whoever watches."""
@@ -230,12 +236,20 @@ def stopped(scene: Scene) -> Undo:
 
 def replaced(scene: Scene) -> Undo:
     """Another version takes over, as after an upgrade under a living training."""
-    pid = scene.watching()
-    os.kill(pid, signal.SIGKILL)
-    until(lambda: scene.daemon() is None, PATIENCE_S, "it was not killed")
-    other = scene.other(sys.executable, str(HERE / "other_version.py"), str(scene.run.path), "--foreground")
-    until(lambda: scene.daemon() == other.pid, PATIENCE_S, "the other version does not watch")
-    return lambda: None
+    for _ in range(TRIES):
+        other = scene.other(sys.executable, str(HERE / "other_version.py"), str(scene.run.path), "--foreground")
+        assert other.stdin is not None
+        assert other.stdout is not None
+        assert other.stdout.readline() == b"ready\n"
+        pid = scene.watching()
+        os.kill(pid, signal.SIGKILL)
+        until(lambda: scene.daemon() != pid, PATIENCE_S, "it was not killed")  # noqa: B023 — called at once
+        other.stdin.write(b"begin\n")
+        other.stdin.flush()
+        until(lambda: scene.daemon() == other.pid or other.poll() is not None, PATIENCE_S, "the other version hangs")  # noqa: B023
+        if other.poll() is None:
+            return lambda: None
+    raise AssertionError(f"the daemon that the agent starts has come first {TRIES} times")
 
 
 def disk_full(scene: Scene) -> Undo:
@@ -327,7 +341,9 @@ FAULTS = (
 # -- measuring -------------------------------------------------------------------------------------------------------------
 
 
-def once(fault: Fault, lengths: tuple[float, float, float] = QUICK_S, without: Sequence[str] = WITHOUT) -> dict[str, Any]:
+def once(
+    fault: Fault, lengths: tuple[float, float, float] = QUICK_S, without: Sequence[str] = WITHOUT, usual: Usual = statistics.median
+) -> dict[str, Any]:
     """One fault, once: ``same``: how many digests of the weights were compared, None where one differs; ``lost`` values; and ``times``."""
     place = Path(tempfile.mkdtemp(prefix="st-"))
     try:
@@ -351,7 +367,7 @@ def once(fault: Fault, lengths: tuple[float, float, float] = QUICK_S, without: S
             scene.end()
     finally:
         shutil.rmtree(place, ignore_errors=True)
-    return {"fault": fault.name, "lost": lost, "may_lose": not fault.keeps, "same": same(told), **times(told, marks)}
+    return {"fault": fault.name, "lost": lost, "may_lose": not fault.keeps, "same": same(told), **times(told, marks, usual)}
 
 
 def same(told: dict[str, dict[str, Any]]) -> int | None:
@@ -361,22 +377,25 @@ def same(told: dict[str, dict[str, Any]]) -> int | None:
     return len(common) if common and all(digests[k] == every[0][k] for digests in every for k in common) else None
 
 
-def times(told: dict[str, dict[str, Any]], marks: list[float]) -> dict[str, Any]:
+def times(told: dict[str, dict[str, Any]], marks: list[float], usual_of: Usual) -> dict[str, Any]:
     """Of ``cpu`` and ``wall``, in microseconds: ``…_alone`` a step without us; ``…_cost_before``, ``during``, ``after``: by how much the
-    median step with us is dearer than the mean of those without; ``…_added``: the cost during the fault less that before it;
-    ``…_apart`` and ``…_apart_added``: the same between the two without us; the slowest step of each."""
+    usual step with us is dearer than the mean of those without; ``…_added``: the cost during the fault less that before it;
+    ``…_apart`` and ``…_apart_added``: the same between the two without us. ``…_slowest``: the slowest step of each, also of ``held``: wall
+    time less the time in which others had the core."""
     out: dict[str, Any] = {"steps": 0}
     without = [how for how in told if how != "with"]
+    for kind in (*KINDS, "held"):
+        for who, runs in (("with", ["with"]), ("alone", without)):
+            values = [1e6 * v for how in runs for at, v in zip(told[how]["at"], told[how][kind], strict=True) if marks[1] < at <= marks[2]]
+            out[f"{kind}_{who}_slowest"] = max(values)
     for kind in KINDS:
         usual: dict[str, dict[str, float]] = {}
         for how, run in told.items():
             usual[how] = {}
             for phase, since, to in zip(PHASES, marks, marks[1:], strict=False):
                 values = [1e6 * v for at, v in zip(run["at"], run[kind], strict=True) if since < at <= to]
-                usual[how][phase] = statistics.median(values)
+                usual[how][phase] = usual_of(values)
                 if phase == "during":
-                    slowest = f"{kind}_{'with' if how == 'with' else 'alone'}_slowest"
-                    out[slowest] = max(values) if slowest not in out else max(*values, out[slowest])
                     out["steps"] = len(values) if how == "with" else out["steps"]
         alone = {phase: statistics.fmean(usual[how][phase] for how in without) for phase in PHASES}
         out[f"{kind}_alone"] = alone["during"]
@@ -467,8 +486,8 @@ def faults_of(row: dict[str, Any], allowed: dict[str, float]) -> list[str]:
     for kind, most in allowed.items():
         if row[f"{kind}_added"] > most:
             out.append(f"{name}: a step costs {row[f'{kind}_added']:.0f} µs more since the fault ({kind}), two without us: {most:.0f} µs")
-    if row["wall_with_slowest"] - row["wall_alone_slowest"] > 1e6 * BLOCKED_S:
-        out.append(f"{name}: a step was held up for {row['wall_with_slowest'] / 1e6:.2f} s")
+    if row["held_with_slowest"] - row["held_alone_slowest"] > 1e6 * BLOCKED_S:
+        out.append(f"{name}: a step was held up for {row['held_with_slowest'] / 1e6:.2f} s")
     return out
 
 
