@@ -335,8 +335,11 @@ def test_half_the_rate_is_half_the_rate_to_the_bit(device: str, deterministic: N
 
 @pytest.mark.filterwarnings("ignore")  # inductor's own
 @pytest.mark.timeout(300)
-def test_a_compiled_step_uses_the_scaled_rate(cuda: str) -> None:
+def test_a_compiled_step_uses_the_scaled_rate(cuda: str, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("triton")
+    import torch._inductor.config
+
+    monkeypatch.setattr(torch._inductor.config, "compile_threads", 1)  # here, and not by processes that would outlive the test
     torch._dynamo.reset()
     weights = []
     for scale in (1.0, 0.5):

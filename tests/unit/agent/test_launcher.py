@@ -85,6 +85,6 @@ def test_a_daemon_that_is_slow_to_start_is_not_waited_for_and_leaves_no_zombie(t
     slow = f"import pathlib, time\nwhile not pathlib.Path({str(tmp_path / 'go')!r}).exists(): time.sleep(0.01)"
     said = Launcher(RunDir(tmp_path), lambda: None, print, command=[sys.executable, "-c", slow]).start()
     assert said.startswith("the daemon did not answer within")
-    assert set(psutil.Process().children()) > earlier
+    assert set(psutil.Process().children()) - earlier
     (tmp_path / "go").touch()
-    until(lambda: set(psutil.Process().children()) <= earlier)
+    until(lambda: not set(psutil.Process().children()) - earlier)
