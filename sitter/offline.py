@@ -132,7 +132,7 @@ class Offline:
     def _no_daemon(self, answer: Answer, *_: object) -> None:
         state = self._core.life.state()
         answer(
-            Answered(status="rejected", text=f"nothing to act on: the training is {state}, and no daemon watches it")
+            Answered(status="rejected", text=f"nothing to act on: the training does not run ({state}), and no daemon watches it")
         )
 
     def _copy(self, run: RunDir, opened: contextlib.ExitStack) -> Path:

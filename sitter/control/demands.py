@@ -113,7 +113,7 @@ class Demands:
         """Why nothing can be asked of the training; empty where it can."""
         self._life.look()  # it may have died within this second, and what it cannot do any more is not to wait for a deadline
         if not self._life.alive or self._present.session is None:
-            return f"the training is {self._life.state()}, not running"
+            return f"the training does not run ({self._life.state()})"
         return "" if self._life.speaks else "the training was started again, and has not called start yet"
 
     def _stop_now(self, query: queries.StopNow, answer: Answer) -> None:

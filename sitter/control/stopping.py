@@ -93,7 +93,7 @@ class Stopping:
         elif one.last is not None:
             self._settle(one, Answered(status=one.last.status, text=one.last.text, step=one.last.step))
         else:
-            self._settle(one, Answered(status="rejected", text=f"nothing to act on: the training is {life.state()}, not running"))
+            self._settle(one, Answered(status="rejected", text=f"nothing to act on: the training does not run ({life.state()})"))
 
     def _order(self, one: Standing, wait: float) -> None:
         session = self._core.present.session

@@ -80,7 +80,7 @@ def _deed(deed: Deed, width: int) -> list[Line]:
         word = said if deed.status == "refused" else f"not answered: {said}"
         said = ""
     text = f"{sign} {plain(deed.words)}: {word}{at}" + (f": {said}" if said else "")
-    return [[(f" {row} ", style)] for row in wrap(text, width - 2, indent="  ")[:3]]
+    return [[(f" {row} ", style)] for row in _first(wrap(text, width - 2, indent="  "), 3, width - 2)]
 
 
 def _proposal(view: View, proposal: Proposal, width: int) -> list[Line]:
@@ -140,7 +140,14 @@ def _quiet(view: View, width: int) -> list[Line]:
 
 
 def _wrapped(text: str, width: int, style: str, rows: int = 2) -> list[Line]:
-    return [[(f" {row}", style)] for row in wrap(text, width - 1, indent="  ")[:rows]]
+    return [[(f" {row}", style)] for row in _first(wrap(text, width - 1, indent="  "), rows, width - 1)]
+
+
+def _first(rows: list[str], most: int, width: int) -> list[str]:
+    """As many as there is room for; that there were more is seen."""
+    if len(rows) <= most:
+        return rows
+    return [*rows[: most - 1], "".join(text for text, _ in fit([(f"{rows[most - 1]} {rows[most].strip()}", "")], width))]
 
 
 def _stands(view: View, status: Status) -> str:

@@ -124,7 +124,7 @@ def test_status_and_logbook_of_a_run_that_lives_and_of_one_that_died(sitter, scr
         assert "Traceback" not in done.stderr
         if words[0] in ("set", "pause", "checkpoint", "stop"):
             assert done.returncode == 1
-            assert "the training is crashed" in done.stderr
+            assert "the training does not run (crashed)" in done.stderr
     assert sitter("doctor").returncode == 0
 
 

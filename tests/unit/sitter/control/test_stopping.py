@@ -137,7 +137,7 @@ def test_nothing_is_asked_of_what_is_over(core, stopping):
     core.life.pid, core.life.gone_at = None, 0.0
     stopping.ask(Stop(), 60.0, answers.append)
     assert [a.status for a in answers] == ["rejected"]
-    assert answers[0].text.startswith("nothing to act on: the training is ")
+    assert answers[0].text.startswith("nothing to act on: the training does not run (")
 
 
 # -- what fails on the way ---------------------------------------------------------------------------------------------------

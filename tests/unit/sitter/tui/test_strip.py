@@ -41,3 +41,13 @@ def test_how_a_training_died_and_what_goes_on_with_it_is_said_at_once(state, kin
 
 def _said(view: View) -> str:
     return " ".join("".join(span[0] for span in line).strip() for line in strip.lines(view, 80))
+
+
+@pytest.mark.parametrize(("width", "cut"), [(60, True), (200, False)])
+def test_that_a_warning_is_longer_than_its_rows_is_seen(width, cut) -> None:
+    text = "the run directory /scratch/on/a/long/way/to/sitter-runs/x was moved or removed: put it back; until then no record is written"
+    status = msgspec.structs.replace(FakeReader(ManualClock())._status(), verdict="OK", proposals=[], warnings=[text])
+    said = ["".join(span[0] for span in line) for line in strip.lines(View(run_name="x", clock=ManualClock(), status=status), width)]
+    assert len(said) <= 2
+    assert said[-1].endswith("…") is cut
+    assert max(map(len, said)) <= width
