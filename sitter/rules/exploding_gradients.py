@@ -34,7 +34,7 @@ class ExplodingGradients(GradientRule):
     mean field theory of batch normalization", 2019); healthy runs in our trials stayed below 6 in all.
 
     It proposes nothing: look at that layer's initialisation, at a normalisation with hardly any variance, at attention logits that grow,
-    at a factor in the loss. It says when the layer is back.
+    at a factor in the loss. It says when the layer is back, or has stayed up for so long that this is its usual level.
     """
 
     name: ClassVar[str] = "exploding_gradients"
@@ -56,6 +56,7 @@ class ExplodingGradients(GradientRule):
     def __init__(self, params: RuleParams | None = None) -> None:
         super().__init__(params)
         self._layer = ""
+        self._usual = 0.0  # of that layer, when it was said; log scale
 
     def judge(self, sample: Sample, view: RunView) -> Finding | None:
         """One layer against the others; then the way through all."""
@@ -83,12 +84,13 @@ class ExplodingGradients(GradientRule):
     def _one(self, name: str, others: float, sample: Sample) -> Finding:
         logs = self.memory.of[name]
         usual, now = median(sorted(logs[:-RECENT])), min(logs[-RECENT:])
-        self._layer = name
-        evidence: dict[str, float | int | str | None] = {"layer": name, "factor": math.exp(now - usual), "others": math.exp(others)}
-        rest = "the other layers at theirs" if abs(others) < NEAR else f"and those of the other layers to {math.exp(others):.2g} × theirs"
+        self._layer, self._usual = name, usual
+        factor, of_others = math.exp(min(700.0, now - usual)), math.exp(min(700.0, others))
+        evidence: dict[str, float | int | str | None] = {"layer": name, "factor": factor, "others": of_others}
+        rest = "the other layers at theirs" if abs(others) < NEAR else f"and those of the other layers to {of_others:.2g} × theirs"
         return self.says(
             "warning",
-            f"the gradient of {called(name)} rose to {math.exp(now - usual):.2g} × its usual level "
+            f"the gradient of {called(name)} rose to {factor:.2g} × its usual level "
             f"({math.exp(usual):.2g} → {math.exp(now):.2g}), {rest}",
             sample, onset=sample.step, evidence=evidence,
         )  # fmt: skip
@@ -99,12 +101,13 @@ class ExplodingGradients(GradientRule):
         if worst is None or worst.gain > -math.log(p.growth) or worst.steady > -p.steady:
             return None
         self._layer = ""
+        factor, each = math.exp(min(700.0, -worst.gain)), math.exp(min(700.0, -worst.each))
         return self.says(
             "info",
             f"gradients grow on the way back from {worst.last_layer} to {worst.first_layer}: {math.exp(worst.last):.2g} in the last "
-            f"layers, {math.exp(worst.first):.2g} in the first, {math.exp(-worst.each):.2g} × more with each of {worst.layers}",
+            f"layers, {math.exp(worst.first):.2g} in the first, {each:.2g} × more with each of {worst.layers}",
             sample, onset=sample.step,
-            evidence={"factor": math.exp(-worst.gain), "each": math.exp(-worst.each), "steady": worst.steady, "layers": worst.layers},
+            evidence={"factor": factor, "each": each, "steady": worst.steady, "layers": worst.layers},
         )  # fmt: skip
 
     def _back(self, above: float, sample: Sample) -> Finding | None:
@@ -115,5 +118,9 @@ class ExplodingGradients(GradientRule):
             return self.ends(f"gradients grow no more on their way back at step {sample.step:,}", sample)
         if above > math.log(p.factor / 3.0):
             return None
-        newest = math.exp(self.memory.of[self._layer][-1])
-        return self.ends(f"the gradient of {called(self._layer)} is back at {newest:.2g} at step {sample.step:,}", sample)
+        newest = self.memory.of[self._layer][-1]
+        what, now = f"the gradient of {called(self._layer)}", math.exp(newest)
+        if newest - self._usual > math.log(p.factor / 3.0):
+            text = f"{what} has stayed at {now:.2g}, which is taken for its usual level from step {sample.step:,} on"
+            return self.ends(text, sample, recovered=False)
+        return self.ends(f"{what} is back at {now:.2g} at step {sample.step:,}", sample)

@@ -201,10 +201,10 @@ class Signs(Memory):
             high = self.odd and above > math.log(bars.high_factor)
             self.high.append(high)
             if (far and sum(self.far) >= 2) or (high and sum(self.high) >= HIGH_POINTS):
-                sign = Sign("loss", "loss", loss, math.exp(above), z)
+                sign = Sign("loss", "loss", loss, math.exp(min(700.0, above)), z)
         if z > bars.z and above > math.log(bars.loss_factor) and loss > bars.initial_factor * initial:
             self.odd = self.loss_odd = True
-            sign = Sign("loss", "loss", loss, math.exp(above), z)
+            sign = Sign("loss", "loss", loss, math.exp(min(700.0, above)), z)
         return sign, high
 
     def _left(self, step: int, loss: float, x: float, frozen: bool) -> Sign | None:

@@ -48,10 +48,11 @@ class VanishingGradients(GradientRule):
             return self.ends(f"the first layers get their share of the gradient again at step {sample.step:,}", sample)
         if worst.gain < math.log(p.factor) or worst.steady < p.steady:
             return None
+        factor, each = math.exp(min(700.0, worst.gain)), math.exp(min(700.0, worst.each))
         return self.says(
             "warning",
             f"gradients vanish on the way back from {worst.last_layer} to {worst.first_layer}: {math.exp(worst.last):.2g} in the last "
-            f"layers, {math.exp(worst.first):.2g} in the first, {math.exp(worst.each):.2g} × less with each of {worst.layers}",
+            f"layers, {math.exp(worst.first):.2g} in the first, {each:.2g} × less with each of {worst.layers}",
             sample, onset=sample.step,
-            evidence={"factor": math.exp(worst.gain), "each": math.exp(worst.each), "steady": worst.steady, "layers": worst.layers},
+            evidence={"factor": factor, "each": each, "steady": worst.steady, "layers": worst.layers},
         )  # fmt: skip

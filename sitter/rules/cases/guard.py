@@ -97,6 +97,8 @@ FIRES = (
          usual(n=250, noise=0.03, grad=False, loss=lambda i, v: falling(i, v) if i < 150 else 4.8 * falling(150, v) / 2.5),
          says="and it does not come back", acts=True),
     Case("a single loss of 50 × its level", usual(loss=lambda i, v: v * (50.0 if i == 150 else 1.0)), says="its usual level", acts=True),
+    Case("from next to nothing to as much as a number can be", usual(loss=lambda i, v: 1e300 if i >= 150 else 1e-200 * v),
+         says="its usual level", acts=True),
     Case("noisy, 8 sigma is out of reach: 2.2 × for 20 points", usual(noise=0.13, loss=lambda i, v: v * (2.2 if 150 <= i < 170 else 1.0)),
          says="its usual level", acts=True),
     Case("a gradient of 1,000 × its level, the loss not yet hit", usual(norm=lambda i, v: v * (1000.0 if i == 150 else 1.0)),

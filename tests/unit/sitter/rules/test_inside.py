@@ -5,7 +5,7 @@ import random
 
 import pytest
 
-from sitter.rules.base import wants
+from sitter.rules.base import gave_up, recovered, wants
 from sitter.rules.cases.inside import LAYERS, inside, vanished
 from sitter.rules.catalogue import RULES
 from sitter.rules.dead_parameters import DeadParameters
@@ -133,6 +133,23 @@ def test_a_layer_that_swings_by_nature_is_not_said_to_explode_where_it_is_high_f
         for i, swing in enumerate(swings, start=1)
     ]
     assert told(ExplodingGradients(), lambda: points) == []
+
+
+@pytest.mark.parametrize(("rule", "norm"), [
+    (VanishingGradients, lambda i, step: 10.0 ** (-300 + 80 * i)), (ExplodingGradients, lambda i, step: 10.0 ** (290 - 80 * i)),
+    (ExplodingGradients, lambda i, step: 1e300 if i == 3 and step > 2000 else 1e-100),
+])  # fmt: skip
+def test_gradients_further_apart_than_a_number_can_say_switch_no_rule_off(rule, norm):
+    found, *_ = told(rule(), inside(norm))
+    assert found.evidence["factor"] > 1e200
+
+
+def test_a_layer_that_stays_where_it_rose_to_is_not_said_to_be_back():
+    """It is its own usual level by then, and has not recovered."""
+    rose, stayed = told(ExplodingGradients(), inside(lambda i, step: 0.1 * (50.0 if i == 3 and step > 2000 else 1.0), until=8000))
+    assert "rose to" in rose.text
+    assert (stayed.key, gave_up(stayed), recovered(stayed)) == (rose.key, True, False)
+    assert "has stayed at" in stayed.text
 
 
 def looked_at(activation, monkeypatch):
