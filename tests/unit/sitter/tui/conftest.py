@@ -39,11 +39,20 @@ class Screen:
         return set(self.app._desk.planned.boxes)
 
     async def press(self, *keys: str) -> None:
-        await self.pilot.press(*keys)
+        """Each has been heard, also by the line that is being typed, before the next; what is drawn of it is to be waited for."""
+        for key in keys:
+            await self.pilot.press(key)
+            await self._heard()
 
     async def write(self, text: str) -> None:
         names = {" ": "space"}
         await self.pilot.press(*(names.get(c, c) for c in text))
+        await self._heard()
+
+    async def _heard(self) -> None:
+        """From the app to the line, and what that says back up through its parents: a message takes one turn from each to the next."""
+        for _ in range(6 if self.app._command.display else 1):
+            await self.pilot._wait_for_screen()
 
     async def until(self, what: Callable[[], object], seconds: float = 60.0) -> None:
         deadline = time.monotonic() + seconds
@@ -77,8 +86,15 @@ async def open_app(
         yield screen
 
 
+async def _at_once(_seconds: float = 0.0) -> None:
+    await asyncio.sleep(0)
+
+
 @pytest.fixture(autouse=True)
 def _terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No key waits for the process to be idle, which says nothing where others have the machine, and a test waits for what it looks at."""
+    monkeypatch.setattr("textual.app.wait_for_idle", _at_once)
+    monkeypatch.setattr(Pilot._wait_for_screen, "__defaults__", (250.0,))
     for name in ("NO_COLOR", "COLORFGBG"):
         monkeypatch.delenv(name, raising=False)
 

@@ -206,9 +206,9 @@ def test_escape_and_n_leave_everything_as_it_is(play: Play) -> None:
         for key in ("P", "C", "S", "A"):
             for no in ("escape", "n"):
                 await s.press(key)
-                assert s.app.view.question is not None
+                await s.until(lambda: s.app.view.question is not None)
                 await s.press(no)
-                assert s.app.view.question is None
+                await s.until(lambda: s.app.view.question is None)
         await s.press("L", "escape")
         await s.press("R", "escape")
         assert not s.asked(queries.Act)
@@ -229,6 +229,14 @@ def test_another_key_answers_no_question(play: Play) -> None:
     play(story)
 
 
+def planned(s: Screen) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(box) for name, box in s.app._desk.planned.boxes.items()}
+
+
+def laid_out(s: Screen) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(s.app.query_one(f"#{name}").region) for name in s.app._desk.planned.boxes}
+
+
 @sizes
 def test_v_vetoes_at_once(play: Play, size: tuple[int, int]) -> None:
     async def story(s: Screen) -> None:
@@ -240,8 +248,7 @@ def test_v_vetoes_at_once(play: Play, size: tuple[int, int]) -> None:
         await s.until(lambda: s.app._desk.planned.boxes["strip"].height == 1)
         await s.press("V")
         await s.says("nothing is proposed")
-        for name, box in s.app._desk.planned.boxes.items():
-            assert s.app.query_one(f"#{name}").region == tuple(box), "what is planned is what is laid out"
+        await s.until(lambda: laid_out(s) == planned(s))
 
     play(story, size)
 
@@ -423,7 +430,7 @@ def test_the_command_line_completes_remembers_and_explains_errors(play: Play) ->
         await s.says("set  rollback  checkpoint")
         await s.write("ro")
         await s.press("tab")
-        assert s.app._command.value == "rollback "
+        await s.until(lambda: s.app._command.value == "rollback ")
         await s.press("escape", "colon")
         await s.write("sett lr=0.5x")
         await s.press("enter")
@@ -439,14 +446,14 @@ def test_the_command_line_completes_remembers_and_explains_errors(play: Play) ->
         await s.press("escape", "colon")
         await s.write("snooze gpu-")
         await s.press("tab")
-        assert s.app._command.value in ("snooze gpu-idle", "snooze gpu-hot", "snooze gpu-memory")
+        await s.until(lambda: s.app._command.value in ("snooze gpu-idle", "snooze gpu-hot", "snooze gpu-memory"))
         await s.press("escape", "colon")
         await s.write("note a [/b] walk")
         await s.press("enter")
         await s.says("note: a [/b] walk: applied")
         assert s.asked(queries.AddNote) == [queries.AddNote(text="a [/b] walk")]
         await s.press("colon", "up")
-        assert s.app._command.value == "note a [/b] walk"
+        await s.until(lambda: s.app._command.value == "note a [/b] walk")
         await s.press("escape", "colon")
         await s.write("mode watch")
         await s.press("enter")
@@ -472,7 +479,7 @@ def test_axis_height_band_zoom_and_pan(play: Play) -> None:
         def last() -> queries.GetCurves:
             return [q for q in s.asked(queries.GetCurves) if "lr" in q.signals][-1]
 
-        assert s.part("chart").splitlines()[0].endswith("step")
+        await s.until(lambda: s.part("chart").splitlines()[0].endswith("step"))
         await s.press("x")
         await s.until(lambda: " ep" in s.part("chart"))
         await s.press("x")
@@ -551,9 +558,9 @@ def test_t_turns_dark_into_light(play: Play) -> None:
     async def story(s: Screen) -> None:
         dark = s.app.look.background
         await s.press("t")
-        assert s.app.look.background != dark
+        await s.until(lambda: s.app.look.background != dark)
         await s.press("t")
-        assert s.app.look.background == dark
+        await s.until(lambda: s.app.look.background == dark)
 
     play(story)
 
