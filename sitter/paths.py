@@ -56,7 +56,7 @@ def runs() -> list[FoundRun]:
     candidates: dict[Path, None] = {}
     here = Path.cwd() / RUNS
     if here.is_dir():
-        candidates.update({p.resolve(): None for p in here.iterdir() if (p / "run.toml").is_file()})
+        candidates.update({p.resolve(): None for p in here.iterdir() if _has_run(p)})
     candidates.update({path: None for path, there in _registered() if there})
     found = []
     for path in candidates:
@@ -65,6 +65,14 @@ def runs() -> list[FoundRun]:
         except RunError:
             continue
     return sorted(found, key=lambda f: f.info.created, reverse=True)
+
+
+def _has_run(path: Path) -> bool:
+    """Whether a run can be looked at there: one that may not be entered, as of somebody else, hides none of the others."""
+    try:
+        return (path / "run.toml").is_file()
+    except OSError:
+        return False
 
 
 def unseen() -> list[Path]:
@@ -125,6 +133,8 @@ def find(name: str | None, *, acts: bool) -> FoundRun:
         if (path / "run.toml").is_file() or (os.sep in name and path.exists()):
             return look(RunDir(path.resolve()))
         matches = [f for f in runs() if f.info.name == name]
+        if not matches and (Path.cwd() / RUNS / name).exists():
+            return look(RunDir(Path.cwd() / RUNS / name))  # says why it is not among them
         if not matches:
             known = ", ".join(f.info.name for f in runs()[:8]) or "none"
             raise RunError(f"no run named {name!r}; known runs: {known}; `sitter ls` shows them with their places")

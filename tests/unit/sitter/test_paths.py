@@ -3,6 +3,7 @@
 import os
 import shutil
 import time
+from pathlib import Path
 
 import pytest
 
@@ -106,6 +107,26 @@ def test_an_entry_that_is_being_written_hides_no_run_and_stays(tmp_path, monkeyp
     entry.touch()
     assert runs() == []
     assert entry.exists()
+
+
+def test_a_run_that_may_not_be_entered_hides_none_of_the_others(made, tmp_path, monkeypatch):
+    """As one that was begun with sudo. Root may enter everything, so the system's answer to anybody else is given here."""
+    made("a")
+    shut = made("shut").path
+    asks = Path.is_file
+
+    def answers(path):
+        if path.is_relative_to(shut):
+            raise PermissionError(13, "Permission denied", str(path))
+        return asks(path)
+
+    monkeypatch.setattr(Path, "is_file", answers)
+    monkeypatch.chdir(tmp_path / "disk")
+    assert names() == ["a"]
+    assert find("a", acts=True).info.name == "a"
+    (shut / "run.toml").write_text("no run")
+    with pytest.raises(RunError, match=r"cannot read .*shut/run.toml"):
+        find("shut", acts=False)
 
 
 def test_a_name_means_the_run_in_this_directory_before_one_elsewhere(made, tmp_path, monkeypatch):
