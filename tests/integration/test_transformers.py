@@ -156,7 +156,7 @@ SCRIPT = """
 
 def test_a_tiny_gpt_is_steered_rolled_back_and_stopped_from_another_terminal(sitter: Any, script: Any, start: Any) -> None:
     training = start(sys.executable, "-u", str(script(SCRIPT)))
-    sitter.until(lambda s: s["state"] == "running" and s["step"] > 30)
+    sitter.until(lambda s: s["state"] == "running" and s["step"] > 30, timeout=250.0)  # it imports the framework first
     done = sitter("set", "lr=0.5x")
     assert done.returncode == 0, done.stderr + done.stdout
     status = sitter.until(lambda s: s["knobs"]["lr"]["scale"] == 0.5)
