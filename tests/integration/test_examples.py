@@ -25,8 +25,6 @@ CHAR = ("char_transformer.py", "--steps", "12", "--batch", "4", "--eval-every", 
 DIGITS = ("digits_epochs.py", "--epochs", "2", "--batch", "128")
 HF = ("hf_trainer.py", "--steps", "6")
 LIGHTNING = ("lightning_module.py", "--epochs", "1")
-UNWATCHED = [DIGITS, *(pytest.param(words, marks=pytest.mark.slow) for words in (CHAR, HF, LIGHTNING))]
-"""What SITTER=off does is the same for each, and their imports alone take seconds."""
 
 
 def train(words, cwd, **env) -> str:
@@ -68,7 +66,8 @@ def it_learns_and_saves_by_its_own_means(said: str, tmp_path: Path) -> None:
     assert (tmp_path / "char_transformer.pt").stat().st_size > 1_000_000
 
 
-@pytest.mark.parametrize("words", UNWATCHED, ids=lambda w: w[0])
+@pytest.mark.slow  # imports of seconds, and SITTER=off is the same for each script: test_bad_runs.py and test_bad_settings.py have it
+@pytest.mark.parametrize("words", [CHAR, DIGITS, HF, LIGHTNING], ids=lambda w: w[0])
 def test_it_trains_with_sitter_off_and_is_recorded(words, tmp_path):
     said = train(words, tmp_path, SITTER="off")
     assert "nobody is watching: SITTER=off" in said
