@@ -195,7 +195,7 @@ class Writer:
         """Waits until all that was given is committed; False if that took longer. For whoever has no loop to keep free."""
         with self._changed:
             goal = self._given
-            self._hurry = True
+            self._hurry = self._hurry or self._taken < goal  # what is being committed just now needs no other turn
             self._changed.notify_all()
             return self._changed.wait_for(lambda: self._done >= goal or not self._thread.is_alive(), timeout) and self._done >= goal
 

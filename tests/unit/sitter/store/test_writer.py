@@ -370,7 +370,7 @@ def test_close_commits_what_was_given(store: Any) -> None:
 
 
 def test_close_is_bounded_where_nothing_can_be_written(store: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(writer_module, "_CLOSE_WITHIN", 2.0)
+    monkeypatch.setattr(writer_module, "_CLOSE_WITHIN", 0.3)
     assert store.writer.flush()
     other = sqlite3.connect(store.path, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
