@@ -12,7 +12,6 @@ import pytest
 from sitter.clock import SystemClock
 from sitter.control import recall
 from sitter.control.demands import Reach
-from sitter.control.recall import WARM_UP_POINTS
 from sitter.control.succession import Succession
 from sitter.model import Answered, Finding
 from sitter.store.reader import Reader
@@ -176,9 +175,10 @@ def test_one_finding_counts_once_whatever_comes_of_it(daemons):
     assert next(r.findings for r in core.rule_states() if r.name == "guard") == 1
 
 
-def test_the_best_of_the_goal_is_known_also_where_it_lies_far_back(daemons):
+def test_the_best_of_the_goal_is_known_also_where_it_lies_far_back(daemons, monkeypatch):
+    monkeypatch.setattr(recall, "WARM_UP_POINTS", 500)
     records = [point(2, 1, val_loss=1.0), point(3, 2, val_loss=3.0)]
-    records += [point(4 + i, 3 + i, loss=2.0) for i in range(6000)]
+    records += [point(4 + i, 3 + i, loss=2.0) for i in range(600)]
     core = begun(daemons(), *records, goal="val_loss", better="lower")
     assert core.board.status().goal.best == 1.0
     again = daemons().board.status().goal
@@ -253,7 +253,7 @@ def test_what_is_approved_when_the_training_runs_no_more_is_not_said_to_be_on_it
     core.life.pid = None
     demands(core)(Approve(id="p1"), answers.append)
     assert [answer.status for answer in answers] == ["rejected"]
-    assert "not running; p1 stays open" in answers[0].text
+    assert "does not run (crashed); p1 stays open" in answers[0].text
     assert list(core.dispatcher.proposals) == ["p1"]
 
 
@@ -314,11 +314,13 @@ def test_a_checkpoint_at_which_the_goal_was_not_a_number_is_not_the_best(daemons
     assert best(daemons()) == [18]
 
 
-def test_snapshots_of_weeks_are_not_read_again(daemons):
+def test_snapshots_of_weeks_are_not_read_again(daemons, monkeypatch):
+    monkeypatch.setattr(recall, "WARM_UP_POINTS", 500)
+
     def taken(seq, step):
         return event(seq, step, SnapshotTaken(slot=0, branch=0, step=step, bytes=1, seconds=0.0))
 
-    records = [taken(2 + i, 1) for i in range(50)] + [point(52 + i, 2 + i, loss=2.0) for i in range(WARM_UP_POINTS)]
+    records = [taken(2 + i, 1) for i in range(50)] + [point(52 + i, 2 + i, loss=2.0) for i in range(recall.WARM_UP_POINTS)]
     last = records[-1]
     begun(daemons(), *records, taken(last.seq + 1, last.step), goal="val_loss", better="lower")
     with contextlib.closing(Reader(daemons().run.history)) as reader:
