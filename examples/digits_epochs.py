@@ -1,5 +1,6 @@
 """Handwritten digits by epochs: the goal is an accuracy, and higher is better.
 
+    pip install scikit-learn
     python examples/digits_epochs.py --epochs 40
 """
 

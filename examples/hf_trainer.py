@@ -1,5 +1,6 @@
 """Hugging Face's Trainer: one callback. The model is tiny and random, so nothing is downloaded.
 
+    pip install transformers accelerate
     python examples/hf_trainer.py --steps 300
 """
 

@@ -1,5 +1,6 @@
 """Lightning: one callback. The task is scikit-learn's digits, so nothing is downloaded.
 
+    pip install lightning scikit-learn
     python examples/lightning_module.py --epochs 10
 """
 

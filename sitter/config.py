@@ -99,7 +99,9 @@ def load(path: Path) -> Config:
         text = small_file(path).decode("utf-8-sig")
     except FileNotFoundError:
         return Config()
-    except (OSError, UnicodeDecodeError) as e:
+    except UnicodeDecodeError as e:
+        raise ConfigError(f"{path} is not UTF-8 text ({e.reason} at byte {e.start}); save it as that") from e
+    except OSError as e:
         raise ConfigError(f"cannot read {path}: {e}; mend its permissions, or move it away to use the defaults") from e
     return parse(text, str(path))
 

@@ -282,7 +282,7 @@ class App(Frame):
     def action_tab(self) -> None:
         """Completes where a command is typed, else the next proposal."""
         if self._command_open:
-            self._command.complete()
+            self._command.call_later(self._command.complete)  # behind what was typed before it in the same packet
         else:
             self.do_next_proposal()
             self.paint()

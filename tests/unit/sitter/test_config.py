@@ -92,3 +92,10 @@ def test_so_are_rules_and_their_parameters(text, says):
 def test_a_long_line_takes_no_longer_than_a_long_text(row):
     """Looked for with a pattern that tries every way to split it, 4,000 spaces took two minutes."""
     assert _lines(f"mode = 'guard'\n{row}\n[restart]\npause = 3\n") == {"mode": 1, "restart": 3, "restart.pause": 4}
+
+
+def test_a_file_that_is_no_text_is_not_said_to_lack_permissions(tmp_path):
+    path = tmp_path / "sitter.toml"
+    path.write_bytes(b'mode = "\xff"\n')
+    with pytest.raises(ConfigError, match=r"is not UTF-8 text \(invalid start byte at byte 8\); save it as that"):
+        load(path)

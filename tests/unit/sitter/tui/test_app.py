@@ -732,6 +732,15 @@ def test_what_is_typed_right_behind_the_colon_is_the_lines_and_no_key_of_its_own
     play(story)
 
 
+def test_tab_completes_what_was_typed_before_it_in_the_same_packet(play: Play) -> None:
+    async def story(s: Screen) -> None:
+        for key in (":", "r", "o", "l", "l", "tab", "-"):
+            s.app.post_message(events.Key({":": "colon", "-": "minus"}.get(key, key), None if key == "tab" else key))
+        await s.until(lambda: s.app._command.value == "rollback -")
+
+    play(story)
+
+
 def test_enter_pressed_twice_does_it_once(play: Play) -> None:
     async def story(s: Screen) -> None:
         await s.press("L")
