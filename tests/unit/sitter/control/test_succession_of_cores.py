@@ -253,7 +253,7 @@ def test_what_is_approved_when_the_training_runs_no_more_is_not_said_to_be_on_it
     core.life.pid = None
     demands(core)(Approve(id="p1"), answers.append)
     assert [answer.status for answer in answers] == ["rejected"]
-    assert "does not run (crashed); p1 stays open" in answers[0].text
+    assert answers[0].text == "nothing to act on: the training does not run (starting); p1 stays open"
     assert list(core.dispatcher.proposals) == ["p1"]
 
 
