@@ -33,7 +33,7 @@ def test_paused_freed_and_gone_on(tmp_path, script, parks):
     with (tmp_path / "out.txt").open("w") as out:
         training = subprocess.Popen([sys.executable, "-u", str(path)], cwd=tmp_path, stdout=out, stderr=out, stdin=subprocess.DEVNULL)
     try:
-        sitter.until(lambda s: s["state"] == "running" and (s["step"] or 0) > 20)
+        sitter.until(lambda s: s["state"] == "running" and (s["step"] or 0) > 20, timeout=250.0)  # it imports torch first
         done = sitter("pause", "--free", "--hold")
         assert done.returncode == 0, done.stderr
         assert "written and read back" in done.stdout
