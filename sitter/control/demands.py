@@ -112,8 +112,10 @@ class Demands:
     def _nobody(self) -> str:
         """Why nothing can be asked of the training; empty where it can."""
         self._life.look()  # it may have died within this second, and what it cannot do any more is not to wait for a deadline
-        if not self._life.alive or self._present.session is None:
+        if not self._life.alive:
             return f"the training does not run ({self._life.state()})"
+        if self._present.session is None:
+            return "the training has not called start yet"
         return "" if self._life.speaks else "the training was started again, and has not called start yet"
 
     def _stop_now(self, query: queries.StopNow, answer: Answer) -> None:

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import math
+import os
 import queue
 import time
 
@@ -255,6 +256,10 @@ def test_what_is_approved_when_the_training_runs_no_more_is_not_said_to_be_on_it
     assert [answer.status for answer in answers] == ["rejected"]
     assert answers[0].text == "nothing to act on: the training does not run (starting); p1 stays open"
     assert list(core.dispatcher.proposals) == ["p1"]
+    core.life.pid, core.present.session = os.getpid(), None
+    core.life.look = lambda: None  # which would see that no such process holds the run
+    demands(core)(Approve(id="p1"), answers.append)
+    assert answers[1].text == "nothing to act on: the training has not called start yet; p1 stays open", "it imports"
 
 
 @pytest.mark.parametrize("status", ["applied", "rejected"])
