@@ -10,7 +10,8 @@ from sitter.errors import ConfigError, DaemonError
 from sitter.locks import holder
 from sitter_wire.places import RunDir
 
-PATIENCE_S = 30.0
+PATIENCE_S = 60.0
+"""It answers within 2 s; where others want the cores, or the disk is cold, it may take half a minute."""
 ANOTHER = 3
 """Exit code of a daemon that found another one there, which is as good."""
 

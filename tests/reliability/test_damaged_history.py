@@ -10,9 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from sitter.client import Client
+from sitter.errors import DaemonError
 from sitter.locks import holder
 from sitter.store.aside import aside
 from sitter_wire.places import RunDir
+from sitter_wire.queries import GetLogbook
 
 TRAINING = """
     import json, pathlib, sitter_agent, time
@@ -57,7 +60,7 @@ def another_schema(history: Path) -> None:
     connection.close()
 
 
-def until(what, seconds=60.0):
+def until(what, seconds=100.0):
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         if what():
@@ -112,13 +115,24 @@ def test_a_history_that_is_damaged_under_the_daemons_hands(sitter, script, start
     first = sitter.until(lambda s: s["daemon"] and s["state"] == "running" and s["step"] > 100)
     run = RunDir(tmp_path / "sitter-runs" / "x")
     until(lambda: run.history.with_name("history.db-wal").exists())
-    # As a disk does it: the file and its WAL, both in use, hold something else from one moment to the next.
-    for path in (run.history.with_name("history.db-wal"), run.history):
-        with path.open("r+b") as file:
-            size = file.seek(0, 2)
-            file.seek(0)
-            file.write(os.urandom(size))
-    until(lambda: sitter("logbook").returncode != 0)  # somebody looks; without that the daemon looks by itself once a minute
+    client = Client(run)
+
+    def damage_is_seen() -> bool:
+        """As a disk does it: the file and its WAL, both in use, hold something else from one moment to the next. Somebody looks at once;
+        without that the daemon looks by itself once a minute, and meanwhile what it writes itself may be the very pages that were lost."""
+        for path in (run.history.with_name("history.db-wal"), run.history):
+            with path.open("r+b") as file:
+                size = file.seek(0, 2)
+                file.seek(0)
+                file.write(os.urandom(size))
+        try:
+            client.ask(GetLogbook(), 60.0)
+        except DaemonError as e:
+            return "is damaged" in str(e)
+        return False
+
+    until(damage_is_seen)
+    client.close()
     watched(tmp_path, 2)
     pid, step = first["daemon"]["pid"], first["step"]
     later = sitter.until(lambda s: s["daemon"] and s["daemon"]["pid"] != pid and s["step"] > step + 200)
