@@ -45,11 +45,12 @@ class StackReports:
         self._waiting: tuple[Stacks, Told] | None = None
         self._since = 0.0
         self._at_work: threading.Thread | None = None
+        """Until the loop has heard that it is done: it lives for a moment longer than it has work."""
 
     def take(self, stacks: Stacks, told: Told) -> None:
         """``told`` is called once, on the loop's thread: when the report is written; where it is not, after ``PATIENCE_S``, by ``tick``."""
         self._tell_waiting()
-        if self._at_work is not None and self._at_work.is_alive():  # in a call that the disk does not come back from: one of them is enough
+        if self._at_work is not None:  # in a call that the disk does not come back from: one of them is enough
             told(_stood(stacks, quote=False))
             return
         self._waiting, self._since = (stacks, told), self._clock.monotonic()
@@ -60,11 +61,13 @@ class StackReports:
                 stood = msgspec.structs.replace(stood, path=self._write(stacks, stood.where))
             except Exception:  # whoever waits is told by ``tick``
                 log.exception("the stacks' report")
+                self._post(self._done)
                 return
             self._post(lambda: self._written(stacks, stood))
 
-        self._at_work = threading.Thread(target=work, name="sitter-stacks", daemon=True)
-        self._at_work.start()
+        thread = threading.Thread(target=work, name="sitter-stacks", daemon=True)
+        thread.start()
+        self._at_work = thread
 
     def tick(self) -> None:
         """Once a second."""
@@ -78,7 +81,11 @@ class StackReports:
             (stacks, told), self._waiting = self._waiting, None
             told(_stood(stacks, quote=False))
 
+    def _done(self) -> None:
+        self._at_work = None
+
     def _written(self, stacks: Stacks, stood: Stood) -> None:
+        self._done()
         if self._waiting is not None and self._waiting[0] is stacks:  # else it was too late
             (_, told), self._waiting = self._waiting, None
             told(stood)
