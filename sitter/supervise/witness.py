@@ -38,7 +38,7 @@ def by_signal(pid: int, tid: int, number: int, file: Path) -> str:
             now = file.stat().st_size
             if now != size:
                 size, since = now, time.monotonic()
-        if size > before and time.monotonic() - since > SETTLED_S:
+        if size > before and time.monotonic() - since > SETTLED_S and not _at_work(pid, tid):
             break
     with contextlib.suppress(OSError), file.open("rb") as f:
         f.seek(before)
@@ -60,6 +60,14 @@ def by_py_spy(pid: int) -> str:
     except (OSError, subprocess.SubprocessError):
         return ""
     return done.stdout[:MOST] if done.returncode == 0 else ""
+
+
+def _at_work(pid: int, tid: int) -> bool:
+    """Whether the thread still writes: it has no turn, or waits for the disk, in the midst of it."""
+    try:
+        return Path(f"/proc/{pid}/task/{tid}/stat").read_text().rpartition(")")[2].split()[0] in "RD"
+    except (OSError, IndexError):
+        return False
 
 
 def _send(pid: int, tid: int, number: int) -> bool:

@@ -122,8 +122,10 @@ stand()
 
 
 @pytest.fixture
-def standing(tmp_path):
+def standing(tmp_path, monkeypatch):
     """Starts a process that stands in a C sleep; (process, control thread, signal it answers, the signal, file)."""
+    monkeypatch.setattr(witness, "ANSWER_S", 60.0)
+    monkeypatch.setattr(witness, "PY_SPY_S", 60.0)
     made = []
 
     def begin(before="", after=""):
@@ -148,6 +150,10 @@ SLEEPING = {"230", "35", "115", "101"}
 """clock_nanosleep and nanosleep, on x86-64 and on ARM."""
 
 
+def state(pid, tid):
+    return Path(f"/proc/{pid}/task/{tid}/stat").read_text().rpartition(")")[2].split()[0]
+
+
 def sleeps(pid):
     """Whether the main thread is in its C sleep."""
     return Path(f"/proc/{pid}/syscall").read_text().split()[0] in SLEEPING
@@ -162,6 +168,15 @@ def test_a_signal_to_the_control_thread_has_all_stacks_and_cuts_no_sleep_short(s
     assert process.poll() is None
     assert sleeps(process.pid)
     assert not select.select([process.stdout], [], [], 0.2)[0], "the C sleep of the main thread was cut short"
+
+
+def test_who_has_no_turn_in_the_midst_of_its_dump_is_waited_for(standing, monkeypatch):
+    process, tid, _answers, number, file = standing()
+    asked = []
+    monkeypatch.setattr(witness, "SETTLED_S", 0.0)
+    monkeypatch.setattr(witness, "_at_work", lambda *thread: asked.append(thread) or len(asked) < 4)
+    assert "stand.py:15 in stand" in where(parse(witness.by_signal(process.pid, tid, number, file)))
+    assert asked == [(process.pid, tid)] * 4
 
 
 def test_a_script_that_has_the_signal_keeps_it(standing):
@@ -190,8 +205,8 @@ def test_a_stopped_process_is_sent_nothing(standing):
 
     process, tid, _answers, number, file = standing()
     process.send_signal(signal.SIGSTOP)
-    while vitals.look(process.pid, 0.0).state != "T":
-        pass
+    while state(process.pid, tid) != "T":  # the threads stop one after the other
+        time.sleep(0.001)
     assert witness.by_signal(process.pid, tid, number, file) == ""
     assert file.stat().st_size == 0
 
