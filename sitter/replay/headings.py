@@ -4,7 +4,10 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from sitter.errors import UsageError
+from sitter.rules.catalogue import RULES
+from sitter.rules.guard_signs import is_training_loss
 from sitter_wire.aliases import ALIASES
+from sitter_wire.layer_names import of_layer
 
 STEPS = (
     "step", "global_step", "trainer/global_step", "current_steps", "iteration", "iterations", "iter", "update", "updates", "epoch",
@@ -13,7 +16,9 @@ STEPS = (
 TIMES = ("time", "wall_s", "train_time_s", "wall_time", "timestamp", "runtime")
 """Columns that may hold the time: seconds, or ISO 8601 as ``sitter export`` writes it."""
 NUMBERS = ("loss", "val_loss", "lr", "lr_scheduled", "grad_norm")
-"""Signals that the rules know: what stands there must be a number. Another column that holds texts is left out."""
+"""Signals that most rules go by: what stands there must be a number. Another column that holds texts is left out."""
+LOOKED_AT = frozenset({*NUMBERS, *(signal for kind in RULES for signal in kind.signals or ())})
+"""Names of signals that rules of ours ask for."""
 OTHERS = {
     "loss": ("train/loss_step", "train_loss_step", "train/loss_epoch", "train_loss_epoch", "train_losses", "avg_loss"),
     "val_loss": ("val/loss_epoch", "val_loss_epoch", "valid/loss", "validation/loss", "test/loss", "val_losses"),
@@ -51,9 +56,10 @@ def headings(header: Sequence[str], where: str) -> Headings:
     values = _named(mine, names, keys, said)
     if not values:
         raise UsageError(f"{where} has nothing beside `{header[step]}`: expected any of train_loss, val_loss, lr, grad_norm")
-    if not {name for _, name in values} & set(NUMBERS):
+    found = [name for _, name in values]
+    if not any(name in LOOKED_AT or is_training_loss(name) or of_layer(name) for name in found):
         known = ", ".join(name for name in NUMBERS if name != "lr_scheduled")
-        said.append(f"none of its columns is one that sitter's own rules know ({known}): found {', '.join(name for _, name in values)}")
+        said.append(f"none of its columns is one that sitter's own rules know, such as {known}: found {', '.join(found)}")
     return Headings(step, branch, time, values, said)
 
 
