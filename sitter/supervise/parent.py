@@ -19,7 +19,7 @@ training is being made takes that back. CALL_OFF to a living training means noth
 
 Files in the run directory: ``parent.pid`` (locked while it lives), ``train.pid``, ``attempts.json`` with ``--restart``, and at the very end
 ``exit.json``: ``{"code", "signal", "time", "started", "lived", "mono", "boot", "pid", "error", "log", "oom_kills", "told", "attempts",
-"given_up", "called_off"}``. How long it ``lived`` is by the monotonic clock: the other may have been set meanwhile.
+"given_up", "called_off"}``. How many seconds it ``lived`` is by the monotonic clock: the other may have been set meanwhile.
 """
 
 import errno
