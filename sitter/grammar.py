@@ -76,7 +76,7 @@ def _options(words: Sequence[str], verb: str, flags: Sequence[str] = (), valued:
                 raise UsageError(f"{verb} {name} needs a value: `{USAGE[verb]}`")
             out[name] = value if given else rest.pop(0)
         else:
-            raise UsageError(f"{verb} does not know {name!r}: `{USAGE[verb]}`")
+            raise UsageError(f"{verb} does not know {name!r}: expected `{USAGE[verb]}`")
     return out
 
 

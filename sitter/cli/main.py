@@ -1,5 +1,6 @@
 """``sitter``: commands are imported only when used, and every error ends in one sentence and an exit code."""
 
+import difflib
 import importlib
 import os
 import sys
@@ -7,7 +8,7 @@ import sys
 import click
 
 from sitter.cli.catalogue import COMMANDS
-from sitter.errors import SitterError
+from sitter.errors import SitterError, UsageError
 from sitter.version import VERSION
 from sitter_wire.places import PlaceError
 
@@ -25,6 +26,23 @@ class Catalogue(click.Group):
             return None
         command: click.Command = importlib.import_module(COMMANDS[name]).command
         return command
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
+        """As click's, with the nearest right name."""
+        near = [] if args[0] in COMMANDS else difflib.get_close_matches(args[0], COMMANDS, 1, 0.6)
+        if near:
+            raise UsageError(f"no such command {args[0]!r}; did you mean {near[0]}?")
+        return super().resolve_command(ctx, args)
+
+    def invoke(self, ctx: click.Context) -> object:
+        """`sitter logbook | head`: where the reader has left that is no failure, which click would make of it."""
+        try:
+            done = super().invoke(ctx)
+            sys.stdout.flush()
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the interpreter shall not say it either, at its exit
+            return 0
+        return done
 
 
 @click.group(cls=Catalogue, context_settings={"help_option_names": ["-h", "--help"]}, no_args_is_help=True)
@@ -50,6 +68,7 @@ def main() -> None:
             sys.exit(2)
         where = e.ctx.command_path if e.ctx is not None else "sitter"
         said = " ".join(e.format_message().split()).rstrip(".")
+        said = said.replace("a valid integer range", "a whole number").replace("a valid float range", "a number")
         click.echo(f"sitter: {said[:1].lower() + said[1:]}; `{where} --help` says what may be given", err=True)
         sys.exit(2)
     except click.ClickException as e:
@@ -63,10 +82,6 @@ def main() -> None:
     except PlaceError as e:
         click.echo(f"sitter: {e}", err=True)
         sys.exit(1)
-    except BrokenPipeError:
-        # `sitter logbook | head`: the reader left; say nothing, and keep the interpreter from saying it at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
     except OSError as e:
         where = f"{e.filename}: " if e.filename else ""
         click.echo(f"sitter: {where}{e.strerror or e}; make that place usable, and ask again", err=True)

@@ -22,7 +22,7 @@ from sitter_wire.places import Endpoints, RunDir
 
 
 @click.command("run", context_settings={"allow_interspersed_args": False})
-@click.option("--name", metavar="N", help="Name of the run; without it month, day and the script's name.")
+@click.option("--name", metavar="NAME", help="Name of the run; without it month, day and the script's name.")
 @click.option(
     "--rules",
     "rules",
@@ -37,7 +37,9 @@ from sitter_wire.places import Endpoints, RunDir
 @click.option(
     "--no-ui", "no_ui", is_flag=True, help="Stay in the foreground, follow the output, return the training's exit code."
 )
-@click.option("--restart", "restart", type=click.IntRange(0), default=0, help="Start it again after a crash, at most so many times.")
+@click.option(
+    "--restart", type=click.IntRange(0), default=0, metavar="N", help="Start it again after a crash, at most so many times."
+)
 @click.option("--then", "then", metavar="CMD", default="", help="A command for when the run is finished or given up.")
 @click.argument("command_line", nargs=-1, required=True, type=click.UNPROCESSED, metavar="-- CMD…")
 def command(
