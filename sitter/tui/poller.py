@@ -67,6 +67,8 @@ class Poller:
         self._log: TrainLog | None = None
         self._idle = 0
         self._trouble = ""
+        self._unanswered: set[str] = set()
+        """What was asked in vain, and is asked again when it is due: until then its trouble stands."""
 
     def start(self) -> None:
         """Begin."""
@@ -117,10 +119,10 @@ class Poller:
             self._since = None
         if wants.chart and (asked or (moved and self._due("chart", 2 * self._poll_s))):
             self._generation = wants.generation
-            self._post(CurvesCame(self._reader.ask(wants.chart), wants.generation))
+            self._post(CurvesCame(self._answer("chart", wants.chart), wants.generation))
         if wants.multiples and (asked or (moved and self._due("multiples", 6 * self._poll_s))):
             self._generation = wants.generation
-            self._post(CurvesCame(self._reader.ask(wants.multiples), wants.generation, multiples=True))
+            self._post(CurvesCame(self._answer("multiples", wants.multiples), wants.generation, multiples=True))
         if status.log_id != self._log_id or last is None:
             anew = status.log_id < self._log_id
             entries = self._reader.ask(queries.GetLogbook(after=0 if anew else self._log_id))
@@ -128,10 +130,18 @@ class Poller:
             self._log_id = max((e.id for e in entries), default=0 if anew else self._log_id)
             self._post(LogbookCame(entries, anew=anew))
         if wants.rules and (asked or self._due("rules", 4 * self._poll_s)):
-            self._post(RulesCame(self._reader.ask(queries.GetRules())))
+            self._post(RulesCame(self._answer("rules", queries.GetRules())))
         if wants.train_log and status.directory:
             self._read_log(Path(status.directory) / "train.log")
-        return ""
+        seen = {"chart": wants.chart, "multiples": wants.multiples, "rules": wants.rules}
+        self._unanswered &= {name for name, wanted in seen.items() if wanted}
+        return self._trouble if self._unanswered else ""
+
+    def _answer(self, name: str, query: queries.AnyQuery) -> Any:
+        self._unanswered.add(name)
+        answer = self._reader.ask(query)
+        self._unanswered.discard(name)
+        return answer
 
     def _due(self, what: str, every: float) -> bool:
         now = time.monotonic()

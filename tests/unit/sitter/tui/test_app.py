@@ -704,6 +704,9 @@ def test_a_question_that_fails_is_said_and_the_rest_goes_on(play: Play) -> None:
         s.clock.advance(60)
         await s.says("the history is damaged: restore it [/b]")
         await s.until(lambda: "12,484" in s.part("header"))
+        looks = len(s.asked(queries.GetStatus))
+        await s.until(lambda: len(s.asked(queries.GetStatus)) > looks + 5)
+        assert "the history is damaged" in s.text, "it was not asked again, and is not mended for that"
 
     clock = ManualClock()
     play(story, reader=Broken(clock), clock=clock, wait=False)
