@@ -20,10 +20,14 @@ def fill_in(core: Core, snapshot: Snapshot) -> None:
     """Add to a snapshot what is not the adapter's."""
     snapshot.rng = rng.capture()
     snapshot.position = _position(core)
-    snapshot.scales = {name: knob.scale for name, knob in core.knobs().items()}
-    snapshot.knobs = {k.spec.name: k.settings() for k in core.adapter.knobs() if hasattr(k, "settings")}
-    snapshot.own_knobs = _own_knobs(core)
+    snapshot.scales, snapshot.knobs, snapshot.own_knobs = _commanded(core)
     snapshot.epoch = core.progress.epoch
+
+
+def _commanded(core: Core) -> tuple[dict[str, float], dict[str, dict[str, Any]], dict[str, dict[str, Any]]]:
+    """``scales``, ``knobs`` and ``own_knobs`` of a snapshot that is taken now."""
+    scales = {name: knob.scale for name, knob in core.knobs().items()}
+    return scales, {k.spec.name: k.settings() for k in core.adapter.knobs() if hasattr(k, "settings")}, _own_knobs(core)
 
 
 def _own_knobs(core: Core) -> dict[str, dict[str, Any]]:
@@ -78,7 +82,10 @@ def present_state(core: Core) -> Snapshot:
     """The state of now: the snapshot of this very step, a new one in the ring, or, where no slot may go, a copy beside it."""
     p = core.progress
     here = core.ring.at_step(p.done, p)
-    if here is not None and here.branch == p.branch and here.micro == p.micro:  # a script may count the same step again
+    if (
+        here is not None and here.branch == p.branch and here.micro == p.micro  # a script may count the same step again
+        and (here.scales, here.knobs, here.own_knobs) == _commanded(core)  # something may have been set since, in a pause
+    ):  # fmt: skip
         return here
     taken = take_snapshot(core, any_slot=True) if core.ring.slots else None
     if taken is not None:

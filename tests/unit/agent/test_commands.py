@@ -5,11 +5,13 @@ import os
 import signal
 import threading
 import time
+from pathlib import Path
 
 import msgspec
 import numpy as np
 import pytest
 
+from sitter_agent.checkpoints import load
 from sitter_wire.commands import Command, DropBatches, Pause, Rollback, SetKnob, Stop, TakeCheckpoint, Unpause
 from sitter_wire.events import CheckpointWritten, Done, KnobChanged, Paused, Restored
 from tests.unit.agent.conftest import Quadratic, Run, raises_at, until
@@ -269,6 +271,27 @@ def test_a_checkpoint_is_answered_once_it_is_there(training):
     state = np.load(training.run.dir.path / written.path)
     assert "w" in state.files
     assert outcome.detail["path"] == str(training.run.dir.path / written.path)
+
+
+def test_what_was_set_between_two_checkpoints_of_one_step_is_in_the_second(training):
+    training.turn(4)
+    first, _, second = (
+        training.d.order(action) for action in (TakeCheckpoint(), SetKnob(knob="lr", op="scale", amount=0.5), TakeCheckpoint())
+    )
+    next(training.turns)
+    before, after = training.d.outcome(first), training.d.outcome(second)
+    assert before.detail["path"] != after.detail["path"]
+    _, meta = load(training.d.core.adapter, Path(after.detail["path"]))
+    assert (meta["step"], meta["scales"]) == (5, {"lr": 0.5})
+
+
+def test_two_checkpoints_of_one_step_are_one(training):
+    training.turn(4)
+    orders = [training.d.order(TakeCheckpoint()) for _ in range(2)]
+    next(training.turns)
+    first, second = (training.d.outcome(order) for order in orders)
+    assert first.detail == second.detail
+    assert Path(first.detail["path"]).is_file()
 
 
 def test_rollback_to_a_checkpoint_once_the_snapshot_is_gone(training):
