@@ -35,7 +35,7 @@ TRAINING = """
         weight["w"] += 1.0
         agent.log(loss=2.0, w=weight["w"])
         # The first is to be ended, and on a busy machine that may take long; but it must not stand still.
-        time.sleep(0.0 if not first else 0.3 if step > 400 else 0.002)
+        time.sleep(0.0 if not first else 0.1 if step > 1000 else 0.002)
         if fault.exists() and step > 20:
             say = fault.read_text()
             fault.unlink()
