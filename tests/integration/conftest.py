@@ -15,7 +15,8 @@ import pytest
 from sitter.cli.common import asking, plain
 from sitter.errors import SitterError
 from sitter.paths import find
-from sitter_wire.places import PlaceError
+from sitter.supervise.launch import launch
+from sitter_wire.places import PlaceError, RunDir
 from sitter_wire.queries import GetStatus
 from tests.integration.zygote import Zygote
 
@@ -137,6 +138,14 @@ if sys.orig_argv[1:3] == ["-m", "sitter.cli.main"]:
     from sitter.supervise.launch import launch
     launch.__kwdefaults__["grace_s"] = 60.0
 """
+
+
+def past_its_launch(run: RunDir) -> None:
+    """Returns when the training has lived for longer than its launcher waits (``grace_s``): what ends before is not started again."""
+    started = json.loads((run.path / "train.pid").read_text())["started"]
+    grace_s = launch.__kwdefaults__["grace_s"]
+    while time.time() - started < grace_s + 0.1:
+        time.sleep(0.01)
 
 
 @pytest.fixture

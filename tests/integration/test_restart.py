@@ -22,6 +22,7 @@ from sitter.supervise.pending import parent_pid
 from sitter.supervise.process import TrainingProcess
 from sitter_wire import rundir
 from sitter_wire.places import RunDir
+from tests.integration.conftest import past_its_launch
 
 TRAINING = """
     import pathlib, sitter_agent, sys, time
@@ -57,7 +58,9 @@ def begin(sitter, script, start, total: int = 100_000, restart: int = 5, setting
         str(total), **env,
     )  # fmt: skip
     sitter.until(lambda s: s["state"] == "running" and s["step"] > 100)
-    return front, RunDir(sitter.cwd / "sitter-runs" / "x")
+    run = RunDir(sitter.cwd / "sitter-runs" / "x")
+    past_its_launch(run)
+    return front, run
 
 
 def pid_of(run: RunDir) -> int:

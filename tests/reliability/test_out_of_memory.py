@@ -8,6 +8,7 @@ import pytest
 from sitter.supervise.exit import read_exit
 from sitter_wire.places import RunDir
 from tests.cgroups import limited
+from tests.integration.conftest import past_its_launch
 
 MIB = 1 << 20
 LIMIT = 256 * MIB
@@ -45,6 +46,7 @@ def test_a_training_that_the_kernel_kills_for_memory_goes_on_and_the_logbook_say
         sitter.until(lambda s: s["state"] == "running" and s["step"] > 300, timeout=60)
         assert sitter("checkpoint").returncode == 0
         (saved,) = [c["step"] for c in sitter.until(lambda s: s["checkpoints"], timeout=60)["checkpoints"]]
+        past_its_launch(RunDir(sitter.cwd / "sitter-runs" / "x"))
         sitter.cwd.joinpath("fault").touch()
         front.wait(120)
     run = RunDir(sitter.cwd / "sitter-runs" / "x")

