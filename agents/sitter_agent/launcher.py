@@ -1,5 +1,6 @@
 """The run directory, and the daemon beside it: started where none runs, and again where it died, three times at most."""
 
+import contextlib
 import fcntl
 import os
 import struct
@@ -188,7 +189,8 @@ def _waited(process: "subprocess.Popen[bytes]", seconds: float) -> int:
                     raise
             look()
     except subprocess.TimeoutExpired:  # slow, and maybe there later; no zombie is left, and nothing to be warned of
-        threading.Thread(target=process.wait, name="sitter-launcher", daemon=True).start()
+        with contextlib.suppress(RuntimeError):  # this host gives us no other thread
+            threading.Thread(target=process.wait, name="sitter-launcher", daemon=True).start()
         raise
     except BaseException:  # Ctrl-C too: raised again, once the daemon that was begun is ended
         process.terminate()  # what it has sent into the background finds nobody to report to, and ends

@@ -4,6 +4,7 @@ The run directory stays where it is, with everything a person looks for in it; `
 there. SQLite follows the link and keeps its WAL beside the real file; whoever opens a run needs to know nothing of all this.
 """
 
+import contextlib
 import hashlib
 import os
 import shutil
@@ -16,6 +17,8 @@ from sitter_wire.places import PlaceError, RunDir, check_owned_dir
 
 TRIAL_S = 15.0
 """A trial takes 0.05 s, on a busy disk 1 s; a lock server that does not answer takes for ever."""
+KILLED_S = 1.0
+"""Where there is no thread to wait for it: a killed process that has not ended by then hangs in the kernel."""
 TRIAL = Path(__file__).with_name("trial.py")
 
 
@@ -35,7 +38,11 @@ def why_not(directory: Path) -> str:
         said, _ = trial.communicate(timeout=TRIAL_S)
     except subprocess.TimeoutExpired:
         trial.kill()  # and not waited for here: what hangs in the kernel dies when the kernel lets it
-        threading.Thread(target=trial.communicate, name="sitter-trial", daemon=True).start()
+        try:
+            threading.Thread(target=trial.communicate, name="sitter-trial", daemon=True).start()
+        except RuntimeError:  # this host gives us no other thread
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                trial.communicate(timeout=KILLED_S)
         return f"no answer within {TRIAL_S:.0f} s"
     if trial.returncode < 0:
         return f"mmap: the trial ended by signal {-trial.returncode}"

@@ -125,12 +125,19 @@ def test_what_a_place_lacks_is_found_by_trying(bad_place, what, said):
     assert run(code, place, env).stdout.strip() == said
 
 
+def refuses(thread):
+    raise RuntimeError("can't start new thread")
+
+
 def test_a_place_that_does_not_answer_is_not_waited_for_and_the_trial_leaves_no_zombie(tmp_path, monkeypatch):
     trial, earlier = tmp_path / "trial.py", set(psutil.Process().children())
     trial.write_text("import time; time.sleep(600)")
     monkeypatch.setattr(local, "TRIAL", trial)
     monkeypatch.setattr(local, "TRIAL_S", 0.2)
     assert why_not(tmp_path).startswith("no answer within")
+    with monkeypatch.context() as no_thread:
+        no_thread.setattr("threading.Thread.start", refuses)
+        assert why_not(tmp_path).startswith("no answer within"), "a host that gives no other thread"
     end = time.monotonic() + 60
     while set(psutil.Process().children()) - earlier:
         assert time.monotonic() < end
