@@ -19,6 +19,7 @@ import zmq
 from sitter_agent.link import BACKLOG_RECORDS, Link, Status
 from sitter_agent.recorder import Recorder
 from sitter_agent.session import claim
+from sitter_agent.stopwatch import waited
 from sitter_wire import codec
 from sitter_wire.commands import Command, DumpStacks, Outcome, SetKnob, Stop
 from sitter_wire.events import Remark
@@ -435,14 +436,14 @@ def test_a_stopped_daemon_holds_up_nothing(agent, endpoints):
         took = []
         end = time.monotonic() + 3
         while time.monotonic() < end:
-            t0 = time.monotonic()
+            t0, others = time.monotonic(), waited()
             for _ in range(50):
                 agent.recorder.log(step, 0, dict.fromkeys("abcdefgh", 1.0))
                 agent.link.ship()
-            took.append(time.monotonic() - t0)
+            took.append(time.monotonic() - t0 - (waited() - others))
             time.sleep(0.001)
         assert statistics.median(took) < 0.1
-        assert max(took) < 20, "the wall clock of a busy machine, but no waiting"
+        assert max(took) < 2.0, "nothing is waited for, but the core where others have it"
         t0 = time.monotonic()
         agent.close()
         assert time.monotonic() - t0 < 30
